@@ -1,0 +1,199 @@
+"""What a call names: the targets, their backgrounds, and what an association adds to them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webbkg.errors import AssociationError, InputError, MissingFileError
+from webbkg.models import is_model
+
+Input = Any
+"""A Path, or an open data model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One call, resolved: everything is an existing file or an open model.
+
+    Attributes
+    ----------
+    targets : tuple
+        Exposures to subtract from.
+    backgrounds : tuple
+        Background exposures.
+    source_catalog, segmentation_map, direct_image : Path, data model or None
+        What a grism exposure's association adds.
+    association : str or None
+        Name of the association's file.
+    warnings : tuple of str
+        What was passed over.
+    """
+
+    targets: tuple[Input, ...]
+    backgrounds: tuple[Input, ...] = ()
+    source_catalog: Input | None = None
+    segmentation_map: Input | None = None
+    direct_image: Input | None = None
+    association: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def is_association(thing: object) -> bool:
+    """Tell an association, a mapping or the name of a JSON file, from exposures."""
+    if isinstance(thing, Mapping):
+        return True
+    return isinstance(thing, (str, os.PathLike)) and Path(thing).suffix.lower() == ".json"
+
+
+def resolve(
+    target: Any,
+    backgrounds: Any = None,
+    bkg_list: Sequence[Any] | str | None = None,
+    *,
+    input_dir: str | os.PathLike[str] | None = None,
+) -> Job:
+    """Find out what a call names.
+
+    Parameters
+    ----------
+    target : path, data model, association (path or mapping), or list of paths and models
+        What to subtract from.
+    backgrounds : path, comma-separated string, data model, or list of these, optional
+        Background exposures; an empty list means none.
+    bkg_list : list of paths, optional
+        Used where `backgrounds` is None.
+    input_dir : path, optional
+        Where a file is looked for that is not in the current folder.
+
+    Returns
+    -------
+    Job
+        The background members of an association win over `backgrounds`.
+
+    Raises
+    ------
+    AssociationError
+        If the association cannot be read, or names no target.
+    MissingFileError
+        If a file does not exist.
+    """
+    named = backgrounds if backgrounds is not None else bkg_list
+    if is_association(target):
+        return _resolve_association(target, named, input_dir)
+    folders = _folders(input_dir)
+    targets = _as_list(target)
+    if not targets:
+        raise InputError("no target was given; name an exposure or an association")
+    found = tuple(_find(item, folders, "target") for item in targets)
+    beside = [item.parent for item in found if isinstance(item, Path)]
+    return Job(
+        targets=found,
+        backgrounds=tuple(_find(b, [*folders, *beside], "background") for b in _as_list(named)),
+    )
+
+
+def _resolve_association(
+    association: Any, named: Any, input_dir: str | os.PathLike[str] | None
+) -> Job:
+    folders = _folders(input_dir)
+    if isinstance(association, Mapping):
+        name, content = "the association", association
+        label = association.get("table_name")
+    else:
+        path = _find(association, folders, "association")
+        name, content, label = str(path), _read_json(path), path.name
+        folders = [path.parent, *folders]
+    members, warnings = _members(content, name)
+    science = members.get("science", [])
+    if not science:
+        raise AssociationError(
+            f"{name}: has no member with exptype 'science', so there is nothing to subtract from"
+        )
+    if len(science) > 1:
+        warnings.append(
+            f"{name}: {len(science)} science members, only the first is used ({science[0]})"
+        )
+
+    def first(kind: str) -> Input | None:
+        found = members.get(kind)
+        return _find(found[0], folders, f"{name}, member {kind}") if found else None
+
+    target = _find(science[0], folders, f"{name}, member science")
+    listed = members.get("background") or _as_list(named)
+    return Job(
+        targets=(target,),
+        backgrounds=tuple(_find(b, folders, f"{name}, member background") for b in listed),
+        source_catalog=first("sourcecat"),
+        segmentation_map=first("segmap"),
+        direct_image=first("direct_image"),
+        association=label,
+        warnings=tuple(warnings),
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise AssociationError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise AssociationError(f"{path}: not a text file ({error})") from error
+
+
+def _members(content: Any, name: str) -> tuple[dict[str, list[Any]], list[str]]:
+    """Group the members of the first product by exptype, in lower case."""
+    products = content.get("products") if isinstance(content, Mapping) else None
+    if not isinstance(products, Sequence) or isinstance(products, str) or not products:
+        raise AssociationError(f"{name}: has no 'products', so it is no level-2 association")
+    warnings = []
+    if len(products) > 1:
+        warnings.append(f"{name}: {len(products)} products, only the first is used")
+    entries = products[0].get("members") if isinstance(products[0], Mapping) else None
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        raise AssociationError(f"{name}: its product has no 'members'")
+    members: dict[str, list[Any]] = {}
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not {"expname", "exptype"} <= entry.keys():
+            raise AssociationError(
+                f"{name}: every member needs 'expname' and 'exptype' (got {entry!r})"
+            )
+        members.setdefault(str(entry["exptype"]).lower(), []).append(entry["expname"])
+    return members, warnings
+
+
+def _as_list(named: Any) -> list[Any]:
+    if named is None:
+        return []
+    if isinstance(named, str):
+        return [part.strip() for part in named.split(",") if part.strip()]
+    if isinstance(named, os.PathLike) or is_model(named):
+        return [named] if not isinstance(named, Sequence) else list(named)
+    return [item for item in named if not (isinstance(item, str) and not item.strip())]
+
+
+def _folders(input_dir: str | os.PathLike[str] | None) -> list[Path]:
+    return [Path()] + ([Path(input_dir)] if input_dir else [])
+
+
+def _find(item: Any, folders: list[Path], role: str) -> Input:
+    """Turn a name into the path of an existing file; an open model stays what it is."""
+    if is_model(item):
+        return item
+    if not isinstance(item, (str, os.PathLike)):
+        raise InputError(
+            f"{role}: must be a file or an open data model (got {type(item).__name__})"
+        )
+    name = Path(os.path.expandvars(item)).expanduser()
+    tried = [folder / name for folder in folders]
+    for path in tried:
+        if path.exists():
+            return path
+    places = ", ".join(dict.fromkeys(str(path.parent) for path in tried))
+    raise MissingFileError(f"{role}: no file {item} (looked in {places})")

@@ -1,0 +1,1 @@
+"""Compiled loops and nothing else: serial inside, and they release the GIL."""

@@ -1,0 +1,383 @@
+"""Iterative sigma clipping of a stack, and the average of what survives.
+
+The rule is that of ``astropy.stats.sigma_clip(..., axis=0)``: centre = median, width =
+population standard deviation, limits included, and the last limits applied to all samples.
+Samples are the first axis; NaN marks a sample that is missing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from webbkg.kernels.compiled import compiled
+
+CHUNK = 256  # pixels whose samples and sums stay in the nearest caches
+LANES = 64  # pixels that are sorted side by side
+MARGIN = 1e-4  # relative; more than float32 sums of a thousand samples can be off
+ROUNDING = 1e-9  # relative; nearer to a limit than this, the order of operations may decide
+
+
+@compiled
+def _kth_smallest(values, size, k):  # type: ignore[no-untyped-def]
+    """Partition ``values[:size]`` in place until element `k` is in its sorted place (Hoare).
+
+    The order in which the elements end up matters: sums over the buffer depend on it in the
+    last digit, and ties at a limit depend on that digit.
+    """
+    left = 0
+    right = size - 1
+    while left < right:
+        pivot = values[k]
+        i = left
+        j = right
+        while True:
+            while values[i] < pivot:
+                i += 1
+            while pivot < values[j]:
+                j -= 1
+            if i <= j:
+                kept = values[i]
+                values[i] = values[j]
+                values[j] = kept
+                i += 1
+                j -= 1
+            if i > j:
+                break
+        if j < k:
+            left = i
+        if k < i:
+            right = j
+    return values[k]
+
+
+@compiled
+def _median(values, size):  # type: ignore[no-untyped-def]
+    upper = _kth_smallest(values, size, size // 2)
+    if size % 2 == 1:
+        return upper
+    return 0.5 * (upper + _kth_smallest(values, size, size // 2 - 1))
+
+
+@compiled
+def _standard_deviation(values, size):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(size):
+        total += values[i]
+    mean = total / size
+    squares = 0.0
+    for i in range(size):
+        squares += (mean - values[i]) ** 2
+    return math.sqrt(squares / size)
+
+
+@compiled
+def _clip_limits(values, size, sigma, maxiters):  # type: ignore[no-untyped-def]
+    """Limits after clipping ``values[:size]`` (float64, reordered); `maxiters` 0: until stable."""
+    low = math.nan
+    high = math.nan
+    iteration = 0
+    while size > 0:
+        centre = _median(values, size)
+        width = _standard_deviation(values, size)
+        low = centre - sigma * width
+        high = centre + sigma * width
+        kept = 0
+        for i in range(size):
+            if low <= values[i] <= high:
+                values[kept] = values[i]
+                kept += 1
+        iteration += 1
+        if kept == size or iteration == maxiters:
+            break
+        size = kept
+    return low, high
+
+
+@compiled
+def clip_mask(stack, sigma, maxiters, keep):  # type: ignore[no-untyped-def]
+    """Mark in `keep` (samples, pixels; bool) the samples of `stack` (float64) that survive."""
+    samples, pixels = stack.shape
+    buffer = np.empty(samples)
+    for pixel in range(pixels):
+        size = 0
+        for i in range(samples):
+            value = stack[i, pixel]
+            if abs(value) < np.inf:
+                buffer[size] = value
+                size += 1
+        low, high = _clip_limits(buffer, size, sigma, maxiters)
+        for i in range(samples):
+            keep[i, pixel] = low <= stack[i, pixel] <= high
+
+
+@compiled
+def _sum(samples, errors, start, size, count, total, variance):  # type: ignore[no-untyped-def]
+    """Count and sum the samples of `size` pixels from `start`, and their err²."""
+    count[:size] = 0
+    total[:size] = 0.0
+    variance[:size] = 0.0
+    for i in range(samples.shape[0]):
+        row = samples[i, start : start + size]
+        for p in range(size):
+            present = row[p] == row[p]
+            count[p] += np.int32(1) if present else np.int32(0)
+            total[p] += np.float64(row[p]) if present else 0.0
+    for i in range(errors.shape[0]):
+        row = errors[i, start : start + size]
+        for p in range(size):
+            variance[p] += np.float64(row[p]) * np.float64(row[p])
+
+
+@compiled
+def _measure_range(samples, start, size, smallest, largest):  # type: ignore[no-untyped-def]
+    smallest[:size] = np.float32(np.inf)
+    largest[:size] = np.float32(-np.inf)
+    for i in range(samples.shape[0]):
+        row = samples[i, start : start + size]
+        for p in range(size):
+            smallest[p] = row[p] if row[p] < smallest[p] else smallest[p]
+            largest[p] = row[p] if row[p] > largest[p] else largest[p]
+
+
+@compiled
+def _sum_squares(samples, start, size, centre, squares):  # type: ignore[no-untyped-def]
+    squares[:size] = np.float32(0)
+    for i in range(samples.shape[0]):
+        row = samples[i, start : start + size]
+        for p in range(size):
+            offset = row[p] - centre[p]
+            squares[p] += offset * offset if offset == offset else np.float32(0)
+
+
+@compiled
+def _rank(samples, start, size, floor, ceiling, below, above):  # type: ignore[no-untyped-def]
+    """Count the samples under `floor` and over `ceiling`."""
+    below[:size] = 0
+    above[:size] = 0
+    for i in range(samples.shape[0]):
+        row = samples[i, start : start + size]
+        for p in range(size):
+            below[p] += np.int32(1) if row[p] < floor[p] else np.int32(0)
+            above[p] += np.int32(1) if row[p] > ceiling[p] else np.int32(0)
+
+
+@compiled
+def _lower_limit_of_width(total, count, centre, squares):  # type: ignore[no-untyped-def]
+    """Least standard deviation that float32 sums of squares about `centre` allow."""
+    shift = total / count - np.float64(centre)
+    variance = np.float64(squares) / count * (1.0 - MARGIN) - shift * shift * (1.0 + MARGIN)
+    return math.sqrt(max(variance, 0.0))
+
+
+@compiled
+def _find_untouched(  # type: ignore[no-untyped-def]
+    samples, start, size, sigma, count, total, smallest, largest,
+    centre, squares, floor, ceiling, below, above, untouched,
+):  # fmt: skip
+    """Find the pixels in which the first iteration certainly rejects nothing.
+
+    The largest sample survives if the median is at least largest − sigma·width, so if no more
+    than half of the samples lie below that; likewise the smallest. No sorting is needed. All in
+    float32, and drawn in by more than its rounding: what is too near to call is not untouched.
+    """
+    _measure_range(samples, start, size, smallest, largest)
+    for p in range(size):
+        centre[p] = total[p] / max(count[p], 1)
+    _sum_squares(samples, start, size, centre, squares)
+    for p in range(size):
+        width = _lower_limit_of_width(total[p], max(count[p], 1), centre[p], squares[p])
+        needed = np.float64(largest[p]) - sigma * width
+        floor[p] = needed + MARGIN * abs(needed)
+        needed = np.float64(smallest[p]) + sigma * width
+        ceiling[p] = needed - MARGIN * abs(needed)
+    _rank(samples, start, size, floor, ceiling, below, above)
+    for p in range(size):
+        half = (count[p] - 1) // 2
+        untouched[p] = (below[p] <= half and above[p] <= half) or smallest[p] == largest[p]
+
+
+@compiled
+def _sort_lanes(lanes, width, network):  # type: ignore[no-untyped-def]
+    """Sort each of the first `width` columns of `lanes` by a network of comparators."""
+    for k in range(network.shape[0]):
+        first = lanes[network[k, 0], :width]
+        second = lanes[network[k, 1], :width]
+        for p in range(width):
+            a = first[p]
+            b = second[p]
+            first[p] = a if a < b else b
+            second[p] = b if a < b else a
+
+
+@compiled
+def _is_near(value, limit, scale):  # type: ignore[no-untyped-def]
+    return abs(value - limit) <= ROUNDING * scale
+
+
+@compiled
+def _sorted_limits(lanes, lane, size, sigma, maxiters):  # type: ignore[no-untyped-def]
+    """Limits after clipping the sorted column `lane`; NaN where rounding could decide.
+
+    The survivors of a sorted column are a run of it.
+    """
+    first = 0
+    last = size
+    low = math.nan
+    high = math.nan
+    iteration = 0
+    while last > first:
+        kept = last - first
+        middle = first + kept // 2
+        centre = np.float64(lanes[middle, lane])
+        if kept % 2 == 0:
+            centre = 0.5 * (centre + np.float64(lanes[middle - 1, lane]))
+        total = 0.0
+        for i in range(first, last):
+            total += np.float64(lanes[i, lane])
+        mean = total / kept
+        squares = 0.0
+        for i in range(first, last):
+            squares += (np.float64(lanes[i, lane]) - mean) ** 2
+        width = math.sqrt(squares / kept)
+        low = centre - sigma * width
+        high = centre + sigma * width
+        scale = abs(centre) + sigma * width
+        while first < last and lanes[first, lane] < low:
+            first += 1
+        while first < last and lanes[last - 1, lane] > high:
+            last -= 1
+        for i in range(max(first - 1, 0), min(first + 1, size)):
+            if _is_near(np.float64(lanes[i, lane]), low, scale):
+                return math.nan, math.nan
+        for i in range(max(last - 1, 0), min(last + 1, size)):
+            if _is_near(np.float64(lanes[i, lane]), high, scale):
+                return math.nan, math.nan
+        iteration += 1
+        if last - first == kept or iteration == maxiters:
+            break
+    return low, high
+
+
+@compiled
+def _average_within(samples, errors, pixel, low, high):  # type: ignore[no-untyped-def]
+    """Mean, its uncertainty and number of the samples of one pixel within the limits."""
+    kept = 0
+    total = 0.0
+    variance = 0.0
+    for i in range(samples.shape[0]):
+        value = np.float64(samples[i, pixel])
+        if low <= value <= high:
+            kept += 1
+            total += value
+            variance += np.float64(errors[i, pixel]) ** 2
+    if kept == 0:
+        return np.nan, np.nan, 0
+    return total / kept, math.sqrt(variance) / kept, kept
+
+
+@compiled
+def _exact_limits(samples, pixel, sigma, maxiters, buffer):  # type: ignore[no-untyped-def]
+    size = 0
+    for i in range(samples.shape[0]):
+        value = np.float64(samples[i, pixel])
+        if value == value:
+            buffer[size] = value
+            size += 1
+    return _clip_limits(buffer, size, sigma, maxiters)
+
+
+@compiled
+def _average_touched(  # type: ignore[no-untyped-def]
+    samples, errors, pixels, waiting, sigma, maxiters, network, lanes, buffer,
+    mean, uncertainty, counts,
+):  # fmt: skip
+    """Clip and average the first `waiting` of `pixels`, sorted side by side.
+
+    Returns how many samples survived.
+    """
+    for i in range(samples.shape[0]):
+        row = samples[i]
+        for p in range(waiting):
+            value = row[pixels[p]]
+            lanes[i, p] = value if value == value else np.float32(np.inf)
+    _sort_lanes(lanes, waiting, network)
+    used = 0
+    for p in range(waiting):
+        pixel = pixels[p]
+        low, high = _sorted_limits(lanes, p, np.int64(counts[pixel]), sigma, maxiters)
+        if low != low:
+            low, high = _exact_limits(samples, pixel, sigma, maxiters, buffer)
+        mean[pixel], uncertainty[pixel], kept = _average_within(
+            samples, errors, pixel, low, high
+        )
+        counts[pixel] = kept
+        used += kept
+    return used
+
+
+@compiled
+def average(  # type: ignore[no-untyped-def]
+    samples, errors, sigma, maxiters, network, mean, uncertainty, counts
+):
+    """Average the survivors of each pixel of a stack.
+
+    `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`
+    and 0 in `errors`; an error that is not valid is NaN. `maxiters` 0 means until stable.
+    `network` (comparators, 2) sorts as many samples, and is empty if so few cannot be rejected.
+    `mean`, `uncertainty` (float32) and `counts` (uint32), each (pixels,), are filled; NaN and 0
+    where nothing survived. Returns how many samples were usable, and how many were clipped.
+    """
+    pixels = samples.shape[1]
+    count = np.empty(CHUNK, np.int32)
+    total = np.empty(CHUNK)
+    variance = np.empty(CHUNK)
+    smallest = np.empty(CHUNK, np.float32)
+    largest = np.empty(CHUNK, np.float32)
+    centre = np.empty(CHUNK, np.float32)
+    squares = np.empty(CHUNK, np.float32)
+    floor = np.empty(CHUNK, np.float32)
+    ceiling = np.empty(CHUNK, np.float32)
+    below = np.empty(CHUNK, np.int32)
+    above = np.empty(CHUNK, np.int32)
+    untouched = np.ones(CHUNK, np.bool_)
+    lanes = np.empty((samples.shape[0], LANES), np.float32)
+    touched = np.empty(LANES, np.int64)
+    buffer = np.empty(samples.shape[0])
+    waiting = 0
+    usable = 0
+    used = 0
+    for start in range(0, pixels, CHUNK):
+        size = min(CHUNK, pixels - start)
+        _sum(samples, errors, start, size, count, total, variance)
+        if network.shape[0] > 0:
+            _find_untouched(
+                samples, start, size, sigma, count, total, smallest, largest,
+                centre, squares, floor, ceiling, below, above, untouched,
+            )  # fmt: skip
+        for p in range(size):
+            kept = count[p]
+            usable += kept
+            counts[start + p] = kept
+            if kept == 0:
+                mean[start + p] = np.nan
+                uncertainty[start + p] = np.nan
+            elif untouched[p]:
+                mean[start + p] = total[p] / kept
+                uncertainty[start + p] = math.sqrt(variance[p]) / kept
+                used += kept
+            else:
+                touched[waiting] = start + p
+                waiting += 1
+                if waiting == LANES:
+                    used += _average_touched(
+                        samples, errors, touched, waiting, sigma, maxiters, network, lanes,
+                        buffer, mean, uncertainty, counts,
+                    )  # fmt: skip
+                    waiting = 0
+    used += _average_touched(
+        samples, errors, touched, waiting, sigma, maxiters, network, lanes,
+        buffer, mean, uncertainty, counts,
+    )  # fmt: skip
+    return usable, usable - used

@@ -1,0 +1,73 @@
+"""Loops over raw planes: byte order, and samples into a stack."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from webbkg.kernels.compiled import compiled
+
+SIGN_BIT = np.uint32(1 << 31)
+
+
+@compiled
+def _swap_bytes(words):  # type: ignore[no-untyped-def]
+    """Reverse the byte order of uint32 `words` (1-D) in place."""
+    for i in range(words.size):
+        word = words[i]
+        words[i] = (
+            (word >> np.uint32(24))
+            | ((word >> np.uint32(8)) & np.uint32(0x0000FF00))
+            | ((word << np.uint32(8)) & np.uint32(0x00FF0000))
+            | (word << np.uint32(24))
+        )
+
+
+@compiled
+def _copy_usable(  # type: ignore[no-untyped-def]
+    values, errors, flags, unusable_bits, values_out, errors_out
+):
+    for j in range(values.size):
+        usable = ((flags[j] & unusable_bits) == 0) & (abs(values[j]) < np.inf)
+        values_out[j] = values[j] if usable else np.float32(np.nan)
+        valid = (errors[j] >= 0) & (errors[j] < np.inf)
+        err = errors[j] if valid else np.float32(np.nan)
+        errors_out[j] = err if usable else np.float32(0)
+
+
+@compiled
+def _collect_flags(flags, out):  # type: ignore[no-untyped-def]
+    for j in range(flags.size):
+        out[j] |= flags[j]
+
+
+@compiled
+def place_samples(  # type: ignore[no-untyped-def]
+    words, as_in_fits, first_column, unusable_bits, sci_out, err_out, dq_out, row, column, width
+):
+    """Copy the rows of one exposure to where they lie in a stack.
+
+    `words` (3, rows, columns) are the uint32 words of SCI, ERR and DQ; `as_in_fits` says that
+    they are big-endian and that DQ is offset by 2**31 (they are then put right in place). The
+    rectangle of `width` columns from `first_column` goes to (`row`, `column`) of the outputs. A
+    sample that is not finite, or has one of `unusable_bits`, becomes NaN in `sci_out` and 0 in
+    `err_out`; an ERR that is negative or not finite becomes NaN. Flags are OR-ed into `dq_out`.
+    """
+    source = slice(first_column, first_column + width)
+    target = slice(column, column + width)
+    for i in range(words.shape[1]):
+        flags = words[2, i, source]
+        if as_in_fits:
+            _swap_bytes(words[0, i, source])
+            _swap_bytes(words[1, i, source])
+            _swap_bytes(flags)
+            for j in range(width):
+                flags[j] ^= SIGN_BIT
+        _copy_usable(
+            words[0, i, source].view(np.float32),
+            words[1, i, source].view(np.float32),
+            flags,
+            unusable_bits,
+            sci_out[row + i, target],
+            err_out[row + i, target],
+        )
+        _collect_flags(flags, dq_out[row + i, target])

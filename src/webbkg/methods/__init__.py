@@ -1,0 +1,1 @@
+"""The science: arrays and options in, frozen results out. No files, no models, no logging."""

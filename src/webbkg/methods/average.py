@@ -1,0 +1,449 @@
+"""Image from image: the average of background exposures, by iterative sigma clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.errors import OptionError
+from webbkg.kernels import clip, planes
+from webbkg.options import DO_NOT_USE, ImageOptions
+from webbkg.parallel import available_threads, over_bands, split
+from webbkg.results import (
+    BoolImage,
+    CombinedBackground,
+    FlagImage,
+    FloatImage,
+    SampleCounts,
+)
+
+MOST_ROWS_A_BAND = 64
+
+Words = npt.NDArray[np.uint32]
+
+
+class Samples(Protocol):
+    """One background exposure, placed on the target's window.
+
+    ``rows`` and ``columns`` are (start, stop) on the target; ``first_row`` and
+    ``first_column`` are where that overlap begins on the exposure itself.
+    """
+
+    n_integrations: int
+    n_columns: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    first_row: int
+    first_column: int
+
+    def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
+        """Fill `words` (3, stop - start, n_columns) with SCI, ERR (float32) and DQ (uint32).
+
+        Returns True if the words are as FITS stores them: big-endian, DQ offset by 2**31.
+        """
+
+
+@dataclass(frozen=True)
+class ArraySamples:
+    """Planes in memory, (integrations, rows, columns), that lie on the whole target window."""
+
+    sci: npt.NDArray[np.floating]
+    err: npt.NDArray[np.floating]
+    dq: npt.NDArray[np.integer]
+    first_row: int = 0
+    first_column: int = 0
+
+    @property
+    def n_integrations(self) -> int:
+        return self.sci.shape[0]
+
+    @property
+    def n_columns(self) -> int:
+        return self.sci.shape[2]
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        return (0, self.sci.shape[1])
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        return (0, self.sci.shape[2])
+
+    def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
+        """Fill `words` from rows of the planes."""
+        words[0].view(np.float32)[...] = self.sci[integration, start:stop]
+        words[1].view(np.float32)[...] = self.err[integration, start:stop]
+        words[2] = self.dq[integration, start:stop]
+        return False
+
+
+def largest_deviation(samples: int) -> float:
+    """Largest possible distance of one of `samples` values from their median.
+
+    In units of their population standard deviation. One value stands apart; of the rest, the
+    median and those below it coincide, and those above it lie where they widen the sample
+    least, which is its mean. With c = (N - 3) // 2 of these the distance is
+    sqrt(N (N - c) / (N - c - 1)): 2.58 for 5 samples, 2.96 for 7, 3.10 for 8. Clipping at more
+    than that can never reject anything.
+
+    Parameters
+    ----------
+    samples : int
+        How many values there are.
+
+    Returns
+    -------
+    float
+        The bound; 0 for fewer than two samples.
+    """
+    if samples < 2:
+        return 0.0
+    if samples == 2:
+        return 1.0
+    between = (samples - 3) // 2
+    rest = samples - between
+    return math.sqrt(samples * rest / (rest - 1))
+
+
+@lru_cache(maxsize=32)
+def sorting_network(size: int) -> npt.NDArray[np.int64]:
+    """Comparators that sort `size` values, by Batcher's odd-even merge exchange.
+
+    D. E. Knuth, The Art of Computer Programming 3, algorithm 5.2.2M.
+
+    Returns
+    -------
+    (comparators, 2) ndarray of int64
+        Positions to compare and exchange, in order; none for fewer than two values.
+    """
+    pairs = []
+    largest = 1 << max(size - 1, 0).bit_length() >> 1
+    span = largest
+    while span:
+        stride, offset, distance = largest, 0, span
+        while True:
+            pairs += [(i, i + distance) for i in range(size - distance) if i & span == offset]
+            if stride == span:
+                break
+            distance = stride - span
+            stride >>= 1
+            offset = span
+        span >>= 1
+    network = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    network.flags.writeable = False
+    return network
+
+
+def sigma_clip_mask(
+    stack: npt.ArrayLike, *, sigma: float = 3.0, maxiters: int | None = None
+) -> npt.NDArray[np.bool_]:
+    """Tell which samples survive iterative sigma clipping along the first axis.
+
+    From the survivors: centre = median, width = population standard deviation; a sample
+    survives if it lies within `sigma` widths of the centre, limits included. Repeated until
+    nothing more would go (or everything would); the last limits then judge all finite samples,
+    so that one rejected early can come back. The rule of ``astropy.stats.sigma_clip(...,
+    axis=0)``, ties included.
+
+    Parameters
+    ----------
+    stack : (samples, ...) array_like
+        Values, computed on as float64; those that are not finite never survive.
+    sigma : float
+        Threshold in standard deviations; positive.
+    maxiters : int or None
+        Largest number of iterations; None and 0 mean until stable.
+
+    Returns
+    -------
+    (samples, ...) ndarray of bool
+        True where the sample survives.
+
+    Examples
+    --------
+    >>> sigma_clip_mask([1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 90.0]).sum()
+    np.int64(10)
+    """
+    options = ImageOptions(sigma=sigma, maxiters=maxiters)
+    values = np.asarray(stack, dtype=np.float64)
+    keep = np.zeros(values.shape, dtype=np.bool_)
+    if values.size:
+        flat = np.ascontiguousarray(values.reshape(len(values), -1))
+        clip.clip_mask(flat, options.sigma, options.maxiters or 0, keep.reshape(len(values), -1))
+    return keep
+
+
+def average_background(
+    sci: npt.ArrayLike,
+    err: npt.ArrayLike,
+    dq: npt.ArrayLike,
+    options: ImageOptions | None = None,
+) -> CombinedBackground:
+    """Average background exposures that share one window.
+
+    Parameters
+    ----------
+    sci : (exposures, [integrations,] rows, columns) array_like, float32
+        Count rates; samples that are not finite are left out.
+    err : array_like like `sci`, float32
+        Standard uncertainties in the unit of `sci`.
+    dq : array_like like `sci`, uint32
+        Data-quality flags; samples with DO_NOT_USE (bit 0) are left out.
+    options : ImageOptions, optional
+        Clip threshold and iterations.
+
+    Returns
+    -------
+    CombinedBackground
+        On the same window.
+
+    Raises
+    ------
+    OptionError
+        If the shapes differ or are neither 3-D nor 4-D.
+    """
+    cubes = [
+        np.asarray(sci, dtype=np.float32),
+        np.asarray(err, dtype=np.float32),
+        np.asarray(dq, dtype=np.uint32),
+    ]
+    shape = cubes[0].shape
+    if len(shape) not in (3, 4) or any(cube.shape != shape for cube in cubes):
+        raise OptionError(
+            "sci, err and dq must have one shape, (exposures, [integrations,] rows, columns) "
+            f"(got {' and '.join(str(cube.shape) for cube in cubes)})"
+        )
+    if len(shape) == 3:
+        cubes = [cube[:, np.newaxis] for cube in cubes]
+    sources = [ArraySamples(*planes_of_one) for planes_of_one in zip(*cubes, strict=True)]
+    return average_exposures(sources, (shape[-2], shape[-1]), options or ImageOptions())
+
+
+def average_exposures(
+    sources: Sequence[Samples],
+    shape: tuple[int, int],
+    options: ImageOptions,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CombinedBackground:
+    """Average background exposures, band by band, on a target window of `shape`.
+
+    Each exposure first becomes one image: of a 3-D one the integrations are clipped and
+    averaged, and rounded to float32. Then the exposures are clipped and averaged. ERR is
+    sqrt(sum err²)/n over the samples that SCI kept, at both levels; DQ is the bitwise OR over
+    all integrations of all exposures. The result does not depend on the bands or the threads.
+
+    Parameters
+    ----------
+    sources : sequence of Samples
+        The exposures, placed on the target's window.
+    shape : (rows, columns)
+        The target's window.
+    options : ImageOptions
+        Clip threshold and iterations, and the memory for samples.
+    threads : int, optional
+        Default: as many as this task may use.
+    progress : callable, optional
+        Called with the bands done and their number.
+
+    Returns
+    -------
+    CombinedBackground
+        The average on the target's window.
+    """
+    rows, columns = shape
+    result = CombinedBackground(
+        sci=np.empty(shape, np.float32),
+        err=np.empty(shape, np.float32),
+        dq=np.zeros(shape, np.uint32),
+        covered=_coverage(sources, shape),
+        counts=np.empty(shape, np.uint32),
+        exposures=SampleCounts(),
+        integrations=SampleCounts(),
+    )
+    threads = available_threads() if threads is None else threads
+    bands = split(rows, _rows_a_band(sources, columns, options, threads))
+    height = bands[0][1] if bands else 0
+    parts = over_bands(
+        bands,
+        lambda: _BandAverager(sources, result, options, height).average,
+        threads=threads,
+        progress=progress,
+    )
+    return CombinedBackground(
+        sci=result.sci,
+        err=result.err,
+        dq=result.dq,
+        covered=result.covered,
+        counts=result.counts,
+        exposures=sum((part[0] for part in parts), SampleCounts()),
+        integrations=sum((part[1] for part in parts), SampleCounts()),
+    )
+
+
+def _coverage(sources: Sequence[Samples], shape: tuple[int, int]) -> BoolImage:
+    covered = np.zeros(shape, np.bool_)
+    for source in sources:
+        covered[slice(*source.rows), slice(*source.columns)] = True
+    return covered
+
+
+def _rows_a_band(
+    sources: Sequence[Samples], columns: int, options: ImageOptions, threads: int
+) -> int:
+    """Rows whose samples, SCI and ERR of every exposure and integration, fit the memory."""
+    samples = len(sources) + max((s.n_integrations for s in sources), default=0)
+    bytes_a_row = 8 * columns * max(samples, 1)
+    return max(1, min(MOST_ROWS_A_BAND, options.band_memory // (threads * bytes_a_row)))
+
+
+class _Stack:
+    """Samples of one band, SCI and ERR: (samples, height, columns) float32."""
+
+    def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
+        self.sci = np.empty((samples, height * columns), np.float32)
+        self.err = np.empty((samples, height * columns), np.float32)
+        self._columns = columns
+        self._sigma = options.sigma
+        self._maxiters = options.maxiters or 0
+
+    def images(self, index: int, height: int) -> tuple[FloatImage, FloatImage]:
+        """SCI and ERR of one sample as images of `height` rows."""
+        pixels = height * self._columns
+        shape = (height, self._columns)
+        return self.sci[index, :pixels].reshape(shape), self.err[index, :pixels].reshape(shape)
+
+    def _network(self, samples: int) -> npt.NDArray[np.int64]:
+        nothing_to_reject = self._sigma > largest_deviation(samples) * (1 + clip.MARGIN)
+        return sorting_network(1 if nothing_to_reject else samples)
+
+    def average(
+        self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
+    ) -> SampleCounts:
+        """Clip and average the first `samples`, into images of `height` rows."""
+        pixels = height * self._columns
+        usable, clipped = clip.average(
+            self.sci[:samples, :pixels],
+            self.err[:samples, :pixels],
+            self._sigma,
+            self._maxiters,
+            self._network(samples),
+            sci.reshape(-1),
+            err.reshape(-1),
+            counts.reshape(-1),
+        )
+        return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
+
+
+class _BandAverager:
+    """One thread's buffers, and the way of a band through them."""
+
+    def __init__(
+        self,
+        sources: Sequence[Samples],
+        result: CombinedBackground,
+        options: ImageOptions,
+        height: int,
+    ) -> None:
+        columns = result.sci.shape[1]
+        self._sources = sources
+        self._result = result
+        self._exposures = _Stack(len(sources), height, columns, options)
+        most = max((s.n_integrations for s in sources), default=1)
+        self._integrations = _Stack(most if most > 1 else 0, height, columns, options)
+        widest = max((s.n_columns for s in sources), default=0)
+        self._words = np.empty(3 * height * widest, np.uint32)
+        self._counts = np.empty((height, columns), np.uint32)
+
+    def average(self, start: int, stop: int) -> tuple[SampleCounts, SampleCounts]:
+        """Average target rows `start` to `stop` into the result."""
+        height = stop - start
+        dq = self._result.dq[start:stop]
+        integrations = SampleCounts()
+        offered = 0
+        for index, source in enumerate(self._sources):
+            sci, err = self._exposures.images(index, height)
+            rows = (max(start, source.rows[0]), min(stop, source.rows[1]))
+            if rows[0] >= rows[1]:
+                sci.fill(np.nan)
+                err.fill(0)
+            elif source.n_integrations == 1:
+                self._load(source, 0, rows, start, sci, err, dq)
+            else:
+                integrations += self._average_integrations(source, rows, start, sci, err, dq)
+            offered += max(0, rows[1] - rows[0]) * (source.columns[1] - source.columns[0])
+        counted = self._exposures.average(
+            len(self._sources),
+            height,
+            self._result.sci[start:stop],
+            self._result.err[start:stop],
+            self._result.counts[start:stop],
+        )
+        np.bitwise_or(
+            dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0
+        )
+        exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
+        return exposures, integrations
+
+    def _average_integrations(
+        self,
+        source: Samples,
+        rows: tuple[int, int],
+        start: int,
+        sci: FloatImage,
+        err: FloatImage,
+        dq: FlagImage,
+    ) -> SampleCounts:
+        """Turn the integrations of one exposure into its image."""
+        height = len(sci)
+        for integration in range(source.n_integrations):
+            one_sci, one_err = self._integrations.images(integration, height)
+            self._load(source, integration, rows, start, one_sci, one_err, dq)
+        counted = self._integrations.average(
+            source.n_integrations, height, sci, err, self._counts[:height]
+        )
+        overlap = (rows[1] - rows[0]) * (source.columns[1] - source.columns[0])
+        return SampleCounts(
+            offered=source.n_integrations * overlap,
+            usable=counted.usable,
+            clipped=counted.clipped,
+        )
+
+    def _load(
+        self,
+        source: Samples,
+        integration: int,
+        rows: tuple[int, int],
+        start: int,
+        sci: FloatImage,
+        err: FloatImage,
+        dq: FlagImage,
+    ) -> None:
+        """Read one integration's overlap with a band that begins at target row `start`."""
+        height = rows[1] - rows[0]
+        words = self._words[: 3 * height * source.n_columns].reshape(3, height, source.n_columns)
+        first = source.first_row + rows[0] - source.rows[0]
+        as_in_fits = source.read(integration, first, first + height, words)
+        width = source.columns[1] - source.columns[0]
+        if (height, width) != sci.shape:
+            sci.fill(np.nan)
+            err.fill(0)
+        planes.place_samples(
+            words,
+            as_in_fits,
+            source.first_column,
+            np.uint32(DO_NOT_USE),
+            sci,
+            err,
+            dq,
+            rows[0] - start,
+            source.columns[0],
+            width,
+        )

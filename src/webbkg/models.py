@@ -1,0 +1,142 @@
+"""Data models in and out of files: opened fast, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from webbkg.errors import InputError, MissingFileError, OutputError
+from webbkg.options import DO_NOT_USE
+from webbkg.results import Background
+
+_started = False
+
+
+@contextlib.contextmanager
+def _quick_start() -> Iterator[None]:
+    """Make the first opening of a model fast, and leave no trace.
+
+    ASDF then reads some fifty YAML manifests, with PyYAML's pure Python loader; its C loader
+    gives the same. The many new objects, none of them garbage, make the collector run in vain.
+    """
+    global _started
+    if _started:
+        yield
+        return
+    import yaml
+
+    collecting = gc.isenabled()
+    python_loader = yaml.SafeLoader
+    gc.disable()
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)  # type: ignore[misc]
+    try:
+        yield
+        _started = True
+    finally:
+        yaml.SafeLoader = python_loader  # type: ignore[misc]
+        if collecting:
+            gc.enable()
+
+
+def is_model(thing: object) -> bool:
+    """Tell an open JWST data model from anything else, without importing the models."""
+    return hasattr(thing, "get_crds_parameters") and hasattr(thing, "meta")
+
+
+def open_model(path: str | os.PathLike[str]) -> Any:
+    """Open a FITS or ASDF product as the data model that its header names.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    InputError
+        If it cannot be read as a data model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file; check the name and the folder")
+    with _quick_start():
+        from stdatamodels.jwst import datamodels
+
+        try:
+            return datamodels.open(str(path))
+        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+            raise InputError(f"{path}: cannot be opened as a data model ({error})") from error
+
+
+def open_header(path: str | os.PathLike[str]) -> Any:
+    """Open the metadata of a FITS product's primary header as a core data model, no arrays."""
+    from astropy.io import fits
+
+    with _quick_start():
+        from stdatamodels.jwst import datamodels
+
+        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+            return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
+
+
+def background_model(background: Background, target: Any) -> Any:
+    """Make an ImageModel of a background, with the metadata of the target it is for."""
+    with _quick_start():
+        from stdatamodels.jwst import datamodels
+
+        model = datamodels.ImageModel()
+    model.update(target)
+    model.data = background.sci
+    model.err = background.err
+    model.dq = np.where(
+        background.covered, background.dq, background.dq | np.uint32(DO_NOT_USE)
+    ).astype(np.uint32)
+    return model
+
+
+def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
+    """Write a model under its final name, completely or not at all.
+
+    Parameters
+    ----------
+    model : data model
+        Its FILENAME becomes the final name.
+    path : path
+        Where to write; the ending, ``.fits`` or ``.asdf``, says how.
+    inputs : iterable of Path
+        Files that must not be overwritten.
+
+    Raises
+    ------
+    OutputError
+        If `path` is one of `inputs`, has another ending, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".fits", ".asdf"):
+        raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")
+    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
+        raise OutputError(
+            f"{path}: would overwrite an input of this run; "
+            "choose another output_file, suffix or output_dir"
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    model.meta.filename = path.name
+    try:
+        with partial.open("wb") as stream:
+            # Given a stream, not a path, the model keeps the final name that was set above.
+            if path.suffix == ".fits":
+                model.to_fits(stream)
+            else:
+                model.to_asdf(stream)
+        partial.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{path}: cannot be written ({reason}); free some space or choose another output_dir"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,129 @@
+"""Image from image: gather the background exposures and average them on the target's window."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from webbkg.errors import MismatchError
+from webbkg.exposures import Exposure
+from webbkg.methods.average import average_exposures
+from webbkg.modes import Request, Target
+from webbkg.options import GRATING_TILT_TOLERANCE
+from webbkg.results import CombinedBackground, Outcome, SampleCounts, Status
+
+
+def measure(target: Target, request: Request) -> Outcome:
+    """Average the background exposures of a request on the target's window.
+
+    Returns
+    -------
+    Outcome
+        SKIPPED if there are none, none overlaps, or a NIRSpec grating tilt differs.
+
+    Raises
+    ------
+    InputError
+        If a background cannot be read.
+    MismatchError
+        If one is of another instrument or detector.
+    """
+    if not request.backgrounds:
+        return Outcome(status=Status.SKIPPED, reason="no background exposures were given")
+    with contextlib.ExitStack() as opened:
+        exposures = [opened.enter_context(_open(item)) for item in request.backgrounds]
+        for exposure in exposures:
+            _check_match(target, exposure, request)
+        tilted = [e.name for e in exposures if not _same_grating_tilt(target, e)]
+        if tilted:
+            return Outcome(
+                status=Status.SKIPPED,
+                reason=f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
+                f"{', '.join(tilted)} differs or is unknown",
+            )
+        placed = [exposure.placed_on(target.window) for exposure in exposures]
+        outside = [e.name for e, p in zip(exposures, placed, strict=True) if p is None]
+        if len(outside) == len(exposures):
+            return Outcome(
+                status=Status.SKIPPED,
+                reason=f"no background shares a pixel with {target.name} ({target.window})",
+            )
+        if outside:
+            request.warn(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
+        background = average_exposures(
+            [exposure for exposure in placed if exposure is not None],
+            target.window.shape,
+            request.image,
+            progress=request.progress,
+        )
+        names = [e.name for e, p in zip(exposures, placed, strict=True) if p is not None]
+    return Outcome(
+        status=Status.COMPLETE,
+        background=background,
+        details=_details(background, names, request),
+    )
+
+
+def _open(item: Any) -> Exposure:
+    return Exposure.from_file(item) if isinstance(item, Path) else Exposure.from_model(item)
+
+
+def _check_match(target: Target, exposure: Exposure, request: Request) -> None:
+    """Refuse another detector; warn of another filter or of a second subtraction."""
+    for name in ("instrument", "detector"):
+        ours, theirs = getattr(target.info, name), getattr(exposure.info, name)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise MismatchError(
+                f"{exposure.name}: its {name} is {theirs}, that of the target {target.name} is "
+                f"{ours}; leave it out"
+            )
+    for name in ("filter", "pupil", "grating"):
+        ours, theirs = getattr(target.info, name), getattr(exposure.info, name)
+        if ours != theirs:
+            request.warn(
+                f"{exposure.name}: its {name} is {theirs}, that of the target {target.name} is "
+                f"{ours}"
+            )
+    if exposure.info.bkg_subtract == Status.COMPLETE:
+        request.warn(f"{exposure.name}: this background is itself background-subtracted already")
+
+
+def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
+    """Compare the tilts of NIRSpec's grating wheel; other instruments have none."""
+    if target.info.instrument != "NIRSPEC":
+        return True
+    pairs = (
+        (target.info.gwa_xtilt, exposure.info.gwa_xtilt),
+        (target.info.gwa_ytilt, exposure.info.gwa_ytilt),
+    )
+    return all(
+        ours is not None
+        and theirs is not None
+        and math.isfinite(ours)
+        and math.isfinite(theirs)
+        and abs(ours - theirs) <= GRATING_TILT_TOLERANCE
+        for ours, theirs in pairs
+    )
+
+
+def _details(background: CombinedBackground, names: list[str], request: Request) -> dict[str, Any]:
+    unknown = background.covered & (background.counts == 0)
+    return {
+        "mode": "image",
+        "sigma": request.image.sigma,
+        "maxiters": "None" if request.image.maxiters is None else request.image.maxiters,
+        "backgrounds": names,
+        "exposure_samples": _counts(background.exposures),
+        "integration_samples": _counts(background.integrations),
+        "pixels": int(background.covered.size),
+        "pixels_uncovered": int(background.covered.size - np.count_nonzero(background.covered)),
+        "pixels_unknown": int(np.count_nonzero(unknown)),
+    }
+
+
+def _counts(counts: SampleCounts) -> dict[str, int]:
+    return {"offered": counts.offered, "usable": counts.usable, "clipped": counts.clipped}

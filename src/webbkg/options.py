@@ -1,0 +1,106 @@
+"""Every default and threshold of webbkg, once, with its unit and source.
+
+The parameters that the pipeline's step already has keep its names, types and
+defaults (JWST pipeline documentation, "Background Subtraction: Step Arguments").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from webbkg.errors import OptionError
+
+DO_NOT_USE = 1
+"""The data-quality bit of a pixel that must not be used (JWST data-quality flags)."""
+
+GRATING_TILT_TOLERANCE = 1e-8
+"""Largest difference, inclusive, of GWA_XTIL or GWA_YTIL between a NIRSpec target and its
+backgrounds (degrees, as in the keywords)."""
+
+BAND_MEMORY = 24 * 2**20
+"""Bytes that the samples of the background stack may occupy, over all threads together."""
+
+PARAMETER_LOOKUP_SECONDS = 10
+"""How long CRDS may take to answer for a parameter reference, unless
+CRDS_CLIENT_TIMEOUT_SECONDS says otherwise (seconds)."""
+
+
+def _require(condition: bool, name: str, constraint: str, value: object) -> None:
+    if not condition:
+        raise OptionError(f"{name} must be {constraint} (got {value!r})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """How background exposures are averaged.
+
+    Attributes
+    ----------
+    sigma : float
+        Clip threshold in standard deviations of the survivors; positive.
+    maxiters : int or None
+        Largest number of clip iterations; None and 0 mean until stable.
+    band_memory : int
+        Bytes that the samples held at one time may occupy.
+    """
+
+    sigma: float = 3.0
+    maxiters: int | None = None
+    band_memory: int = BAND_MEMORY
+
+    def __post_init__(self) -> None:
+        _require(
+            math.isfinite(self.sigma) and self.sigma > 0,
+            "sigma",
+            "a finite number above 0",
+            self.sigma,
+        )
+        _require(
+            self.maxiters is None or self.maxiters >= 0,
+            "maxiters",
+            "None or a whole number of at least 0",
+            self.maxiters,
+        )
+        _require(self.band_memory > 0, "band_memory", "above 0 bytes", self.band_memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WfssOptions:
+    """How a reference sky is scaled to a grism exposure.
+
+    Attributes
+    ----------
+    mmag_extract : float or None
+        Sources fainter than this AB magnitude are not masked; None masks all.
+    mask : str or None
+        File whose MASK extension is 1 where sky; replaces the catalogue's mask.
+    maxiter : int
+        Largest number of outlier rejections; 0 for none.
+    rms_stop : float
+        Stop when the RMS improves by less than this (percent); 0 for never.
+    outlier_percent : float
+        Share of the fit pixels rejected at each end in each iteration (percent).
+    """
+
+    mmag_extract: float | None = None
+    mask: str | None = None
+    maxiter: int = 5
+    rms_stop: float = 0.0
+    outlier_percent: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SossOptions:
+    """How a sky template is chosen and scaled for NIRISS SOSS.
+
+    Attributes
+    ----------
+    source_percentile : float
+        Pixels at or above this percentile of all usable values are source.
+    bkg_percentile : tuple of float
+        Ratios strictly between these two percentiles set the scale.
+    """
+
+    source_percentile: float = 35.0
+    bkg_percentile: tuple[float, float] = (25.0, 50.0)

@@ -1,0 +1,230 @@
+"""The stpipe step: parameters in, options out; the work is done in `webbkg.subtract`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stpipe import Step
+
+from webbkg import references
+from webbkg.associations import Job, resolve
+from webbkg.errors import ReferenceUnavailableError
+from webbkg.exposures import Exposure
+from webbkg.models import background_model, is_model, open_header, open_model, save_whole
+from webbkg.modes import Request
+from webbkg.options import ImageOptions, SossOptions, WfssOptions
+from webbkg.results import CombinedBackground, Outcome
+from webbkg.subtract import subtract_background
+from webbkg.suffixes import strip_suffix
+
+log = logging.getLogger(__name__)
+
+
+class BackgroundStep(Step):
+    """Subtract the background of a JWST exposure.
+
+    Imaging and most spectroscopy: the sigma-clipped average of background exposures.
+    """
+
+    class_alias = "bkg_subtract"
+    bkg_suffix = "combinedbackground"
+    background_suffix = "background"
+    reference_file_types: ClassVar = ["bkg", "wavelengthrange"]
+    # References are asked for when a target needs them; an image needs none.
+    prefetch_references = False
+
+    spec = f"""
+        output_ext = string(default=".fits")  # Default type of output
+        bkg_list = force_list(default=None)  # Background exposures; an association's members and a second argument win over it
+        save_combined_background = boolean(default=False)  # Save the averaged background exposures
+        sigma = float(default={ImageOptions.sigma})  # Clip threshold, in standard deviations
+        maxiters = integer(default=None)  # Most clip iterations; None or 0: until stable
+        soss_source_percentile = float(default={SossOptions.source_percentile})  # SOSS: pixels at or above this percentile are source
+        soss_bkg_percentile = float_list(min=2, max=2, default=None)  # SOSS: percentiles between which ratios set the scale; None: 25, 50
+        wfss_mmag_extract = float(default=None)  # WFSS: faintest AB magnitude of the sources that are masked
+        wfss_mask = string(default=None)  # WFSS: file whose MASK extension is 1 for sky, 0 for source
+        wfss_maxiter = integer(default={WfssOptions.maxiter})  # WFSS: most outlier rejections; 0 for none
+        wfss_rms_stop = float(default={WfssOptions.rms_stop})  # WFSS: stop when the RMS improves by less (percent); 0 for never
+        wfss_outlier_percent = float(default={WfssOptions.outlier_percent})  # WFSS: share of pixels rejected at each end (percent)
+        allow_repeat = boolean(default=False)  # Subtract again from what is already subtracted
+        save_background = boolean(default=False)  # Save what was subtracted, with its uncertainty
+    """  # noqa: E501
+
+    outcomes: list[Outcome]
+    """What the latest run came to, one for each target."""
+
+    progress: Callable[[int, int], None] | None = None
+    """Called with the parts done and their number; not a parameter."""
+
+    def process(self, target: Any, backgrounds: Any = None) -> Any:
+        """Subtract the background of a target, or of each of a list of targets.
+
+        Parameters
+        ----------
+        target : path, data model, association (path or mapping), or list of these
+            What to subtract from; never changed.
+        backgrounds : path, comma-separated string, data model, or list of these, optional
+            Background exposures. An association's own win over it; it wins over `bkg_list`.
+
+        Returns
+        -------
+        data model, or list of data models
+            With ``meta.cal_step.bkg_subtract`` set to COMPLETE, SKIPPED or FAILED.
+        """
+        self.outcomes = []
+        self._names: dict[int, str] = {}
+        job = resolve(target, backgrounds, self.bkg_list, input_dir=self.input_dir)
+        for warning in job.warnings:
+            log.warning(warning)
+        self._inputs = [item for item in (*job.targets, *job.backgrounds) if _is_path(item)]
+        results = [self._subtract_one(item, job) for item in job.targets]
+        return results[0] if len(results) == 1 else results
+
+    def _subtract_one(self, item: Any, job: Job) -> Any:
+        if is_model(item):
+            model, owned = item, False
+        else:
+            _check_file(item)
+            model, owned = open_model(item), True
+            if len(job.targets) > 1:
+                self._names[id(model)] = item.name
+        request = Request(
+            backgrounds=job.backgrounds,
+            image=ImageOptions(sigma=self.sigma, maxiters=self.maxiters),
+            progress=self.progress,
+            warn=log.warning,
+        )
+        result, outcome = subtract_background(
+            model, request, allow_repeat=self.allow_repeat, in_place=owned
+        )
+        self.outcomes.append(outcome)
+        if job.association is not None:
+            result.meta.asn.table_name = job.association
+        self._save_background(result, outcome)
+        return result
+
+    def _save_background(self, result: Any, outcome: Outcome) -> None:
+        background = outcome.background
+        if background is None:
+            return
+        wanted = {self.background_suffix: self.save_background}
+        if isinstance(background, CombinedBackground):
+            wanted[self.bkg_suffix] = self.save_combined_background
+        for suffix, is_wanted in wanted.items():
+            if is_wanted:
+                model = background_model(background, result)
+                self._names[id(model)] = self._names.get(id(result), "")
+                self.save_model(model, suffix=suffix, force=True)
+
+    # How stpipe names and writes a product.
+
+    def save_model(
+        self,
+        model: Any,
+        suffix: str | None = None,
+        idx: int | None = None,
+        output_file: str | None = None,
+        force: bool = False,
+        **components: Any,
+    ) -> Any:
+        """Write a product whole or not at all, under the name that stpipe gives it."""
+        output_file = output_file or self.output_file
+        if not (force or self.save_results or output_file):
+            return None
+        if isinstance(model, Sequence):
+            return super().save_model(
+                model, suffix=suffix, idx=idx, output_file=output_file, force=force, **components
+            )
+        own_name = getattr(self, "_names", {}).get(id(model))
+        if own_name:
+            output_file, idx = own_name, None
+        if self.output_use_model or (output_file is None and not self.search_output_file):
+            output_file, idx = model.meta.filename, None
+        path = self.make_output_path(basepath=output_file, suffix=suffix, idx=idx, **components)
+        save_whole(model, path, getattr(self, "_inputs", []))
+        log.info("Saved %s", path)
+        return path
+
+    def default_output_file(self, input_file: str | None = None) -> str:
+        """Name the product after its input; a gzipped one loses that ending."""
+        name = str(super().default_output_file(input_file))
+        return name[: -len(".gz")] if name.lower().endswith(".gz") else name
+
+    @staticmethod
+    def remove_suffix(name: str) -> tuple[str, str]:
+        """Split a known product suffix off a file name's stem."""
+        return strip_suffix(name)
+
+    @staticmethod
+    def get_stpipe_loggers() -> tuple[str, ...]:
+        """Return the loggers that a run shows."""
+        return ("webbkg", "stpipe", "stdatamodels", "jwst", "py.warnings")
+
+    # How stpipe opens things, and what it asks CRDS.
+
+    @classmethod
+    def _datamodels_open(cls, init: Any, **kwargs: Any) -> Any:
+        return init if is_model(init) else open_model(init)
+
+    @classmethod
+    def _get_crds_parameters(cls, dataset: Any) -> tuple[dict[str, Any], str]:
+        """Return what CRDS selects by: the metadata of the (first) target, without its arrays."""
+        if is_model(dataset) and not isinstance(dataset, Sequence):
+            return dataset.get_crds_parameters(), dataset.crds_observatory
+        if not references.crds_is_configured():
+            return {}, references.OBSERVATORY
+        target = resolve(dataset, []).targets[0]
+        if is_model(target):
+            return target.get_crds_parameters(), target.crds_observatory
+        header = open_model(target) if target.suffix == ".asdf" else open_header(target)
+        with header:
+            return header.get_crds_parameters(), references.OBSERVATORY
+
+    @classmethod
+    def get_config_from_reference(
+        cls, dataset: Any, disable: bool | None = None, crds_observatory: str | None = None
+    ) -> Any:
+        """Look for a parameter reference, unless CRDS is not set up."""
+        if not references.crds_is_configured():
+            return cls._empty_config()
+        return super().get_config_from_reference(
+            dataset, disable=disable, crds_observatory=crds_observatory
+        )
+
+    @classmethod
+    def _get_config_from_parameters(cls, crds_parameters: Any, crds_observatory: str) -> Any:
+        ask = super()._get_config_from_parameters
+        try:
+            return references.ask_crds(lambda: ask(crds_parameters, crds_observatory))
+        except (ReferenceUnavailableError, OSError, ValueError, KeyError) as error:
+            log.warning(
+                "No step parameters from CRDS, the defaults are used (%s); check CRDS_PATH and "
+                "CRDS_SERVER_URL, or set STPIPE_DISABLE_CRDS_STEPPARS=true",
+                error,
+            )
+            return cls._empty_config()
+
+    def finalize_result(self, result: Any, reference_files_used: list[tuple[str, str]]) -> None:
+        """Record the references, and the CRDS context where CRDS can tell it."""
+        if not is_model(result):
+            return
+        for kind, name in reference_files_used:
+            setattr(getattr(result.meta.ref_file, kind), "name", name)  # noqa: B010
+        context = references.context_used()
+        if context is not None:
+            result.meta.ref_file.crds.context_used, result.meta.ref_file.crds.sw_version = context
+
+
+def _is_path(item: Any) -> bool:
+    return isinstance(item, Path)
+
+
+def _check_file(path: Path) -> None:
+    """Look at the headers of a target before its data model is opened."""
+    if path.suffix.lower() != ".asdf":
+        Exposure.from_file(path).close()
+
+

@@ -1,0 +1,159 @@
+"""Model in, model out: measure the background, take it off, and write down what was done.
+
+The one place that turns results into keywords, history and log lines.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from webbkg import __version__
+from webbkg.errors import InputError
+from webbkg.exposures import ExposureInfo, read_meta, window_of
+from webbkg.modes import Request, Target, find_mode
+from webbkg.results import Background, Outcome, Status
+
+log = logging.getLogger(__name__)
+
+
+def subtract_background(
+    model: Any,
+    request: Request | None = None,
+    *,
+    allow_repeat: bool = False,
+    in_place: bool = False,
+) -> tuple[Any, Outcome]:
+    """Subtract the background of one exposure.
+
+    Parameters
+    ----------
+    model : data model
+        The target, 2-D or 3-D; not changed unless `in_place`.
+    request : Request, optional
+        The backgrounds and the options.
+    allow_repeat : bool
+        Subtract from a target that is COMPLETE already.
+    in_place : bool
+        The caller gives `model` away: change it instead of a copy. If an error is raised it is
+        as it was.
+
+    Returns
+    -------
+    model : data model
+        Of the same class, with ``meta.cal_step.bkg_subtract`` set. Unless that is COMPLETE its
+        SCI, ERR and DQ are those of the target.
+    outcome : Outcome
+        What was done.
+
+    Raises
+    ------
+    WebbkgError
+        If the target or a background cannot be used.
+    """
+    request = request or Request()
+    target = _as_target(model)
+    if target.info.bkg_subtract == Status.COMPLETE and not allow_repeat:
+        reason = (
+            f"{target.name} is background-subtracted already (S_BKDSUB = COMPLETE); "
+            "it is returned unchanged (allow_repeat subtracts again)"
+        )
+        log.warning(reason)
+        done = Outcome(status=Status.COMPLETE, reason=reason, already_done=True)
+        return (model if in_place else model.copy()), done
+    outcome = find_mode(target.info.exposure_type)(target, request)
+    result = model if in_place else model.copy()
+    if outcome.background is not None:
+        apply_background(result, outcome.background)
+    _record(result, target, outcome)
+    return result, outcome
+
+
+def apply_background(model: Any, background: Background) -> None:
+    """Subtract a background from every integration of `model`, in place.
+
+    Where it is unknown the result is NaN and DO_NOT_USE; where nothing was observed (not
+    `covered`) the target stays as it is. ERR and variances are unchanged.
+    """
+    model.data = _writable(model.data)
+    model.dq = _writable(model.dq)
+    everywhere = bool(background.covered.all())
+    where: Any = True if everywhere else background.covered
+    for sci, dq in zip(_images(model.data), _images(model.dq), strict=True):
+        np.subtract(sci, background.sci, out=sci, where=where)
+        np.bitwise_or(dq, background.dq, out=dq, where=where)
+
+
+def _writable(array: Any) -> Any:
+    return array if array.flags.writeable else array.copy()
+
+
+def _images(array: Any) -> Any:
+    return array if array.ndim == 3 else array[np.newaxis]
+
+
+def _as_target(model: Any) -> Target:
+    name = read_meta(model, "meta.filename") or f"<{type(model).__name__}>"
+    for plane, attribute in (("SCI", "data"), ("DQ", "dq")):
+        if read_meta(model, attribute) is None:
+            raise InputError(
+                f"{name}: the {type(model).__name__} has no {plane} plane; set model.{attribute}"
+            )
+    shape = model.data.shape
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InputError(
+            f"{name}: SCI must be 2-D or 3-D and not empty (got shape {shape}); "
+            "a rate, rateints or cal product is needed"
+        )
+    if model.dq.shape != shape:
+        raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {model.dq.shape})")
+    info = ExposureInfo.from_model(model)
+    return Target(name=name, model=model, info=info, window=window_of(info, shape[-2:], name))
+
+
+def _record(model: Any, target: Target, outcome: Outcome) -> None:
+    """Set the status, and keep the numbers and how they came about."""
+    model.meta.cal_step.bkg_subtract = str(outcome.status)
+    model.meta.background.webbkg = {
+        "version": __version__,
+        "status": str(outcome.status),
+        "reason": outcome.reason or "None",
+        **outcome.details,
+    }
+    if outcome.status is Status.COMPLETE:
+        model.add_history_entry(
+            f"webbkg {__version__} subtracted the background: "
+            + json.dumps(outcome.details, separators=(",", ":"), sort_keys=False),
+            software={"name": "webbkg", "version": __version__},
+        )
+        log.info("%s: %s", target.name, describe(outcome))
+    else:
+        log.warning("%s: background subtraction %s: %s", target.name, *describe_failure(outcome))
+
+
+def describe_failure(outcome: Outcome) -> tuple[str, str]:
+    """Return the status and its reason."""
+    return str(outcome.status), outcome.reason
+
+
+def describe(outcome: Outcome) -> str:
+    """Say in one line what was subtracted."""
+    details = outcome.details
+    samples = details["exposure_samples"]
+    integrations = details["integration_samples"]
+    clipped = samples["clipped"] + integrations["clipped"]
+    usable = samples["usable"] + integrations["usable"]
+    return (
+        f"subtracted the average of {len(details['backgrounds'])} background exposures; "
+        f"{clipped} of {usable} samples clipped, sky unknown in {details['pixels_unknown']} and "
+        f"not covered in {details['pixels_uncovered']} of {details['pixels']} pixels"
+    )
+
+
+def combine_names(names: Sequence[str]) -> str:
+    """Join file names for a message."""
+    return ", ".join(names)
