@@ -26,7 +26,22 @@ _HOME = {
     "use_threads": "webbkg.parallel",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "Background",
+    "BackgroundStep",
+    "CombinedBackground",
+    "ImageOptions",
+    "Outcome",
+    "SossOptions",
+    "Status",
+    "WebbkgError",
+    "WfssOptions",
+    "__version__",
+    "average_background",
+    "sigma_clip_mask",
+    "subtract_background",
+    "use_threads",
+]
 
 if TYPE_CHECKING:
     from webbkg.errors import WebbkgError

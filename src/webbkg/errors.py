@@ -32,7 +32,7 @@ class ReferenceUnavailableError(WebbkgError):
 
 
 class UnsupportedModeError(WebbkgError):
-    """This version cannot subtract the background of such an exposure."""
+    """webbkg cannot, in this version, subtract the background of such an exposure."""
 
 
 class OutputError(WebbkgError, OSError):

@@ -66,6 +66,7 @@ class DetectorWindow:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
         return self.rows, self.columns
 
     def __str__(self) -> str:
@@ -191,9 +192,13 @@ def window_of(info: ExposureInfo, shape: tuple[int, int], name: str) -> Detector
 class Plane(Protocol):
     """One plane of an exposure, (integrations, rows, columns)."""
 
-    shape: tuple[int, int, int]
-    as_in_fits: bool
-    """Whether `read` gives big-endian words, unsigned ones offset by 2**31."""
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Integrations (1 for a 2-D plane), rows, columns."""
+
+    @property
+    def as_in_fits(self) -> bool:
+        """Whether `read` gives big-endian words, unsigned ones offset by 2**31."""
 
     def read(self, integration: int, start: int, stop: int, words: Words) -> None:
         """Fill `words` (stop - start, columns) with those of float32 or uint32 pixels."""
@@ -212,6 +217,7 @@ class ArrayPlane:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Integrations (1 for a 2-D plane), rows, columns."""
         integrations, rows, columns = self.values.shape
         return integrations, rows, columns
 
@@ -261,7 +267,7 @@ class FitsPlane:
     def _read_bytes(self, integration: int, start: int, out: npt.NDArray[Any]) -> None:
         _, rows, columns = self.shape
         position = self.offset + (integration * rows + start) * columns * self.stored.itemsize
-        target = memoryview(out.reshape(-1).view(np.uint8))
+        target = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         while len(target):
             count = os.preadv(self.stream.fileno(), [target], position)
             if count == 0:
@@ -445,7 +451,7 @@ def _open_bytes(path: Path) -> IO[bytes]:
         raise InputError(f"{path}: the file is empty; fetch it again")
     if magic != _GZIP_MAGIC:
         return stream
-    unpacked = tempfile.TemporaryFile()
+    unpacked: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the exposure closes it
     try:
         with stream, gzip.open(stream) as packed:
             shutil.copyfileobj(packed, unpacked, 2**20)

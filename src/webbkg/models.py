@@ -19,7 +19,7 @@ _started = False
 
 
 @contextlib.contextmanager
-def _quick_start() -> Iterator[None]:
+def quick_start() -> Iterator[None]:
     """Make the first opening of a model fast, and leave no trace.
 
     ASDF then reads some fifty YAML manifests, with PyYAML's pure Python loader; its C loader
@@ -34,12 +34,12 @@ def _quick_start() -> Iterator[None]:
     collecting = gc.isenabled()
     python_loader = yaml.SafeLoader
     gc.disable()
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)  # type: ignore[misc]
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)
     try:
         yield
         _started = True
     finally:
-        yaml.SafeLoader = python_loader  # type: ignore[misc]
+        yaml.SafeLoader = python_loader
         if collecting:
             gc.enable()
 
@@ -62,7 +62,7 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file; check the name and the folder")
-    with _quick_start():
+    with quick_start():
         from stdatamodels.jwst import datamodels
 
         try:
@@ -75,7 +75,7 @@ def open_header(path: str | os.PathLike[str]) -> Any:
     """Open the metadata of a FITS product's primary header as a core data model, no arrays."""
     from astropy.io import fits
 
-    with _quick_start():
+    with quick_start():
         from stdatamodels.jwst import datamodels
 
         with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
@@ -84,7 +84,7 @@ def open_header(path: str | os.PathLike[str]) -> Any:
 
 def background_model(background: Background, target: Any) -> Any:
     """Make an ImageModel of a background, with the metadata of the target it is for."""
-    with _quick_start():
+    with quick_start():
         from stdatamodels.jwst import datamodels
 
         model = datamodels.ImageModel()

@@ -111,6 +111,8 @@ class Outcome:
         What was subtracted.
     details : dict
         The mode's numbers, plain values only, as they go into ``meta.background.webbkg``.
+    median_before, median_after : float or None
+        Median of the finite SCI of the target and of the result, where that was asked for.
     """
 
     status: Status
@@ -118,3 +120,5 @@ class Outcome:
     already_done: bool = False
     background: Background | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    median_before: float | None = None
+    median_after: float | None = None

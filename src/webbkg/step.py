@@ -51,13 +51,19 @@ class BackgroundStep(Step):
         wfss_outlier_percent = float(default={WfssOptions.outlier_percent})  # WFSS: share of pixels rejected at each end (percent)
         allow_repeat = boolean(default=False)  # Subtract again from what is already subtracted
         save_background = boolean(default=False)  # Save what was subtracted, with its uncertainty
-    """  # noqa: E501
+    """
 
     outcomes: list[Outcome]
     """What the latest run came to, one for each target."""
 
+    products: list[Path]
+    """What the latest run wrote, the background-subtracted exposures last."""
+
     progress: Callable[[int, int], None] | None = None
     """Called with the parts done and their number; not a parameter."""
+
+    measure_medians = False
+    """Whether outcomes are to tell the median before and after; not a parameter."""
 
     def process(self, target: Any, backgrounds: Any = None) -> Any:
         """Subtract the background of a target, or of each of a list of targets.
@@ -75,7 +81,9 @@ class BackgroundStep(Step):
             With ``meta.cal_step.bkg_subtract`` set to COMPLETE, SKIPPED or FAILED.
         """
         self.outcomes = []
+        self.products = []
         self._names: dict[int, str] = {}
+        self._untouched: dict[int, Path] = {}
         job = resolve(target, backgrounds, self.bkg_list, input_dir=self.input_dir)
         for warning in job.warnings:
             log.warning(warning)
@@ -96,11 +104,14 @@ class BackgroundStep(Step):
             image=ImageOptions(sigma=self.sigma, maxiters=self.maxiters),
             progress=self.progress,
             warn=log.warning,
+            measure_medians=self.measure_medians,
         )
         result, outcome = subtract_background(
             model, request, allow_repeat=self.allow_repeat, in_place=owned
         )
         self.outcomes.append(outcome)
+        if outcome.already_done and owned:
+            self._untouched[id(result)] = item
         if job.association is not None:
             result.meta.asn.table_name = job.association
         self._save_background(result, outcome)
@@ -116,8 +127,8 @@ class BackgroundStep(Step):
         for suffix, is_wanted in wanted.items():
             if is_wanted:
                 model = background_model(background, result)
-                self._names[id(model)] = self._names.get(id(result), "")
-                self.save_model(model, suffix=suffix, force=True)
+                own_name = self._names.get(id(result))
+                self.save_model(model, suffix=suffix, output_file=own_name, force=True)
 
     # How stpipe names and writes a product.
 
@@ -144,7 +155,10 @@ class BackgroundStep(Step):
         if self.output_use_model or (output_file is None and not self.search_output_file):
             output_file, idx = model.meta.filename, None
         path = self.make_output_path(basepath=output_file, suffix=suffix, idx=idx, **components)
-        save_whole(model, path, getattr(self, "_inputs", []))
+        if _is_same_file(path, self._untouched.get(id(model))):
+            log.info("%s is left as it is", path)
+            return path
+        self.products.append(save_whole(model, path, getattr(self, "_inputs", [])))
         log.info("Saved %s", path)
         return path
 
@@ -218,6 +232,10 @@ class BackgroundStep(Step):
             result.meta.ref_file.crds.context_used, result.meta.ref_file.crds.sw_version = context
 
 
+def _is_same_file(path: str, other: Path | None) -> bool:
+    return other is not None and Path(path).exists() and other.samefile(path)
+
+
 def _is_path(item: Any) -> bool:
     return isinstance(item, Path)
 
@@ -226,5 +244,3 @@ def _check_file(path: Path) -> None:
     """Look at the headers of a target before its data model is opened."""
     if path.suffix.lower() != ".asdf":
         Exposure.from_file(path).close()
-
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from webbkg import __version__
 from webbkg.errors import InputError
 from webbkg.exposures import ExposureInfo, read_meta, window_of
+from webbkg.methods.summary import finite_median
 from webbkg.modes import Request, Target, find_mode
 from webbkg.results import Background, Outcome, Status
 
@@ -68,7 +69,10 @@ def subtract_background(
     outcome = find_mode(target.info.exposure_type)(target, request)
     result = model if in_place else model.copy()
     if outcome.background is not None:
+        before = finite_median(result.data) if request.measure_medians else None
         apply_background(result, outcome.background)
+        after = finite_median(result.data) if request.measure_medians else None
+        outcome = replace(outcome, median_before=before, median_after=after)
     _record(result, target, outcome)
     return result, outcome
 
@@ -132,12 +136,9 @@ def _record(model: Any, target: Target, outcome: Outcome) -> None:
         )
         log.info("%s: %s", target.name, describe(outcome))
     else:
-        log.warning("%s: background subtraction %s: %s", target.name, *describe_failure(outcome))
-
-
-def describe_failure(outcome: Outcome) -> tuple[str, str]:
-    """Return the status and its reason."""
-    return str(outcome.status), outcome.reason
+        log.warning(
+            "%s: background subtraction %s: %s", target.name, outcome.status, outcome.reason
+        )
 
 
 def describe(outcome: Outcome) -> str:
@@ -147,13 +148,9 @@ def describe(outcome: Outcome) -> str:
     integrations = details["integration_samples"]
     clipped = samples["clipped"] + integrations["clipped"]
     usable = samples["usable"] + integrations["usable"]
+    number = len(details["backgrounds"])
     return (
-        f"subtracted the average of {len(details['backgrounds'])} background exposures; "
+        f"subtracted the average of {number} background exposure{'s' if number > 1 else ''}; "
         f"{clipped} of {usable} samples clipped, sky unknown in {details['pixels_unknown']} and "
         f"not covered in {details['pixels_uncovered']} of {details['pixels']} pixels"
     )
-
-
-def combine_names(names: Sequence[str]) -> str:
-    """Join file names for a message."""
-    return ", ".join(names)

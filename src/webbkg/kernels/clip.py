@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from webbkg.kernels.compiled import compiled
+from webbkg.kernels.compiled import Array, compiled
 
 CHUNK = 256  # pixels whose samples and sums stay in the nearest caches
 LANES = 64  # pixels that are sorted side by side
@@ -20,7 +20,7 @@ ROUNDING = 1e-9  # relative; nearer to a limit than this, the order of operation
 
 
 @compiled
-def _kth_smallest(values, size, k):  # type: ignore[no-untyped-def]
+def _kth_smallest(values: Array, size: int, k: int) -> float:
     """Partition ``values[:size]`` in place until element `k` is in its sorted place (Hoare).
 
     The order in which the elements end up matters: sums over the buffer depend on it in the
@@ -49,11 +49,12 @@ def _kth_smallest(values, size, k):  # type: ignore[no-untyped-def]
             left = i
         if k < i:
             right = j
-    return values[k]
+    smallest: float = values[k]
+    return smallest
 
 
 @compiled
-def _median(values, size):  # type: ignore[no-untyped-def]
+def _median(values: Array, size: int) -> float:
     upper = _kth_smallest(values, size, size // 2)
     if size % 2 == 1:
         return upper
@@ -61,7 +62,7 @@ def _median(values, size):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _standard_deviation(values, size):  # type: ignore[no-untyped-def]
+def _standard_deviation(values: Array, size: int) -> float:
     total = 0.0
     for i in range(size):
         total += values[i]
@@ -73,7 +74,7 @@ def _standard_deviation(values, size):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _clip_limits(values, size, sigma, maxiters):  # type: ignore[no-untyped-def]
+def _clip_limits(values: Array, size: int, sigma: float, maxiters: int) -> tuple[float, float]:
     """Limits after clipping ``values[:size]`` (float64, reordered); `maxiters` 0: until stable."""
     low = math.nan
     high = math.nan
@@ -96,7 +97,7 @@ def _clip_limits(values, size, sigma, maxiters):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def clip_mask(stack, sigma, maxiters, keep):  # type: ignore[no-untyped-def]
+def clip_mask(stack: Array, sigma: float, maxiters: int, keep: Array) -> None:
     """Mark in `keep` (samples, pixels; bool) the samples of `stack` (float64) that survive."""
     samples, pixels = stack.shape
     buffer = np.empty(samples)
@@ -113,7 +114,15 @@ def clip_mask(stack, sigma, maxiters, keep):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sum(samples, errors, start, size, count, total, variance):  # type: ignore[no-untyped-def]
+def _sum(
+    samples: Array,
+    errors: Array,
+    start: int,
+    size: int,
+    count: Array,
+    total: Array,
+    variance: Array,
+) -> None:
     """Count and sum the samples of `size` pixels from `start`, and their err²."""
     count[:size] = 0
     total[:size] = 0.0
@@ -131,7 +140,7 @@ def _sum(samples, errors, start, size, count, total, variance):  # type: ignore[
 
 
 @compiled
-def _measure_range(samples, start, size, smallest, largest):  # type: ignore[no-untyped-def]
+def _measure_range(samples: Array, start: int, size: int, smallest: Array, largest: Array) -> None:
     smallest[:size] = np.float32(np.inf)
     largest[:size] = np.float32(-np.inf)
     for i in range(samples.shape[0]):
@@ -142,7 +151,7 @@ def _measure_range(samples, start, size, smallest, largest):  # type: ignore[no-
 
 
 @compiled
-def _sum_squares(samples, start, size, centre, squares):  # type: ignore[no-untyped-def]
+def _sum_squares(samples: Array, start: int, size: int, centre: Array, squares: Array) -> None:
     squares[:size] = np.float32(0)
     for i in range(samples.shape[0]):
         row = samples[i, start : start + size]
@@ -152,7 +161,9 @@ def _sum_squares(samples, start, size, centre, squares):  # type: ignore[no-unty
 
 
 @compiled
-def _rank(samples, start, size, floor, ceiling, below, above):  # type: ignore[no-untyped-def]
+def _rank(
+    samples: Array, start: int, size: int, floor: Array, ceiling: Array, below: Array, above: Array
+) -> None:
     """Count the samples under `floor` and over `ceiling`."""
     below[:size] = 0
     above[:size] = 0
@@ -164,7 +175,7 @@ def _rank(samples, start, size, floor, ceiling, below, above):  # type: ignore[n
 
 
 @compiled
-def _lower_limit_of_width(total, count, centre, squares):  # type: ignore[no-untyped-def]
+def _lower_limit_of_width(total: float, count: float, centre: float, squares: float) -> float:
     """Least standard deviation that float32 sums of squares about `centre` allow."""
     shift = total / count - np.float64(centre)
     variance = np.float64(squares) / count * (1.0 - MARGIN) - shift * shift * (1.0 + MARGIN)
@@ -172,10 +183,23 @@ def _lower_limit_of_width(total, count, centre, squares):  # type: ignore[no-unt
 
 
 @compiled
-def _find_untouched(  # type: ignore[no-untyped-def]
-    samples, start, size, sigma, count, total, smallest, largest,
-    centre, squares, floor, ceiling, below, above, untouched,
-):  # fmt: skip
+def _find_untouched(
+    samples: Array,
+    start: int,
+    size: int,
+    sigma: float,
+    count: Array,
+    total: Array,
+    smallest: Array,
+    largest: Array,
+    centre: Array,
+    squares: Array,
+    floor: Array,
+    ceiling: Array,
+    below: Array,
+    above: Array,
+    untouched: Array,
+) -> None:
     """Find the pixels in which the first iteration certainly rejects nothing.
 
     The largest sample survives if the median is at least largest − sigma·width, so if no more
@@ -199,7 +223,7 @@ def _find_untouched(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sort_lanes(lanes, width, network):  # type: ignore[no-untyped-def]
+def _sort_lanes(lanes: Array, width: int, network: Array) -> None:
     """Sort each of the first `width` columns of `lanes` by a network of comparators."""
     for k in range(network.shape[0]):
         first = lanes[network[k, 0], :width]
@@ -212,12 +236,14 @@ def _sort_lanes(lanes, width, network):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _is_near(value, limit, scale):  # type: ignore[no-untyped-def]
+def _is_near(value: float, limit: float, scale: float) -> bool:
     return abs(value - limit) <= ROUNDING * scale
 
 
 @compiled
-def _sorted_limits(lanes, lane, size, sigma, maxiters):  # type: ignore[no-untyped-def]
+def _sorted_limits(
+    lanes: Array, lane: int, size: int, sigma: float, maxiters: int
+) -> tuple[float, float]:
     """Limits after clipping the sorted column `lane`; NaN where rounding could decide.
 
     The survivors of a sorted column are a run of it.
@@ -261,7 +287,9 @@ def _sorted_limits(lanes, lane, size, sigma, maxiters):  # type: ignore[no-untyp
 
 
 @compiled
-def _average_within(samples, errors, pixel, low, high):  # type: ignore[no-untyped-def]
+def _average_within(
+    samples: Array, errors: Array, pixel: int, low: float, high: float
+) -> tuple[float, float, int]:
     """Mean, its uncertainty and number of the samples of one pixel within the limits."""
     kept = 0
     total = 0.0
@@ -278,7 +306,9 @@ def _average_within(samples, errors, pixel, low, high):  # type: ignore[no-untyp
 
 
 @compiled
-def _exact_limits(samples, pixel, sigma, maxiters, buffer):  # type: ignore[no-untyped-def]
+def _exact_limits(
+    samples: Array, pixel: int, sigma: float, maxiters: int, buffer: Array
+) -> tuple[float, float]:
     size = 0
     for i in range(samples.shape[0]):
         value = np.float64(samples[i, pixel])
@@ -289,10 +319,20 @@ def _exact_limits(samples, pixel, sigma, maxiters, buffer):  # type: ignore[no-u
 
 
 @compiled
-def _average_touched(  # type: ignore[no-untyped-def]
-    samples, errors, pixels, waiting, sigma, maxiters, network, lanes, buffer,
-    mean, uncertainty, counts,
-):  # fmt: skip
+def _average_touched(
+    samples: Array,
+    errors: Array,
+    pixels: Array,
+    waiting: int,
+    sigma: float,
+    maxiters: int,
+    network: Array,
+    lanes: Array,
+    buffer: Array,
+    mean: Array,
+    uncertainty: Array,
+    counts: Array,
+) -> int:
     """Clip and average the first `waiting` of `pixels`, sorted side by side.
 
     Returns how many samples survived.
@@ -306,21 +346,26 @@ def _average_touched(  # type: ignore[no-untyped-def]
     used = 0
     for p in range(waiting):
         pixel = pixels[p]
-        low, high = _sorted_limits(lanes, p, np.int64(counts[pixel]), sigma, maxiters)
+        low, high = _sorted_limits(lanes, p, int(counts[pixel]), sigma, maxiters)
         if low != low:
             low, high = _exact_limits(samples, pixel, sigma, maxiters, buffer)
-        mean[pixel], uncertainty[pixel], kept = _average_within(
-            samples, errors, pixel, low, high
-        )
+        mean[pixel], uncertainty[pixel], kept = _average_within(samples, errors, pixel, low, high)
         counts[pixel] = kept
         used += kept
     return used
 
 
 @compiled
-def average(  # type: ignore[no-untyped-def]
-    samples, errors, sigma, maxiters, network, mean, uncertainty, counts
-):
+def average(
+    samples: Array,
+    errors: Array,
+    sigma: float,
+    maxiters: int,
+    network: Array,
+    mean: Array,
+    uncertainty: Array,
+    counts: Array,
+) -> tuple[int, int]:
     """Average the survivors of each pixel of a stack.
 
     `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -18,6 +21,7 @@ def compiled(function: Kernel) -> Kernel:
     anew in each process.
     """
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        kernel: Kernel = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:
-        return numba.njit(nogil=True)(function)
+        kernel = numba.njit(nogil=True)(function)
+    return kernel

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from webbkg.kernels.compiled import compiled
+from webbkg.kernels.compiled import Array, compiled
 
 SIGN_BIT = np.uint32(1 << 31)
 
 
 @compiled
-def _swap_bytes(words):  # type: ignore[no-untyped-def]
+def _swap_bytes(words: Array) -> None:
     """Reverse the byte order of uint32 `words` (1-D) in place."""
     for i in range(words.size):
         word = words[i]
@@ -23,11 +23,16 @@ def _swap_bytes(words):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _copy_usable(  # type: ignore[no-untyped-def]
-    values, errors, flags, unusable_bits, values_out, errors_out
-):
+def _copy_usable(
+    values: Array,
+    errors: Array,
+    flags: Array,
+    unusable_bits: int,
+    values_out: Array,
+    errors_out: Array,
+) -> None:
     for j in range(values.size):
-        usable = ((flags[j] & unusable_bits) == 0) & (abs(values[j]) < np.inf)
+        usable = ((flags[j] & np.uint32(unusable_bits)) == 0) & (abs(values[j]) < np.inf)
         values_out[j] = values[j] if usable else np.float32(np.nan)
         valid = (errors[j] >= 0) & (errors[j] < np.inf)
         err = errors[j] if valid else np.float32(np.nan)
@@ -35,15 +40,24 @@ def _copy_usable(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _collect_flags(flags, out):  # type: ignore[no-untyped-def]
+def _collect_flags(flags: Array, out: Array) -> None:
     for j in range(flags.size):
         out[j] |= flags[j]
 
 
 @compiled
-def place_samples(  # type: ignore[no-untyped-def]
-    words, as_in_fits, first_column, unusable_bits, sci_out, err_out, dq_out, row, column, width
-):
+def place_samples(
+    words: Array,
+    as_in_fits: bool,
+    first_column: int,
+    unusable_bits: int,
+    sci_out: Array,
+    err_out: Array,
+    dq_out: Array,
+    row: int,
+    column: int,
+    width: int,
+) -> None:
     """Copy the rows of one exposure to where they lie in a stack.
 
     `words` (3, rows, columns) are the uint32 words of SCI, ERR and DQ; `as_in_fits` says that

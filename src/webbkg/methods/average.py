@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,18 +29,31 @@ Words = npt.NDArray[np.uint32]
 
 
 class Samples(Protocol):
-    """One background exposure, placed on the target's window.
+    """One background exposure, placed on the target's window."""
 
-    ``rows`` and ``columns`` are (start, stop) on the target; ``first_row`` and
-    ``first_column`` are where that overlap begins on the exposure itself.
-    """
+    @property
+    def n_integrations(self) -> int:
+        """1 for a 2-D exposure."""
 
-    n_integrations: int
-    n_columns: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    first_row: int
-    first_column: int
+    @property
+    def n_columns(self) -> int:
+        """Columns of the exposure itself."""
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Rows of the target (start, stop) that it covers."""
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """Columns of the target (start, stop) that it covers."""
+
+    @property
+    def first_row(self) -> int:
+        """Row of the exposure at which that overlap begins."""
+
+    @property
+    def first_column(self) -> int:
+        """Column of the exposure at which that overlap begins."""
 
     def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
         """Fill `words` (3, stop - start, n_columns) with SCI, ERR (float32) and DQ (uint32).
@@ -53,27 +66,26 @@ class Samples(Protocol):
 class ArraySamples:
     """Planes in memory, (integrations, rows, columns), that lie on the whole target window."""
 
-    sci: npt.NDArray[np.floating]
-    err: npt.NDArray[np.floating]
-    dq: npt.NDArray[np.integer]
+    sci: npt.NDArray[np.floating[Any]]
+    err: npt.NDArray[np.floating[Any]]
+    dq: npt.NDArray[np.integer[Any]]
+    n_integrations: int
+    n_columns: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
     first_row: int = 0
     first_column: int = 0
 
-    @property
-    def n_integrations(self) -> int:
-        return self.sci.shape[0]
-
-    @property
-    def n_columns(self) -> int:
-        return self.sci.shape[2]
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        return (0, self.sci.shape[1])
-
-    @property
-    def columns(self) -> tuple[int, int]:
-        return (0, self.sci.shape[2])
+    @classmethod
+    def of(
+        cls,
+        sci: npt.NDArray[np.floating[Any]],
+        err: npt.NDArray[np.floating[Any]],
+        dq: npt.NDArray[np.integer[Any]],
+    ) -> ArraySamples:
+        """Wrap the planes of one exposure."""
+        integrations, rows, columns = sci.shape
+        return cls(sci, err, dq, integrations, columns, (0, rows), (0, columns))
 
     def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
         """Fill `words` from rows of the planes."""
@@ -221,7 +233,7 @@ def average_background(
         )
     if len(shape) == 3:
         cubes = [cube[:, np.newaxis] for cube in cubes]
-    sources = [ArraySamples(*planes_of_one) for planes_of_one in zip(*cubes, strict=True)]
+    sources = [ArraySamples.of(*planes_of_one) for planes_of_one in zip(*cubes, strict=True)]
     return average_exposures(sources, (shape[-2], shape[-1]), options or ImageOptions())
 
 
@@ -386,9 +398,7 @@ class _BandAverager:
             self._result.err[start:stop],
             self._result.counts[start:stop],
         )
-        np.bitwise_or(
-            dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0
-        )
+        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
         exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
         return exposures, integrations
 
@@ -439,7 +449,7 @@ class _BandAverager:
             words,
             as_in_fits,
             source.first_column,
-            np.uint32(DO_NOT_USE),
+            DO_NOT_USE,
             sci,
             err,
             dq,

@@ -62,12 +62,15 @@ class Request:
         Called with the parts done and their number.
     warn : callable
         Takes a warning for the user.
+    measure_medians : bool
+        Whether the outcome is to tell the median of SCI before and after.
     """
 
     backgrounds: tuple[Input, ...] = ()
     image: ImageOptions = field(default_factory=ImageOptions)
     progress: Callable[[int, int], None] | None = None
     warn: Callable[[str], None] = field(default=lambda _: None)
+    measure_medians: bool = False
 
 
 def find_mode(exposure_type: str | None) -> Callable[[Target, Request], Outcome]:

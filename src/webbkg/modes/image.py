@@ -11,7 +11,7 @@ import numpy as np
 
 from webbkg.errors import MismatchError
 from webbkg.exposures import Exposure
-from webbkg.methods.average import average_exposures
+from webbkg.methods.average import average_exposures, largest_deviation
 from webbkg.modes import Request, Target
 from webbkg.options import GRATING_TILT_TOLERANCE
 from webbkg.results import CombinedBackground, Outcome, SampleCounts, Status
@@ -61,6 +61,13 @@ def measure(target: Target, request: Request) -> Outcome:
             progress=request.progress,
         )
         names = [e.name for e, p in zip(exposures, placed, strict=True) if p is not None]
+    if 1 < len(names) and request.image.sigma > largest_deviation(len(names)):
+        request.warn(
+            f"{len(names)} backgrounds are too few to reject anything at sigma = "
+            f"{request.image.sigma:g}: no sample can lie further from the median than "
+            f"{largest_deviation(len(names)):.2f} standard deviations; "
+            "cosmic rays and sources in them stay in their average"
+        )
     return Outcome(
         status=Status.COMPLETE,
         background=background,

@@ -1,0 +1,325 @@
+"""The command ``webbkg``: it parses, shows progress and prints a summary; no science here."""
+
+from __future__ import annotations
+
+import gc
+import glob
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from webbkg import __version__
+from webbkg.errors import OptionError, WebbkgError
+from webbkg.options import ImageOptions
+
+
+class Exit(IntEnum):
+    """What the command's exit status means."""
+
+    COMPLETE = 0
+    ERROR = 1
+    USAGE = 2
+    SKIPPED = 3
+    FAILED = 4
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Background subtraction for JWST exposures.",
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, and leave with its exit status."""
+    # Start-up makes hundreds of thousands of objects that live to the end: collecting garbage
+    # among them, then or at exit, finds none and takes a third of a short run.
+    gc.disable()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(repeat_background_flag(arguments), prog_name="webbkg")
+    finally:
+        gc.freeze()
+
+
+def repeat_background_flag(arguments: list[str]) -> list[str]:
+    """Let ``--background`` take all names that follow it, as a shell's glob gives them.
+
+    Examples
+    --------
+    >>> repeat_background_flag(["subtract", "t.fits", "--background", "a.fits", "b.fits"])
+    ['subtract', 't.fits', '--background', 'a.fits', '--background', 'b.fits']
+    """
+    repeated: list[str] = []
+    flag = None
+    fresh = False
+    for argument in arguments:
+        if argument in ("--background", "-b"):
+            flag, fresh = argument, True
+        elif argument.startswith("-") and argument != "-":
+            flag = None
+        elif flag is not None and not fresh:
+            repeated.append(flag)
+        else:
+            fresh = False
+        repeated.append(argument)
+    return repeated
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"webbkg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _webbkg(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Subtract the background of JWST exposures."""
+
+
+@dataclass
+class _Report:
+    """What became of one target, for the summary and for ``--json``."""
+
+    target: str
+    status: str
+    reason: str = ""
+    output: str | None = None
+    already_done: bool = False
+    median_before: float | None = None
+    median_after: float | None = None
+    warnings: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_status(self) -> Exit:
+        return Exit.SKIPPED if self.already_done else Exit[self.status]
+
+
+@app.command(no_args_is_help=True)
+def subtract(
+    target: Annotated[
+        list[str],
+        typer.Argument(help="Exposures to subtract from, or an association (.json); globs too."),
+    ],
+    background: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--background", "-b", metavar="FILE...", help="Background exposures; globs too."
+        ),
+    ] = None,
+    sigma: Annotated[
+        float, typer.Option(help="Clip threshold, in standard deviations.")
+    ] = ImageOptions.sigma,
+    maxiters: Annotated[
+        int | None, typer.Option(help="Most clip iterations; by default until stable.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Folder of the products.")
+    ] = None,
+    output_file: Annotated[
+        Path | None, typer.Option(help="Name of the product, for one target.")
+    ] = None,
+    suffix: Annotated[str | None, typer.Option(help="Suffix of the product.")] = None,
+    save_combined_background: Annotated[
+        bool,
+        typer.Option("--save-combined-background", help="Save the averaged background exposures."),
+    ] = False,
+    save_background: Annotated[
+        bool,
+        typer.Option("--save-background", help="Save what was subtracted, with its uncertainty."),
+    ] = False,
+    allow_repeat: Annotated[
+        bool, typer.Option("--allow-repeat", help="Subtract again from what is already subtracted.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")
+    ] = False,
+) -> None:
+    """Subtract the background of each target and write the product.
+
+    Exit status: 0 if all are COMPLETE, 3 if one was SKIPPED, 4 if one FAILED, 1 on an error, 2
+    on bad usage.
+    """
+    targets = expand_globs(target)
+    if output_file is not None and len(targets) > 1:
+        raise typer.BadParameter("--output-file names one product: give one target")
+    parameters = {
+        "sigma": sigma,
+        "maxiters": maxiters,
+        "output_dir": output_dir and str(output_dir),
+        "output_file": output_file and str(output_file),
+        "suffix": suffix,
+        "save_combined_background": save_combined_background,
+        "save_background": save_background,
+        "allow_repeat": allow_repeat,
+    }
+    reports = []
+    for one in targets:
+        with _progress(one, quiet or as_json) as progress:
+            reports.append(_subtract_one(one, expand_globs(background or []), parameters, progress))
+        if not as_json:
+            _print_report(reports[-1], quiet)
+    if as_json:
+        typer.echo(json.dumps([report.__dict__ for report in reports], indent=2))
+    raise typer.Exit(_worst(report.exit_status for report in reports))
+
+
+def expand_globs(names: list[str]) -> list[str]:
+    """Expand ``*``, ``?`` and ``[]`` where the shell has not; a name that exists is itself."""
+    expanded = []
+    for name in names:
+        if Path(name).exists() or not glob.has_magic(name):
+            expanded.append(name)
+            continue
+        found = sorted(glob.glob(name))  # noqa: PTH207 - absolute patterns too
+        if not found:
+            raise typer.BadParameter(f"no file matches {name}")
+        expanded += found
+    return expanded
+
+
+def _worst(statuses: Iterator[Exit]) -> int:
+    order = [Exit.COMPLETE, Exit.SKIPPED, Exit.FAILED, Exit.ERROR]
+    return int(max(statuses, key=order.index, default=Exit.COMPLETE))
+
+
+class _Collector(logging.Handler):
+    """Keeps the warnings of a run for its report."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _subtract_one(
+    target: str,
+    backgrounds: list[str],
+    parameters: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> _Report:
+    collector = _Collector()
+    logger = logging.getLogger("webbkg")
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        report = _run_step(target, backgrounds, parameters, progress)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from error
+    except WebbkgError as error:
+        report = _Report(target=target, status=Exit.ERROR.name, reason=str(error))
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = True
+    report.warnings = [text for text in collector.messages if report.reason not in text]
+    return report
+
+
+def _run_step(
+    target: str,
+    backgrounds: list[str],
+    parameters: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> _Report:
+    from webbkg.models import quick_start
+
+    with quick_start():
+        from webbkg.step import BackgroundStep
+
+        given = {name: value for name, value in parameters.items() if value is not None}
+        config, config_file = BackgroundStep.build_config(target, **given)
+        step = BackgroundStep.from_config_section(config, config_file=config_file)
+    step.save_results = True
+    step.progress = progress
+    step.measure_medians = True
+    step.run(target, backgrounds or None)
+    outcome = step.outcomes[0]
+    return _Report(
+        target=target,
+        status=str(outcome.status),
+        reason=outcome.reason,
+        already_done=outcome.already_done,
+        output=str(step.products[-1]) if step.products else None,
+        median_before=outcome.median_before,
+        median_after=outcome.median_after,
+        details=outcome.details,
+    )
+
+
+@contextmanager
+def _progress(label: str, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on standard error while it is a terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(Path(label).name, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+def _print_report(report: _Report, quiet: bool) -> None:
+    if report.status == Exit.ERROR.name:
+        typer.echo(f"error: {report.reason}", err=True)
+        return
+    if quiet:
+        return
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{report.target}: {report.status}")
+    for label, value in _lines(report):
+        typer.echo(f"  {label:<22}{value}")
+
+
+def _lines(report: _Report) -> Iterator[tuple[str, str]]:
+    """Tell the outcome in a few lines: a label and a value each."""
+    if report.reason:
+        yield "because", report.reason
+    details = report.details
+    if details:
+        samples, integrations = details["exposure_samples"], details["integration_samples"]
+        clipped = samples["clipped"] + integrations["clipped"]
+        usable = samples["usable"] + integrations["usable"]
+        pixels = details["pixels"]
+        yield "backgrounds", str(len(details["backgrounds"]))
+        yield "samples used", f"{usable - clipped:,} of {usable:,} usable"
+        yield "samples clipped", f"{clipped:,} ({_percent(clipped, usable)})"
+        unknown, uncovered = details["pixels_unknown"], details["pixels_uncovered"]
+        yield "pixels, sky unknown", f"{unknown:,} ({_percent(unknown, pixels)})"
+        yield "pixels not covered", f"{uncovered:,} ({_percent(uncovered, pixels)})"
+    if report.median_before is not None and report.median_after is not None:
+        yield "median before, after", f"{report.median_before:.6g}, {report.median_after:.6g}"
+    if report.output is not None:
+        yield "product", report.output
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else "of none"
+
+
+if __name__ == "__main__":
+    main()
