@@ -61,7 +61,7 @@ def measure(target: Target, request: Request) -> Outcome:
             progress=request.progress,
         )
         names = [e.name for e, p in zip(exposures, placed, strict=True) if p is not None]
-    if 1 < len(names) and request.image.sigma > largest_deviation(len(names)):
+    if len(names) > 1 and request.image.sigma > largest_deviation(len(names)):
         request.warn(
             f"{len(names)} backgrounds are too few to reject anything at sigma = "
             f"{request.image.sigma:g}: no sample can lie further from the median than "
