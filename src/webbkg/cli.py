@@ -229,7 +229,8 @@ def _subtract_one(
     finally:
         logger.removeHandler(collector)
         logger.propagate = True
-    report.warnings = [text for text in collector.messages if report.reason not in text]
+    reason = report.reason
+    report.warnings = [text for text in collector.messages if not (reason and reason in text)]
     return report
 
 

@@ -451,15 +451,25 @@ def _open_bytes(path: Path) -> IO[bytes]:
         raise InputError(f"{path}: the file is empty; fetch it again")
     if magic != _GZIP_MAGIC:
         return stream
-    unpacked: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the exposure closes it
-    try:
-        with stream, gzip.open(stream) as packed:
-            shutil.copyfileobj(packed, unpacked, 2**20)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        unpacked.close()
-        raise InputError(f"{path}: damaged gzip file ({error}); fetch it again") from error
-    unpacked.seek(0)
-    return unpacked
+    with stream:
+        return _unpack(stream, path)
+
+
+def _unpack(packed: IO[bytes], path: Path) -> IO[bytes]:
+    """Unpack a gzipped file into one without a name, which goes when it is closed."""
+    with tempfile.NamedTemporaryFile(prefix="webbkg-") as unpacked:
+        try:
+            with gzip.open(packed) as content:
+                shutil.copyfileobj(content, unpacked, 2**20)
+            unpacked.flush()
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror}); "
+                "unpack it yourself, or set TMPDIR to a folder with space"
+            ) from error
+        return Path(unpacked.name).open("rb")
 
 
 def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[str, Plane]]:
@@ -476,12 +486,19 @@ def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[
         try:
             hdu = hdus[plane]
         except KeyError as error:
+            _check_length(hdus[-1], name, size)
             raise InputError(
                 f"{name}: has no {plane} plane; a JWST rate, rateints or cal product with SCI, "
                 "ERR and DQ is needed"
             ) from error
         planes[plane] = _fits_plane(hdu, stream, name, plane, size)
     return hdus[0].header, planes
+
+
+def _check_length(hdu: Any, name: str, size: int) -> None:
+    place = hdu.fileinfo()
+    if place["datLoc"] + hdu.size > size:
+        raise InputError(f"{name}: the file ends inside {hdu.name or 'its data'}; fetch it again")
 
 
 def _fits_plane(hdu: Any, stream: IO[bytes], name: str, plane: str, size: int) -> FitsPlane:
@@ -492,8 +509,7 @@ def _fits_plane(hdu: Any, stream: IO[bytes], name: str, plane: str, size: int) -
         raise InputError(f"{name}: {plane} must be a 2-D or 3-D image (got axes {axes[::-1]})")
     dtype = np.dtype(types[header["BITPIX"]])
     offset = hdu.fileinfo()["datLoc"]
-    if offset + int(np.prod(axes)) * dtype.itemsize > size:
-        raise InputError(f"{name}: the file ends inside {plane}; fetch it again")
+    _check_length(hdu, name, size)
     integrations = axes[0] if len(axes) == 3 else 1
     return FitsPlane(
         name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from stpipe import Step
 
 from webbkg import references
 from webbkg.associations import Job, resolve
-from webbkg.errors import ReferenceUnavailableError
+from webbkg.errors import OutputError, ReferenceUnavailableError
 from webbkg.exposures import Exposure
 from webbkg.models import background_model, is_model, open_header, open_model, save_whole
 from webbkg.modes import Request
@@ -64,6 +65,18 @@ class BackgroundStep(Step):
 
     measure_medians = False
     """Whether outcomes are to tell the median before and after; not a parameter."""
+
+    def run(self, *args: Any) -> Any:
+        """Run the step as stpipe does, after making sure of the output folder."""
+        if self.output_dir:
+            folder = Path(os.path.expandvars(self.output_dir)).expanduser()
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{folder}: cannot be made ({error.strerror}); choose another output_dir"
+                ) from error
+        return super().run(*args)
 
     def process(self, target: Any, backgrounds: Any = None) -> Any:
         """Subtract the background of a target, or of each of a list of targets.

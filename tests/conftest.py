@@ -1,0 +1,27 @@
+"""What every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _no_crds(monkeypatch):
+    """Hide the CRDS settings of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("CRDS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return the folder of real data; skip where there is none."""
+    beside_checkout = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("WEBBKG_REAL_DATA", beside_checkout))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set WEBBKG_REAL_DATA to its folder")
+    return folder
