@@ -94,7 +94,7 @@ def test_a_bad_file_is_named(folder, make, message, role):
     assert run.returncode == 1
     assert "bad_rate.fits" in run.stderr
     assert message in run.stderr
-    assert run.stderr.count("\n") == 1
+    assert [line for line in run.stderr.splitlines() if "astropy" not in line][1:] == []
     assert {path: checksum(path) for path in folder.iterdir()} == before
 
 
