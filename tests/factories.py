@@ -1,6 +1,9 @@
 """Small exposures for the tests: models and files, with window keywords."""
 
+import gzip
 import hashlib
+import io
+from functools import cache
 
 import numpy as np
 from astropy.io import fits
@@ -46,31 +49,45 @@ def make_model(sci, err=None, dq=None, *, at=(0, 0), kind=None, meta=IMAGING, **
 
     `at` None sets no window keywords. `more` names further metadata, dots as double underscores.
     """
-    sci = np.asarray(sci, dtype=np.float32)
+    sci = np.array(sci, dtype=np.float32)
     kind = kind or (datamodels.ImageModel if sci.ndim == 2 else datamodels.CubeModel)
-    err = np.full(sci.shape, 0.25) if err is None else err
-    dq = np.zeros(sci.shape) if dq is None else dq
-    model = kind(
-        data=sci.copy(),
-        err=np.array(err, dtype=np.float32),
-        dq=np.array(dq, dtype=np.uint32),
-    )
+    names = {**meta, **{name.replace("__", "."): value for name, value in more.items()}}
+    model = _bare_model(kind, tuple(names.items())).copy()
+    # Straight into the tree: setting an attribute would validate each array for 10 ms.
+    model.instance["data"] = sci
+    model.instance["err"] = np.full_like(sci, 0.25) if err is None else np.array(err, np.float32)
+    model.instance["dq"] = np.zeros(sci.shape, np.uint32) if dq is None else np.array(dq, np.uint32)
     if at is not None:
         set_window(model, at, sci.shape[-2:])
-    for name, value in {**meta, **{k.replace("__", "."): v for k, v in more.items()}}.items():
+    return model
+
+
+@cache
+def _bare_model(kind, meta):
+    model = kind()
+    for name, value in meta:
         model[name] = value
     return model
 
 
 def set_window(model, at, shape):
     """Set the window keywords: first detector column and row, from 0, and (rows, columns)."""
-    model.meta.subarray.xstart, model.meta.subarray.ystart = at[0] + 1, at[1] + 1
-    model.meta.subarray.ysize, model.meta.subarray.xsize = shape
+    model.instance["meta"]["subarray"] = {
+        "xstart": at[0] + 1,
+        "ystart": at[1] + 1,
+        "xsize": shape[1],
+        "ysize": shape[0],
+    }
 
 
 def save(model, path):
-    """Write a model to `path`, and return the path."""
-    model.save(path)
+    """Write a model to `path`, gzipped if its name says so, and return the path."""
+    if path.suffix != ".gz":
+        model.save(path)
+        return path
+    plain = io.BytesIO()
+    model.to_fits(plain)
+    path.write_bytes(gzip.compress(plain.getvalue(), 1))
     return path
 
 

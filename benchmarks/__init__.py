@@ -1,0 +1,1 @@
+"""Benchmarks of webbkg against the jwst package, side by side: ``make bench``."""

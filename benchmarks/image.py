@@ -1,0 +1,247 @@
+"""Image from image: averaging in a warm process, its memory, and whole processes.
+
+``python -m benchmarks.image growth webbkg|jwst FILE...`` measures memory in a process of its own.
+"""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import peer
+from benchmarks.measure import BIN, alternate, alternate_processes, growth, median, ratio
+
+N_FULL_FRAME = 20
+N_RATEINTS = 4
+N_INTEGRATIONS = 10
+
+
+def write_data(folder):
+    """Simulate the exposures, unless they are there: a target and 20 of 2048 x 2048, and 4 + 1
+    of 10 x 1024 x 1032."""
+    from webbkg.simulate import imaging
+
+    scene = imaging.ImagingScene()
+    plan = imaging.plan_imaging_set(scene, n_backgrounds=N_FULL_FRAME)
+    full = _write_once(folder / "full", lambda f: imaging.write_set(f, scene, 1, plan))
+    plan = imaging.plan_integrations_set(
+        n_backgrounds=N_RATEINTS,
+        n_integrations=N_INTEGRATIONS,
+        background_integrations=(N_INTEGRATIONS,),
+    )
+    cubes = _write_once(
+        folder / "cubes", lambda f: imaging.write_set(f, imaging.MIRI_SCENE, 1, plan)
+    )
+    return full, cubes
+
+
+def _write_once(folder, write):
+    listing = folder / "files.txt"
+    if not listing.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        listing.write_text("\n".join(str(path) for path in write(folder)))
+    return [Path(line) for line in listing.read_text().splitlines()]
+
+
+def average(paths, threads=None):
+    """Average background files on the first one's window, with webbkg."""
+    from webbkg.exposures import Exposure
+    from webbkg.methods.average import average_exposures
+    from webbkg.options import ImageOptions
+
+    exposures = [Exposure.from_file(path) for path in paths]
+    window = exposures[0].window
+    placed = [exposure.placed_on(window) for exposure in exposures]
+    result = average_exposures(placed, window.shape, ImageOptions(), threads=threads)
+    for exposure in exposures:
+        exposure.close()
+    return result
+
+
+def read_bytes(paths):
+    """Read SCI, ERR and DQ of files into native order with one thread and NumPy."""
+    from astropy.io import fits
+
+    for path in paths:
+        with fits.open(path, memmap=True) as hdus:
+            for plane, dtype in (("SCI", ">f4"), ("ERR", ">f4"), ("DQ", ">i4")):
+                hdu = hdus[plane]
+                mapped = np.memmap(path, dtype, "r", hdu.fileinfo()["datLoc"], hdu.shape)
+                mapped.astype(mapped.dtype.newbyteorder("="))
+
+
+def warm_cases(full, cubes):
+    """Name the cases of averaging in a warm process, with their bars."""
+    return [
+        ("5 backgrounds 2048²", full[1:6], 15),
+        ("20 backgrounds 2048²", full[1:], 20),
+        ("4 × 10 integrations 1024×1032", cubes[1:], 20),
+    ]
+
+
+def bench_warm(full, cubes, rounds):
+    """Time files → combined in one process, both implementations in turn."""
+    from stdatamodels.jwst import datamodels
+
+    peer.without_crds()
+    logging.disable(logging.CRITICAL)
+    rows = []
+    for name, paths, bar in warm_cases(full, cubes):
+        target = datamodels.open(paths[0])
+        seconds = alternate(
+            {
+                "jwst": lambda t=target, p=paths: peer.average(t, p),
+                "webbkg": lambda p=paths: average(p),
+                "one thread": lambda p=paths: average(p, threads=1),
+                "read": lambda p=paths: read_bytes(p),
+            },
+            rounds,
+        )
+        rows.append(
+            {
+                "case": name,
+                "jwst (s)": f"{median(seconds['jwst']):.2f}",
+                "webbkg (s)": f"{median(seconds['webbkg']):.3f}",
+                "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
+                "bar": f"≥ {bar}",
+                "× faster, one thread": f"{ratio(seconds['jwst'], seconds['one thread']):.1f}",
+                "÷ reading (bar ≤ 3)": f"{ratio(seconds['webbkg'], seconds['read']):.2f}",
+            }
+        )
+    return rows
+
+
+def bench_growth(full, cubes):
+    """Measure how much memory averaging takes, each in a fresh process that is warm."""
+    cases = [
+        ("5 backgrounds 2048²", full[1:6], ("webbkg", "jwst")),
+        ("20 backgrounds 2048²", full[1:], ("webbkg", "jwst")),
+        ("200 backgrounds 2048² (20 files, ten times each)", full[1:] * 10, ("webbkg",)),
+        ("4 × 10 integrations 1024×1032", cubes[1:], ("webbkg", "jwst")),
+    ]
+    rows = []
+    for name, paths, who in cases:
+        row = {"case": name}
+        for implementation in ("webbkg", "jwst"):
+            row[f"{implementation} (MB)"] = (
+                f"{_growth_apart(implementation, paths):.0f}" if implementation in who else "—"
+            )
+        row["bar"] = "≤ 110 MB"
+        rows.append(row)
+    return rows
+
+
+def _growth_apart(implementation, paths):
+    command = [sys.executable, "-m", "benchmarks.image", "growth", implementation, *paths]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
+
+
+def measure_growth(implementation, paths):
+    """Average two files to get warm, then all of them."""
+    if implementation == "webbkg":
+        average(paths[:2])
+        # Nine cannot all survive by their number alone: every kernel is loaded.
+        average([paths[i % len(paths)] for i in range(9)])
+        return growth(lambda: average(paths))
+    from stdatamodels.jwst import datamodels
+
+    peer.without_crds()
+    target = datamodels.open(paths[0])
+    peer.average(target, paths[:2])
+    return growth(lambda: peer.average(target, paths))
+
+
+def bench_whole(full, rounds):
+    """Time whole processes from file to file."""
+    folder = full[0].parent
+    rows = []
+    for number in (5, 20):
+        target, backgrounds = full[0], full[1 : number + 1]
+        runs = alternate_processes(_commands(target, backgrounds), folder, rounds)
+        seconds = {name: [run.seconds for run in runs[name]] for name in runs}
+        for name in ("webbkg subtract", "BackgroundStep.call", "strun"):
+            rows.append(
+                {
+                    "backgrounds": number,
+                    "process": name,
+                    "seconds": f"{median(seconds[name]):.2f}",
+                    "÷ null step": f"**{ratio(seconds[name], seconds['null']):.2f}**",
+                    "× faster than jwst": f"**{ratio(seconds['jwst'], seconds[name]):.1f}**",
+                    "peak (MB)": f"{median([run.peak for run in runs[name]]):.0f}",
+                    "null step": f"{median(seconds['null']):.2f} s, "
+                    f"{median([run.peak for run in runs['null']]):.0f} MB",
+                    "jwst": f"{median(seconds['jwst']):.2f} s, "
+                    f"{median([run.peak for run in runs['jwst']]):.0f} MB",
+                }
+            )
+    return rows
+
+
+def _commands(target, backgrounds):
+    root = str(Path(__file__).parents[1])
+    call = (
+        "import sys, logging; from webbkg import BackgroundStep; logging.disable(50);"
+        "BackgroundStep.call(sys.argv[1], sys.argv[2:], save_results=True, suffix='call')"
+    )
+    paths = {"PYTHONPATH": root}
+    return {
+        "null": ([sys.executable, "-m", "benchmarks.null", target, "null.fits"], paths),
+        "webbkg subtract": (
+            [BIN / "webbkg", "subtract", target, "-b", *backgrounds, "--quiet"],
+            None,
+        ),
+        "BackgroundStep.call": ([sys.executable, "-c", call, target, *backgrounds], None),
+        "strun": (
+            [
+                BIN / "strun",
+                "webbkg::bkg_subtract",
+                target,
+                "--bkg_list=" + ",".join(map(str, backgrounds)),
+                "--suffix=strun",
+            ],
+            None,
+        ),
+        "jwst": ([sys.executable, "-m", "benchmarks.peer", target, *backgrounds], paths),
+    }
+
+
+def bench_first_run(full):
+    """Time the first averaging of a new installation: the kernels are compiled."""
+    import os
+    import tempfile
+
+    code = (
+        "import sys, time; from benchmarks.image import average; start = time.perf_counter();"
+        "average(sys.argv[1:]); print(time.perf_counter() - start)"
+    )
+    times = {}
+    with tempfile.TemporaryDirectory() as cache:
+        for run in ("first", "second"):
+            command = [sys.executable, "-c", code, *full[1:13]]
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "NUMBA_CACHE_DIR": cache},
+            )
+            times[run] = float(done.stdout)
+    return [
+        {
+            "12 backgrounds 2048², with imports": run,
+            "seconds": f"{seconds:.1f}",
+        }
+        for run, seconds in times.items()
+    ]
+
+
+def main():
+    _, implementation, *paths = sys.argv[1:]
+    print(measure_growth(implementation, paths))
+
+
+if __name__ == "__main__":
+    main()

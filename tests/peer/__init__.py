@@ -1,0 +1,1 @@
+"""Agreement with the jwst package, run as a black box."""

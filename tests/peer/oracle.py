@@ -1,0 +1,45 @@
+"""The reference implementation, the jwst package, told to live without CRDS."""
+
+import warnings
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+_NO_REFERENCES = {"override_bkg": "N/A", "override_wavelengthrange": "N/A"}
+
+
+@contextmanager
+def _without_crds():
+    """Answer for CRDS, and silence what jwst itself warns of."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("STPIPE_DISABLE_CRDS_STEPPARS", "true")
+        patch.setattr("stpipe.crds_client.get_context_used", lambda _: "jwst_0000.pmap")
+        # Of its averaging: the square of an infinite ERR, the mean of no samples at all.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"jwst\.background")
+        # Of NaN and infinite samples, in the astropy function that it calls.
+        warnings.filterwarnings("ignore", message="Input data contains invalid values")
+        yield
+
+
+def _load():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        pytest.importorskip("jwst", reason="the jwst package (extra 'compare') is not installed")
+        from jwst.background import BackgroundStep, background_sub
+    return SimpleNamespace(step=BackgroundStep, functions=background_sub)
+
+
+jwst = _load()
+
+
+def average(target, backgrounds, sigma=3.0, maxiters=None):
+    """Let jwst average backgrounds (open models; it may change them) for a target."""
+    with _without_crds():
+        return jwst.functions.average_background(target, backgrounds, sigma, maxiters)
+
+
+def subtract(target, backgrounds, **parameters):
+    """Run the jwst step."""
+    with _without_crds():
+        return jwst.step.call(target, backgrounds, **_NO_REFERENCES, **parameters)
