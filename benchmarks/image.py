@@ -16,6 +16,7 @@ from benchmarks.measure import BIN, alternate, alternate_processes, growth, medi
 N_FULL_FRAME = 20
 N_RATEINTS = 4
 N_INTEGRATIONS = 10
+LISTING = "files.txt"
 
 
 def write_data(folder):
@@ -25,24 +26,28 @@ def write_data(folder):
 
     scene = imaging.ImagingScene()
     plan = imaging.plan_imaging_set(scene, n_backgrounds=N_FULL_FRAME)
-    full = _write_once(folder / "full", lambda f: imaging.write_set(f, scene, 1, plan))
+    _write_once(folder / "full", lambda f: imaging.write_set(f, scene, 1, plan))
     plan = imaging.plan_integrations_set(
         n_backgrounds=N_RATEINTS,
         n_integrations=N_INTEGRATIONS,
         background_integrations=(N_INTEGRATIONS,),
     )
-    cubes = _write_once(
-        folder / "cubes", lambda f: imaging.write_set(f, imaging.MIRI_SCENE, 1, plan)
-    )
-    return full, cubes
+    _write_once(folder / "cubes", lambda f: imaging.write_set(f, imaging.MIRI_SCENE, 1, plan))
 
 
 def _write_once(folder, write):
-    listing = folder / "files.txt"
+    listing = folder / LISTING
     if not listing.exists():
         folder.mkdir(parents=True, exist_ok=True)
         listing.write_text("\n".join(str(path) for path in write(folder)))
-    return [Path(line) for line in listing.read_text().splitlines()]
+
+
+def read_listings(folder):
+    """Return the files of the full-frame set and of the set of integrations, targets first."""
+    return tuple(
+        [Path(line) for line in (folder / name / LISTING).read_text().splitlines()]
+        for name in ("full", "cubes")
+    )
 
 
 def average(paths, threads=None):
@@ -236,6 +241,21 @@ def bench_first_run(full):
         }
         for run, seconds in times.items()
     ]
+
+
+def bench(section, folder, rounds):
+    """Measure one section; the data are made by a process of its own."""
+    make = "import sys; from pathlib import Path; from benchmarks import image;"
+    make += "image.write_data(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", make, str(folder)], check=True)
+    full, cubes = read_listings(folder)
+    if section == "warm":
+        return bench_warm(full, cubes, rounds)
+    if section == "growth":
+        return bench_growth(full, cubes)
+    if section == "whole":
+        return bench_whole(full, rounds)
+    return bench_first_run(full)
 
 
 def main():

@@ -180,6 +180,56 @@ def subtract(
     raise typer.Exit(_worst(report.exit_status for report in reports))
 
 
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write the exposures and products.")
+    ] = Path("webbkg-demo"),
+    size: Annotated[int, typer.Option(help="Rows and columns of the largest exposure.")] = 2048,
+) -> None:
+    """Simulate exposures, subtract their backgrounds, and compare with the truth."""
+    from webbkg.simulate.demo import run_demo
+
+    logging.getLogger("webbkg").setLevel(logging.ERROR)
+    logging.getLogger("stpipe").setLevel(logging.ERROR)
+    try:
+        results = run_demo(folder, size=size, tell=typer.echo)
+    except WebbkgError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(Exit.ERROR) from error
+    for result in results:
+        typer.echo(f"\n{result.name}: {result.status} {result.reason}".rstrip())
+        for label, value in _demo_lines(result):
+            typer.echo(f"  {label:<38}{value}")
+    raise typer.Exit(_worst(Exit[result.status] for result in results))
+
+
+def _demo_lines(result: Any) -> Iterator[tuple[str, str]]:
+    """Tell what was recovered, a label and a value each; rates are in DN/s."""
+    yield "backgrounds", str(result.n_backgrounds)
+    clipped = _percent(result.clipped, result.samples)
+    yield "samples clipped", f"{result.clipped:,} of {result.samples:,} ({clipped})"
+    yield (
+        "time",
+        (
+            f"{result.subtract_seconds:.2f} s for {result.bytes_read / 1e6:.0f} MB, "
+            f"after {result.simulate_seconds:.1f} s of simulation"
+        ),
+    )
+    found = result.recovery
+    if found is None:
+        return
+    yield "sky, true and recovered", f"{found.sky_true:.5g}, {found.sky_found:.5g} DN/s"
+    yield "error of the sky, blank pixels", f"{found.sky_error:+.2g} ± {found.sky_scatter:.2g} DN/s"
+    yield "  in units of ERR (right: 0 ± 1)", f"{found.pull_median:+.3f} ± {found.pull_scatter:.3f}"
+    yield "within 3 ERR, blank pixels", f"{100 * found.within_3_err_blank:.2f} %"
+    yield "within 3 ERR, all pixels", f"{100 * found.within_3_err:.2f} %"
+    yield "left of cosmic rays, of a plain mean", f"{100 * found.cosmic_ray_leak:.3g} %"
+    yield "left of sources, of a plain mean", f"{100 * found.source_leak:.3g} %"
+    yield "median before, after", f"{found.median_before:.5g}, {found.median_after:.2g} DN/s"
+    yield "product", result.product
+
+
 def expand_globs(names: list[str]) -> list[str]:
     """Expand ``*``, ``?`` and ``[]`` where the shell has not; a name that exists is itself."""
     expanded = []

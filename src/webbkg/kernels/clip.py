@@ -190,14 +190,8 @@ def _find_untouched(
     sigma: float,
     count: Array,
     total: Array,
-    smallest: Array,
-    largest: Array,
-    centre: Array,
-    squares: Array,
-    floor: Array,
-    ceiling: Array,
-    below: Array,
-    above: Array,
+    scratch: Array,
+    ranks: Array,
     untouched: Array,
 ) -> None:
     """Find the pixels in which the first iteration certainly rejects nothing.
@@ -206,6 +200,10 @@ def _find_untouched(
     than half of the samples lie below that; likewise the smallest. No sorting is needed. All in
     float32, and drawn in by more than its rounding: what is too near to call is not untouched.
     """
+    # Taken one by one: unpacked rows would not be known to be contiguous.
+    smallest, largest, centre = scratch[0], scratch[1], scratch[2]
+    squares, floor, ceiling = scratch[3], scratch[4], scratch[5]
+    below, above = ranks[0], ranks[1]
     _measure_range(samples, start, size, smallest, largest)
     for p in range(size):
         centre[p] = total[p] / max(count[p], 1)
@@ -319,88 +317,39 @@ def _exact_limits(
 
 
 @compiled
-def _average_touched(
-    samples: Array,
-    errors: Array,
-    pixels: Array,
-    waiting: int,
-    sigma: float,
-    maxiters: int,
-    network: Array,
-    lanes: Array,
-    buffer: Array,
-    mean: Array,
-    uncertainty: Array,
-    counts: Array,
-) -> int:
-    """Clip and average the first `waiting` of `pixels`, sorted side by side.
-
-    Returns how many samples survived.
-    """
-    for i in range(samples.shape[0]):
-        row = samples[i]
-        for p in range(waiting):
-            value = row[pixels[p]]
-            lanes[i, p] = value if value == value else np.float32(np.inf)
-    _sort_lanes(lanes, waiting, network)
-    used = 0
-    for p in range(waiting):
-        pixel = pixels[p]
-        low, high = _sorted_limits(lanes, p, int(counts[pixel]), sigma, maxiters)
-        if low != low:
-            low, high = _exact_limits(samples, pixel, sigma, maxiters, buffer)
-        mean[pixel], uncertainty[pixel], kept = _average_within(samples, errors, pixel, low, high)
-        counts[pixel] = kept
-        used += kept
-    return used
-
-
-@compiled
-def average(
+def average_untouched(
     samples: Array,
     errors: Array,
     sigma: float,
-    maxiters: int,
-    network: Array,
+    can_reject: bool,
     mean: Array,
     uncertainty: Array,
     counts: Array,
+    touched: Array,
 ) -> tuple[int, int]:
-    """Average the survivors of each pixel of a stack.
+    """Average the pixels of a stack in which clipping certainly rejects nothing.
 
     `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`
-    and 0 in `errors`; an error that is not valid is NaN. `maxiters` 0 means until stable.
-    `network` (comparators, 2) sorts as many samples, and is empty if so few cannot be rejected.
-    `mean`, `uncertainty` (float32) and `counts` (uint32), each (pixels,), are filled; NaN and 0
-    where nothing survived. Returns how many samples were usable, and how many were clipped.
+    and 0 in `errors`; an error that is not valid is NaN. `can_reject` False says that so few
+    samples cannot be rejected. `mean`, `uncertainty` (float32) and `counts` (uint32), each
+    (pixels,), are filled: NaN and 0 where there is no sample. The other pixels are listed in
+    `touched` (int32), and `counts` holds their usable samples. Returns how many samples were
+    usable, and how many pixels are listed.
     """
     pixels = samples.shape[1]
     count = np.empty(CHUNK, np.int32)
     total = np.empty(CHUNK)
     variance = np.empty(CHUNK)
-    smallest = np.empty(CHUNK, np.float32)
-    largest = np.empty(CHUNK, np.float32)
-    centre = np.empty(CHUNK, np.float32)
-    squares = np.empty(CHUNK, np.float32)
-    floor = np.empty(CHUNK, np.float32)
-    ceiling = np.empty(CHUNK, np.float32)
-    below = np.empty(CHUNK, np.int32)
-    above = np.empty(CHUNK, np.int32)
     untouched = np.ones(CHUNK, np.bool_)
-    lanes = np.empty((samples.shape[0], LANES), np.float32)
-    touched = np.empty(LANES, np.int64)
-    buffer = np.empty(samples.shape[0])
-    waiting = 0
+    scratch = np.empty((6, CHUNK), np.float32)
+    ranks = np.empty((2, CHUNK), np.int32)
+    listed = 0
     usable = 0
-    used = 0
     for start in range(0, pixels, CHUNK):
         size = min(CHUNK, pixels - start)
         _sum(samples, errors, start, size, count, total, variance)
-        if network.shape[0] > 0:
-            _find_untouched(
-                samples, start, size, sigma, count, total, smallest, largest,
-                centre, squares, floor, ceiling, below, above, untouched,
-            )  # fmt: skip
+        if can_reject:
+            _find_untouched(samples, start, size, sigma, count, total, scratch, ranks, untouched)
         for p in range(size):
             kept = count[p]
             usable += kept
@@ -411,18 +360,47 @@ def average(
             elif untouched[p]:
                 mean[start + p] = total[p] / kept
                 uncertainty[start + p] = math.sqrt(variance[p]) / kept
-                used += kept
             else:
-                touched[waiting] = start + p
-                waiting += 1
-                if waiting == LANES:
-                    used += _average_touched(
-                        samples, errors, touched, waiting, sigma, maxiters, network, lanes,
-                        buffer, mean, uncertainty, counts,
-                    )  # fmt: skip
-                    waiting = 0
-    used += _average_touched(
-        samples, errors, touched, waiting, sigma, maxiters, network, lanes,
-        buffer, mean, uncertainty, counts,
-    )  # fmt: skip
-    return usable, usable - used
+                touched[listed] = start + p
+                listed += 1
+    return usable, listed
+
+
+@compiled
+def average_touched(
+    samples: Array,
+    errors: Array,
+    touched: Array,
+    sigma: float,
+    maxiters: int,
+    network: Array,
+    mean: Array,
+    uncertainty: Array,
+    counts: Array,
+) -> int:
+    """Clip and average the pixels listed in `touched`; see `average_untouched`.
+
+    They are sorted side by side, with the comparators of `network` (comparators, 2).
+    `maxiters` 0 means until stable. Returns how many samples were clipped.
+    """
+    lanes = np.empty((samples.shape[0], LANES), np.float32)
+    buffer = np.empty(samples.shape[0])
+    clipped = 0
+    for start in range(0, touched.size, LANES):
+        width = min(LANES, touched.size - start)
+        for i in range(samples.shape[0]):
+            for p in range(width):
+                value = samples[i, touched[start + p]]
+                lanes[i, p] = value if value == value else np.float32(np.inf)
+        _sort_lanes(lanes, width, network)
+        for p in range(width):
+            pixel = touched[start + p]
+            usable = counts[pixel]
+            low, high = _sorted_limits(lanes, p, usable, sigma, maxiters)
+            if low != low:
+                low, high = _exact_limits(samples, pixel, sigma, maxiters, buffer)
+            mean[pixel], uncertainty[pixel], counts[pixel] = _average_within(
+                samples, errors, pixel, low, high
+            )
+            clipped += usable - counts[pixel]
+    return clipped

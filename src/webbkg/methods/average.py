@@ -322,6 +322,7 @@ class _Stack:
     def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
         self.sci = np.empty((samples, height * columns), np.float32)
         self.err = np.empty((samples, height * columns), np.float32)
+        self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
         self._sigma = options.sigma
         self._maxiters = options.maxiters or 0
@@ -332,25 +333,23 @@ class _Stack:
         shape = (height, self._columns)
         return self.sci[index, :pixels].reshape(shape), self.err[index, :pixels].reshape(shape)
 
-    def _network(self, samples: int) -> npt.NDArray[np.int64]:
-        nothing_to_reject = self._sigma > largest_deviation(samples) * (1 + clip.MARGIN)
-        return sorting_network(1 if nothing_to_reject else samples)
-
     def average(
         self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        usable, clipped = clip.average(
-            self.sci[:samples, :pixels],
-            self.err[:samples, :pixels],
-            self._sigma,
-            self._maxiters,
-            self._network(samples),
-            sci.reshape(-1),
-            err.reshape(-1),
-            counts.reshape(-1),
+        stack = self.sci[:samples, :pixels], self.err[:samples, :pixels]
+        result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
+        can_reject = self._sigma <= largest_deviation(samples) * (1 + clip.MARGIN)
+        usable, listed = clip.average_untouched(
+            *stack, self._sigma, can_reject, *result, self._touched
         )
+        clipped = 0
+        if listed:
+            touched, network = self._touched[:listed], sorting_network(samples)
+            clipped = clip.average_touched(
+                *stack, touched, self._sigma, self._maxiters, network, *result
+            )
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
 
 
