@@ -10,8 +10,6 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 DO_NOT_USE = 1
-SATURATED = 2
-JUMP = 4
 
 IMAGING = {
     "meta.instrument.name": "NIRISS",

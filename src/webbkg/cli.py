@@ -169,10 +169,11 @@ def subtract(
         "save_background": save_background,
         "allow_repeat": allow_repeat,
     }
+    backgrounds = expand_globs(background or [])
     reports = []
     for one in targets:
         with _progress(one, quiet or as_json) as progress:
-            reports.append(_subtract_one(one, expand_globs(background or []), parameters, progress))
+            reports.append(_subtract_one(one, backgrounds, parameters, progress, not quiet))
         if not as_json:
             _print_report(reports[-1], quiet)
     if as_json:
@@ -265,13 +266,14 @@ def _subtract_one(
     backgrounds: list[str],
     parameters: dict[str, Any],
     progress: Callable[[int, int], None] | None,
+    wants_medians: bool,
 ) -> _Report:
     collector = _Collector()
     logger = logging.getLogger("webbkg")
     logger.addHandler(collector)
     logger.propagate = False
     try:
-        report = _run_step(target, backgrounds, parameters, progress)
+        report = _run_step(target, backgrounds, parameters, progress, wants_medians)
     except OptionError as error:
         raise typer.BadParameter(str(error)) from error
     except WebbkgError as error:
@@ -289,6 +291,7 @@ def _run_step(
     backgrounds: list[str],
     parameters: dict[str, Any],
     progress: Callable[[int, int], None] | None,
+    wants_medians: bool,
 ) -> _Report:
     from webbkg.models import quick_start
 
@@ -300,7 +303,7 @@ def _run_step(
         step = BackgroundStep.from_config_section(config, config_file=config_file)
     step.save_results = True
     step.progress = progress
-    step.measure_medians = True
+    step.measure_medians = wants_medians
     step.run(target, backgrounds or None)
     outcome = step.outcomes[0]
     return _Report(

@@ -83,17 +83,14 @@ def apply_background(model: Any, background: Background) -> None:
     Where it is unknown the result is NaN and DO_NOT_USE; where nothing was observed (not
     `covered`) the target stays as it is. ERR and variances are unchanged.
     """
-    model.data = _writable(model.data)
-    model.dq = _writable(model.dq)
+    for plane in ("data", "dq"):
+        if not getattr(model, plane).flags.writeable:
+            setattr(model, plane, getattr(model, plane).copy())
     everywhere = bool(background.covered.all())
     where: Any = True if everywhere else background.covered
     for sci, dq in zip(_images(model.data), _images(model.dq), strict=True):
         np.subtract(sci, background.sci, out=sci, where=where)
         np.bitwise_or(dq, background.dq, out=dq, where=where)
-
-
-def _writable(array: Any) -> Any:
-    return array if array.flags.writeable else array.copy()
 
 
 def _images(array: Any) -> Any:

@@ -55,7 +55,8 @@ def test_stacks_of_images(exposures):
     """Where no sample is left jwst has 0, unflagged, and we NaN, flagged."""
     stack = random_stack(exposures, (exposures,))
     models = make_models(stack)
-    for sigma, maxiters in ((3.0, None), (2.0, 5), (1.5, 1), (1.0, 0), (5.0, None)):
+    others = [(2.0, 5), (1.5, 1), (1.0, 0), (5.0, None)]
+    for sigma, maxiters in ((3.0, None), others[exposures % 4], others[(exposures + 1) % 4]):
         ours, theirs = average_both(stack, sigma, maxiters, models)
         known = ours.counts > 0
         assert known.mean() > 0.5

@@ -217,7 +217,8 @@ def _find_untouched(
     _rank(samples, start, size, floor, ceiling, below, above)
     for p in range(size):
         half = (count[p] - 1) // 2
-        untouched[p] = (below[p] <= half and above[p] <= half) or smallest[p] == largest[p]
+        fits = below[p] <= half and above[p] <= half and squares[p] < np.inf
+        untouched[p] = fits or smallest[p] == largest[p]
 
 
 @compiled

@@ -220,11 +220,12 @@ def average_background(
     OptionError
         If the shapes differ or are neither 3-D nor 4-D.
     """
-    cubes = [
-        np.asarray(sci, dtype=np.float32),
-        np.asarray(err, dtype=np.float32),
-        np.asarray(dq, dtype=np.uint32),
-    ]
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and so left out
+        cubes = [
+            np.asarray(sci, dtype=np.float32),
+            np.asarray(err, dtype=np.float32),
+            np.asarray(dq, dtype=np.uint32),
+        ]
     shape = cubes[0].shape
     if len(shape) not in (3, 4) or any(cube.shape != shape for cube in cubes):
         raise OptionError(
@@ -418,6 +419,7 @@ class _BandAverager:
         counted = self._integrations.average(
             source.n_integrations, height, sci, err, self._counts[:height]
         )
+        err[self._counts[:height] == 0] = 0  # a missing sample has no error, not an unknown one
         overlap = (rows[1] - rows[0]) * (source.columns[1] - source.columns[0])
         return SampleCounts(
             offered=source.n_integrations * overlap,
