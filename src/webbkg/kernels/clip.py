@@ -110,7 +110,8 @@ def clip_mask(stack: Array, sigma: float, maxiters: int, keep: Array) -> None:
                 size += 1
         low, high = _clip_limits(buffer, size, sigma, maxiters)
         for i in range(samples):
-            keep[i, pixel] = low <= stack[i, pixel] <= high
+            value = stack[i, pixel]
+            keep[i, pixel] = abs(value) < np.inf and low <= value <= high
 
 
 @compiled
