@@ -151,7 +151,7 @@ class ScaleFit:
         FAILED. It holds if ERR does: where `chi2_dof` is well above 1, it is too small.
     chi2_dof : float
         Chi-square of the last fit over its pixels less one; NaN if FAILED or of one pixel.
-        Rejection trims it: with 5 iterations of 1 % at each end, perfect noise gives 0.74.
+        Rejection trims it: with 5 iterations of 1 % at each end, perfect noise gives 0.63.
     sky_pixels : int
         Sky pixels of the target without DO_NOT_USE.
     iterations : tuple of FitIteration

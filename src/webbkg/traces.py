@@ -376,15 +376,15 @@ def _filled(values: Any) -> Doubles:
 def _icrs(column: Any, corner: str, name: str) -> Any:
     from astropy.coordinates import ConvertError
 
-    try:
-        return column.icrs
-    except AttributeError as error:
+    if not hasattr(column, "transform_to"):
         raise InputError(
             f"{name}: the column {corner} must hold sky coordinates (got "
             f"{type(column).__name__}); give the catalogue that the source_catalog step wrote"
-        ) from error
-    except ConvertError as error:
+        )
+    try:
+        return column.transform_to("icrs")
+    except (ConvertError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{name}: the column {corner} does not lead to ICRS (its frame is "
-            f"{column.frame.name}); convert it"
+            f"{column.name}); convert it"
         ) from error

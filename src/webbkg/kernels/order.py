@@ -89,7 +89,8 @@ def interpolate(lower: Floats, upper: Floats, fraction: Doubles) -> Doubles:
 
     The difference is taken in the values' own type and the rest in float64.
     """
-    step = upper - lower
+    step = np.zeros_like(lower)
+    np.subtract(upper, lower, out=step, where=lower != upper)  # infinities may be neighbours
     return np.where(fraction < 0.5, lower + step * fraction, upper - step * (1 - fraction))
 
 
@@ -121,7 +122,8 @@ def percentiles(values: Floats, percent: Sequence[float]) -> Doubles:
     """Return percentiles of the values that are not NaN, with linear interpolation.
 
     Bit for bit ``numpy.nanpercentile(values, numpy.array(percent, dtype=float))``: order
-    statistics in the values' own type, interpolated in float64.
+    statistics in the values' own type, interpolated in float64. (Between two equal infinities
+    it is that infinity, not NaN.)
 
     Parameters
     ----------
