@@ -176,6 +176,10 @@ def test_a_limit_leaves_faint_sources_as_sky():
     np.testing.assert_array_equal(mask, catalog_sky_mask(bright, transform, ORDERS, SHAPE))
 
 
+def test_no_source_is_bright_enough():
+    assert catalog_sky_mask(catalog(5), transform, ORDERS, SHAPE, magnitude_limit=1).all()
+
+
 # Orders and wavelengths
 
 

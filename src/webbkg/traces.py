@@ -188,14 +188,15 @@ def trace_boxes(
         First and last column, first and last row, all of them inside: the range of a source's
         finite points, rounded by floor(x + 0.5). A source without a finite point has no box.
     """
-    points = np.empty((2, len(wavelengths), *ra.shape))
+    corners, sources = ra.shape
+    points = np.empty((2, len(wavelengths) * corners, sources))
     for i, wavelength in enumerate(wavelengths):
         # Points off the sky or far outside the polynomials' range are sorted out below.
         with np.errstate(all="ignore"):
             x, y = transform(ra.ravel(), dec.ravel(), wavelength, order)[:2]
-        points[0, i] = np.reshape(x, ra.shape)
-        points[1, i] = np.reshape(y, ra.shape)
-    points = points.reshape(2, -1, ra.shape[-1])
+        of_limit = slice(i * corners, (i + 1) * corners)
+        points[0, of_limit] = np.reshape(x, ra.shape)
+        points[1, of_limit] = np.reshape(y, ra.shape)
     finite = np.isfinite(points).all(axis=0)
     lowest = np.where(finite, points, np.inf).min(axis=1)
     highest = np.where(finite, points, -np.inf).max(axis=1)

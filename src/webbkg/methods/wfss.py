@@ -1,4 +1,13 @@
-"""WFSS: the scale of a reference sky, fitted to the sky pixels of a grism exposure."""
+"""WFSS: the scale of a reference sky, fitted to the sky pixels of a grism exposure.
+
+The scale is sum(sci·template/err²) / sum(template²/err²), in float64, over the fit pixels: sky,
+with finite sci, template and err², err² > 0, and without DO_NOT_USE in target or template.
+Then, up to `WfssOptions.maxiter` times, pixels whose residual sci - scale·template (computed in
+float64, rounded to float32) lies below the `outlier_percent` percentile or above its counterpart
+are rejected for good, and the scale is fitted again. With `rms_stop`, the residuals' median
+across dispersion is taken after each fit; once the root mean square of this profile has
+improved by less than that percentage, no more is rejected.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +44,8 @@ def fit_scale(
 ) -> ScaleFit:
     """Fit the scale of a template to the sky of a grism exposure.
 
-    The scale is sum(sci·template/err²) / sum(template²/err²), in float64, over the fit pixels:
-    sky, with finite sci, template and err², err² > 0, and without DO_NOT_USE in target or
-    template. Then, `options.maxiter` times, pixels whose residual sci - scale·template
-    (float32) lies below the `options.outlier_percent` percentile or above its counterpart are
-    rejected for good, and the scale is fitted again. With `options.rms_stop`, the median of the
-    residuals across dispersion is taken after each fit; once the root mean square of this
-    profile has improved by less than that percentage, no more is rejected.
-
-    The result does not depend on the number of threads, and no argument is changed.
+    By weighted least squares with rejection of outliers; see the module. The result does not
+    depend on the number of threads, and no argument is changed.
 
     Parameters
     ----------
@@ -83,7 +85,7 @@ def fit_scale(
     >>> sky = 1 + np.arange(12.0).reshape(3, 4)
     >>> fit = fit_scale(0.5 * sky, np.ones((3, 4)), np.zeros((3, 4)), sky)
     >>> round(fit.scale, 6), fit.used
-    (0.5, 2)
+    (0.5, 12)
     """
     options = options or WfssOptions()
     if options.rms_stop > 0 and dispersion_axis is None:
