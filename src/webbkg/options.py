@@ -21,6 +21,10 @@ backgrounds (degrees, as in the keywords)."""
 BAND_MEMORY = 24 * 2**20
 """Bytes that the samples of the background stack may occupy, over all threads together."""
 
+MINIMUM_SKY_PERCENT = 5.0
+"""Share of all pixels that must be usable sky, exclusive, for a WFSS fit outside a catalogue's
+boxes (percent); the same as that of the ``jwst`` package."""
+
 PARAMETER_LOOKUP_SECONDS = 10
 """How long CRDS may take to answer for a parameter reference, unless
 CRDS_CLIENT_TIMEOUT_SECONDS says otherwise (seconds)."""
@@ -72,15 +76,15 @@ class WfssOptions:
     Attributes
     ----------
     mmag_extract : float or None
-        Sources fainter than this AB magnitude are not masked; None masks all.
+        Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
         File whose MASK extension is 1 where sky; replaces the catalogue's mask.
     maxiter : int
         Largest number of outlier rejections; 0 for none.
     rms_stop : float
-        Stop when the RMS improves by less than this (percent); 0 for never.
+        Stop when the RMS improves by less than this (percent, at most 100); 0 for never.
     outlier_percent : float
-        Share of the fit pixels rejected at each end in each iteration (percent).
+        Share of the fit pixels rejected at each end in each iteration (percent, below 50).
     """
 
     mmag_extract: float | None = None
@@ -88,6 +92,21 @@ class WfssOptions:
     maxiter: int = 5
     rms_stop: float = 0.0
     outlier_percent: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.maxiter >= 0, "wfss_maxiter", "a whole number of at least 0", self.maxiter)
+        _require(
+            0 <= self.rms_stop <= 100,
+            "wfss_rms_stop",
+            "a percentage from 0 to 100",
+            self.rms_stop,
+        )
+        _require(
+            0 <= self.outlier_percent < 50,
+            "wfss_outlier_percent",
+            "a percentage of at least 0 and below 50",
+            self.outlier_percent,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -93,6 +94,95 @@ class CombinedBackground(Background):
     counts: CountImage
     exposures: SampleCounts
     integrations: SampleCounts
+
+
+class StopReason(StrEnum):
+    """Why the outlier rejection of a fit came to its end."""
+
+    NOT_FITTED = "not fitted"
+    NO_ITERATIONS = "no rejection was asked for"
+    MOST_ITERATIONS = "the largest number of iterations was reached"
+    RMS = "the RMS improved too little"
+    NOTHING_REJECTED = "nothing more was rejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitIteration:
+    """One fit of a template's scale, and the rejection that went before it.
+
+    Attributes
+    ----------
+    offered : int
+        Pixels before the rejection.
+    rejected : int
+        Pixels that it took away; 0 in the first fit.
+    scale : float
+        From the pixels that were left.
+    rms : float
+        Of the residuals' profile along dispersion, in the target's unit; NaN where it was not
+        asked for.
+    """
+
+    offered: int
+    rejected: int
+    scale: float
+    rms: float = math.nan
+
+    @property
+    def used(self) -> int:
+        """Pixels that this fit used."""
+        return self.offered - self.rejected
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleFit:
+    """The scale of a template, by weighted least squares with outlier rejection.
+
+    Attributes
+    ----------
+    status : Status
+        COMPLETE, or FAILED where there is no trustworthy scale.
+    reason : str
+        Why it failed.
+    scale : float
+        What the template is to be multiplied by; 0.0 if FAILED.
+    scale_err : float
+        Its standard error, 1/sqrt(sum template²/ERR²) over the pixels of the last fit; NaN if
+        FAILED. It holds if ERR does: where `chi2_dof` is well above 1, it is too small.
+    chi2_dof : float
+        Chi-square of the last fit over its pixels less one; NaN if FAILED or of one pixel.
+        Rejection trims it: with 5 iterations of 1 % at each end, perfect noise gives 0.63.
+    sky_pixels : int
+        Sky pixels of the target without DO_NOT_USE.
+    iterations : tuple of FitIteration
+        The fits, the one before any rejection first; empty if none was tried.
+    stopped : StopReason
+        Why there are no more of them.
+    """
+
+    status: Status
+    reason: str = ""
+    scale: float = 0.0
+    scale_err: float = math.nan
+    chi2_dof: float = math.nan
+    sky_pixels: int = 0
+    iterations: tuple[FitIteration, ...] = ()
+    stopped: StopReason = StopReason.NOT_FITTED
+
+    @property
+    def offered(self) -> int:
+        """Pixels of the fit before any rejection."""
+        return self.iterations[0].offered if self.iterations else 0
+
+    @property
+    def used(self) -> int:
+        """Pixels of the last fit."""
+        return self.iterations[-1].used if self.iterations else 0
+
+    @property
+    def rejected(self) -> int:
+        """Pixels that all the rejections together took away."""
+        return self.offered - self.used
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,362 @@
+"""The fit pixels of a WFSS exposure, and the passes over them.
+
+One pass an iteration: a sparse sample tells between which residuals the percentiles must lie;
+one pass over all pixels counts the residuals on either side, collects the few between, and sums
+the terms of those that are certainly kept. The counts prove where the percentiles are, exactly,
+and the collected pixels complete the sums. If the sample has misled, they are selected from all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.kernels import order, wfss
+from webbkg.options import DO_NOT_USE
+from webbkg.parallel import over_bands, split
+from webbkg.results import BoolImage, FlagImage, FloatImage
+
+CHUNK = 1 << 17  # pixels that a thread takes at a time, and whose sums are taken together
+LINES = 64  # lines of an image that a thread takes at a time
+SAMPLE = 1 << 16  # residuals that tell where the percentiles of all of them must lie
+BRACKET = 5.0  # half width of a bracket, in standard deviations of a sample's rank
+FLAG = np.uint32(DO_NOT_USE)
+INFINITY = np.float32(np.inf)
+
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What a fit works on: C-ordered images of one shape, in native byte order.
+
+    Attributes
+    ----------
+    sci, err, template : (rows, columns) float32
+        The target, its standard uncertainty, and the reference sky.
+    dq, template_dq : (rows, columns) uint32
+        Data-quality flags of target and template.
+    sky : (rows, columns) bool
+        True where sky.
+    """
+
+    sci: FloatImage
+    err: FloatImage
+    dq: FlagImage
+    template: FloatImage
+    template_dq: FlagImage
+    sky: BoolImage
+
+
+class Sums(NamedTuple):
+    """Over the pixels of one fit: their number and sums of sci·bkg/var, bkg²/var, sci²/var."""
+
+    pixels: int
+    cross: float
+    template: float
+    target: float
+
+    @property
+    def scale(self) -> float:
+        """The scale with the least chi-square; NaN where it has none."""
+        return self.cross / self.template if self.template > 0 else math.nan
+
+    @property
+    def scale_err(self) -> float:
+        """Its standard error, by propagation of ERR."""
+        return 1 / math.sqrt(self.template)
+
+    @property
+    def chi2_dof(self) -> float:
+        """Chi-square per degree of freedom; NaN for fewer than two pixels."""
+        if self.pixels < 2:
+            return math.nan
+        # The least-squares scale makes the cross terms cancel.
+        return max(self.target - self.scale * self.cross, 0.0) / (self.pixels - 1)
+
+
+class _Rejection(NamedTuple):
+    """What is kept after a fit: residuals from `scale` within `low` to `high`, inclusive."""
+
+    scale: float = 0.0
+    low: np.float32 = -INFINITY
+    high: np.float32 = INFINITY
+
+    @classmethod
+    def between(cls, scale: float, limits: npt.NDArray[np.float64]) -> _Rejection:
+        """Express two float64 limits in float32 such that the same float32 values pass."""
+        low, high = limits.astype(np.float32)
+        if low < limits[0]:
+            low = np.nextafter(low, INFINITY)
+        if high > limits[1]:
+            high = np.nextafter(high, -INFINITY)
+        return cls(scale, low, high)
+
+
+class _Bracket(NamedTuple):
+    """Residuals below and above it are rejected and those amid its two ends are kept.
+
+    In the ends, limits included, the percentiles are expected.
+    """
+
+    outer_low: np.float32
+    inner_low: np.float32
+    inner_high: np.float32
+    outer_high: np.float32
+
+    @property
+    def limits(self) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+        """The four as a plain tuple."""
+        return self.outer_low, self.inner_low, self.inner_high, self.outer_high
+
+    @classmethod
+    def at(cls, rejection: _Rejection) -> _Bracket:
+        """Make a bracket with empty ends: what it rejects is exact already."""
+        return cls(
+            rejection.low,
+            np.nextafter(rejection.low, -INFINITY),
+            np.nextafter(rejection.high, INFINITY),
+            rejection.high,
+        )
+
+
+class _Pass(NamedTuple):
+    """What one pass found: residuals outside and in the ends of a bracket, sums amid them."""
+
+    below: int
+    above: int
+    residuals: Floats
+    places: Places
+    sums: Sums
+
+
+class FitPixels:
+    """The pixels of a fit, and the passes over them.
+
+    Of the size of an image there is one array: sci with NaN where a pixel is not, or no
+    longer, fitted. A rejection waits until the next pass, which carries it out on its way.
+    """
+
+    def __init__(self, planes: Planes, threads: int) -> None:
+        self._rows, self._columns = planes.sci.shape
+        self._threads = threads
+        self._chunks = split(planes.sci.size, CHUNK)
+        self._values = np.empty(planes.sci.size, np.float32)
+        self._template = planes.template.reshape(-1)
+        self._err = planes.err.reshape(-1)
+        self._waiting = _Rejection()
+        counts, sums = self._prepare(planes)
+        self.size = planes.sci.size
+        self.usable_sky, self.lit_sky, fitted = (int(count) for count in counts)
+        self.sums = Sums(fitted, *sums)
+        self._sample = _Sample(self._values, self._template)
+
+    def _prepare(self, planes: Planes) -> tuple[npt.NDArray[np.int64], list[float]]:
+        sci, err, template = (p.reshape(-1) for p in (planes.sci, planes.err, planes.template))
+        dq, template_dq = planes.dq.reshape(-1), planes.template_dq.reshape(-1)
+        sky = planes.sky.reshape(-1)
+
+        def prepare(start: int, stop: int) -> tuple[npt.NDArray[np.int64], list[float]]:
+            counts = np.zeros(3, np.int64)
+            sums = np.zeros(wfss.TERMS)
+            part = slice(start, stop)
+            wfss.prepare(
+                sci[part],
+                err[part],
+                dq[part],
+                template[part],
+                template_dq[part],
+                sky[part],
+                FLAG,
+                self._values[part],
+                counts,
+                sums,
+            )
+            return counts, sums.tolist()
+
+        parts = over_bands(self._chunks, lambda: prepare, threads=self._threads)
+        counts = sum((part[0] for part in parts), np.zeros(3, np.int64))
+        return counts, _add(part[1] for part in parts)
+
+    def reject(self, percent: float) -> int:
+        """Reject the residuals' outer percentiles, fit again; return how many went."""
+        scale = self.sums.scale
+        ends = (percent, 100 - percent)
+        bracket = self._sample.bracket(scale, percent)
+        rejection = None
+        if bracket is not None:
+            found = self._pass(scale, bracket)
+            rejection = _prove(found, bracket, self.sums, ends)
+        if rejection is None:
+            limits = order.percentiles(self._residuals(scale), ends)
+            rejection = _Rejection.between(scale, limits)
+            found = self._pass(scale, _Bracket.at(rejection))
+        before = self.sums.pixels
+        self._sample.reject(rejection)
+        self._waiting = rejection
+        self.sums = self._with_ends(found, rejection)
+        return before - self.sums.pixels
+
+    def _pass(self, scale: float, bracket: _Bracket) -> _Pass:
+        """Carry out the rejection that waits; count, collect and sum for the next."""
+        waiting, self._waiting = self._waiting, _Rejection()
+        parts = over_bands(
+            self._chunks, lambda: self._make_pass(waiting, scale, bracket), threads=self._threads
+        )
+        below, above = (sum(part[0][end] for part in parts) for end in (0, 1))
+        residuals = np.concatenate([part[1] for part in parts])
+        places = np.concatenate([part[2] for part in parts])
+        amid = self.sums.pixels - int(below) - int(above) - residuals.size
+        sums = Sums(amid, *_add(part[3] for part in parts))
+        return _Pass(int(below), int(above), residuals, places, sums)
+
+    def _make_pass(
+        self, waiting: _Rejection, scale: float, bracket: _Bracket
+    ) -> Callable[[int, int], tuple[list[int], Floats, Places, list[float]]]:
+        found = np.empty(CHUNK, np.float32)
+        places = np.empty(CHUNK, np.int32)
+
+        def run(start: int, stop: int) -> tuple[list[int], Floats, Places, list[float]]:
+            counts = np.zeros(2, np.int64)
+            sums = np.zeros(wfss.TERMS)
+            part = slice(start, stop)
+            size = wfss.reject_and_sum(
+                self._values[part],
+                self._template[part],
+                self._err[part],
+                (waiting.scale, waiting.low, waiting.high),
+                scale,
+                bracket.limits,
+                found,
+                places,
+                counts,
+                sums,
+            )
+            in_image = places[:size] + np.int64(start)
+            return counts.tolist(), found[:size].copy(), in_image, sums.tolist()
+
+        return run
+
+    def _with_ends(self, found: _Pass, rejection: _Rejection) -> Sums:
+        """Add to the sums of a pass those pixels in its bracket's ends that are kept."""
+        kept = (found.residuals >= rejection.low) & (found.residuals <= rejection.high)
+        places = found.places[kept]
+        value = self._values[places].astype(np.float64)
+        sky = self._template[places].astype(np.float64)
+        weight = 1 / self._err[places].astype(np.float64) ** 2
+        terms = (value * sky * weight, sky * sky * weight, value * value * weight)
+        ends = [float(term.sum()) for term in terms]
+        return Sums(found.sums.pixels + places.size, *_add([list(found.sums[1:]), ends]))
+
+    def _settle(self) -> None:
+        """Carry out the rejection that waits."""
+        waiting, self._waiting = self._waiting, _Rejection()
+
+        def reject(start: int, stop: int) -> None:
+            wfss.reject(self._values[start:stop], self._template[start:stop], *waiting)
+
+        over_bands(self._chunks, lambda: reject, threads=self._threads)
+
+    def _residuals(self, scale: float) -> Floats:
+        self._settle()
+        out = np.empty(self._values.size, np.float32)
+
+        def subtract(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            wfss.subtract(self._values[part], self._template[part], scale, out[part])
+
+        over_bands(self._chunks, lambda: subtract, threads=self._threads)
+        return out
+
+    def profile_rms(self, dispersion_axis: int) -> float:
+        """Root mean square of the residuals' medians across dispersion."""
+        scale = self.sums.scale
+        self._settle()
+        values = self._values.reshape(self._rows, self._columns)
+        template = self._template.reshape(self._rows, self._columns)
+        if dispersion_axis == 1:
+            values, template = values.T, template.T
+        medians = np.empty(values.shape[0])
+
+        def measure(start: int, stop: int) -> None:
+            lines = slice(start, stop)
+            wfss.line_medians(
+                np.ascontiguousarray(values[lines]),
+                np.ascontiguousarray(template[lines]),
+                scale,
+                medians[lines],
+            )
+
+        over_bands(split(len(medians), LINES), lambda: measure, threads=self._threads)
+        known = medians[~np.isnan(medians)]
+        return math.sqrt(np.mean(known**2)) if known.size else math.nan
+
+
+class _Sample:
+    """A sparse sample of the fit pixels, the same for every call on the same images."""
+
+    def __init__(self, values: Floats, template: Floats) -> None:
+        step = values.size // SAMPLE
+        if step < 4:  # too small an image for a sample to pay
+            places = np.empty(0, np.int64)
+        else:
+            # One pixel of every `step`, scattered so that no column or row is preferred.
+            index = np.arange(values.size // step, dtype=np.int64)
+            places = index * step + ((index * 2654435761) % (1 << 32) * step >> 32)
+        places = places[~np.isnan(values[places])]
+        self._values = values[places].astype(np.float64)
+        self._template = template[places].astype(np.float64)
+
+    def _residuals(self, scale: float) -> Floats:
+        return (self._values - scale * self._template).astype(np.float32)
+
+    def reject(self, rejection: _Rejection) -> None:
+        """Leave out what a rejection takes away."""
+        residuals = self._residuals(rejection.scale)
+        kept = (residuals >= rejection.low) & (residuals <= rejection.high)
+        self._values = self._values[kept]
+        self._template = self._template[kept]
+
+    def bracket(self, scale: float, percent: float) -> _Bracket | None:
+        """Tell between which residuals the outer percentiles must lie; None if it cannot."""
+        size = self._values.size
+        share = percent / 100
+        rank = share * (size - 1)
+        width = BRACKET * math.sqrt(size * share * (1 - share)) + 2
+        outer, inner = math.floor(rank - width), math.ceil(rank + width)
+        if inner >= size - 1 - inner:
+            return None
+        ranks = np.array([max(outer, 0), inner, size - 1 - inner, size - 1 - max(outer, 0)])
+        bracket = _Bracket(*np.partition(self._residuals(scale), ranks)[ranks])
+        if outer < 0:
+            bracket = bracket._replace(outer_low=-INFINITY, outer_high=INFINITY)
+        return bracket if bracket.inner_low < bracket.inner_high else None
+
+
+def _prove(
+    found: _Pass, bracket: _Bracket, before: Sums, percent: Sequence[float]
+) -> _Rejection | None:
+    """Work the exact percentiles out of a pass; None if its counts show that it missed them."""
+    between = order.interpolation(before.pixels, percent)
+    at_low = found.residuals <= bracket.inner_low
+    ends = (found.residuals[at_low], found.residuals[~at_low])
+    firsts = (found.below, before.pixels - found.above - ends[1].size)
+    limits = np.empty(2)
+    for i, (end, first) in enumerate(zip(ends, firsts, strict=True)):
+        ranks = np.array([between.lower[i], between.upper[i]]) - first
+        if ranks[0] < 0 or ranks[1] >= end.size:
+            return None
+        lower, upper = order.values_at_ranks(end, ranks)
+        limits[i] = order.interpolate(lower, upper, between.fraction[i])
+    return _Rejection.between(before.scale, limits)
+
+
+def _add(parts: Iterable[Sequence[float]]) -> list[float]:
+    """Add sums term by term, exactly rounded and so in no particular order."""
+    return [math.fsum(terms) for terms in zip(*parts, strict=True)]

@@ -1,0 +1,277 @@
+"""WFSS: the scale of a reference sky, fitted to the sky pixels of a grism exposure.
+
+The scale is sum(sci·template/err²) / sum(template²/err²), in float64, over the fit pixels: sky,
+with finite sci, template and err², err² > 0, and without DO_NOT_USE in target or template.
+Then, up to `WfssOptions.maxiter` times, pixels whose residual sci - scale·template (computed in
+float64, rounded to float32) lies below the `outlier_percent` percentile or above its counterpart
+are rejected for good, and the scale is fitted again. With `rms_stop`, the residuals' median
+across dispersion is taken after each fit; once the root mean square of this profile has
+improved by less than that percentage, no more is rejected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.errors import OptionError
+from webbkg.kernels import wfss
+from webbkg.methods.fit_pixels import FitPixels, Planes
+from webbkg.options import DO_NOT_USE, MINIMUM_SKY_PERCENT, WfssOptions
+from webbkg.parallel import available_threads
+from webbkg.results import Background, FitIteration, ScaleFit, Status, StopReason
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def fit_scale(
+    sci: npt.ArrayLike,
+    err: npt.ArrayLike,
+    dq: npt.ArrayLike,
+    template: npt.ArrayLike,
+    template_dq: npt.ArrayLike | None = None,
+    sky_mask: npt.ArrayLike | None = None,
+    options: WfssOptions | None = None,
+    *,
+    user_mask: bool = False,
+    dispersion_axis: int | None = None,
+    threads: int | None = None,
+) -> ScaleFit:
+    """Fit the scale of a template to the sky of a grism exposure.
+
+    By weighted least squares with rejection of outliers; see the module. The result does not
+    depend on the number of threads, and no argument is changed.
+
+    Parameters
+    ----------
+    sci, err : (rows, columns) array_like, float32
+        The target and its standard uncertainty, in one unit.
+    dq : (rows, columns) array_like, uint32
+        Its data-quality flags.
+    template : (rows, columns) array_like, float32
+        Reference sky, cut to the target's window.
+    template_dq : (rows, columns) array_like, uint32, optional
+        Its data-quality flags; none by default.
+    sky_mask : (rows, columns) array_like, bool, optional
+        True where sky, False where dispersed light of a source falls; all sky by default.
+    options : WfssOptions, optional
+        Iterations and thresholds; its `mask` and `mmag_extract` do not matter here.
+    user_mask : bool
+        The sky mask is the user's own: any sky pixel is enough. Otherwise sky without
+        DO_NOT_USE and with a template that is not 0 must exceed 5 % of all pixels.
+    dispersion_axis : int, optional
+        1 if light is dispersed along x, anything else along y (DISPAXIS); for `rms_stop`.
+    threads : int, optional
+        Default: as many as this task may use.
+
+    Returns
+    -------
+    ScaleFit
+        FAILED, with scale 0, where there is too little sky or the scale is not finite.
+
+    Raises
+    ------
+    OptionError
+        If the shapes differ or are not 2-D, or `rms_stop` lacks a dispersion axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sky = 1 + np.arange(12.0).reshape(3, 4)
+    >>> fit = fit_scale(0.5 * sky, np.ones((3, 4)), np.zeros((3, 4)), sky)
+    >>> round(fit.scale, 6), fit.used
+    (0.5, 12)
+    """
+    options = options or WfssOptions()
+    if options.rms_stop > 0 and dispersion_axis is None:
+        raise OptionError(
+            "wfss_rms_stop needs the dispersion axis (keyword DISPAXIS, 1 or 2), which is not "
+            "known (got None); give it or set wfss_rms_stop to 0"
+        )
+    planes = _planes(sci, err, dq, template, template_dq, sky_mask)
+    pixels = FitPixels(planes, available_threads() if threads is None else threads)
+    reason = _too_little_sky(pixels, user_mask=user_mask)
+    if reason:
+        return ScaleFit(status=Status.FAILED, reason=reason, sky_pixels=pixels.usable_sky)
+    return _fit(pixels, options, dispersion_axis)
+
+
+def scaled_background(
+    template: npt.ArrayLike,
+    template_err: npt.ArrayLike | None,
+    template_dq: npt.ArrayLike | None,
+    fit: ScaleFit,
+) -> Background:
+    """Multiply a template by its fitted scale.
+
+    sci = scale·template; err = sqrt((scale·template_err)² + (scale_err·template)²), the
+    template's own uncertainty and that of the scale taken as independent. Where the template is
+    not finite, sci and err are NaN and dq has DO_NOT_USE; else dq is the template's.
+
+    Parameters
+    ----------
+    template : (rows, columns) array_like, float32
+        Reference sky on the target's window.
+    template_err : (rows, columns) array_like, float32, or None
+        Its standard uncertainty; None for 0. Where it is NaN, so is the result's.
+    template_dq : (rows, columns) array_like, uint32, or None
+        Its data-quality flags; None for none.
+    fit : ScaleFit
+        A COMPLETE one.
+
+    Returns
+    -------
+    Background
+        On the same window, float32, covered everywhere.
+
+    Raises
+    ------
+    OptionError
+        If the fit is not COMPLETE, or the shapes differ.
+    """
+    if fit.status is not Status.COMPLETE:
+        raise OptionError(f"fit must be COMPLETE to be applied (got {fit.status}: {fit.reason})")
+    level = _image(template, np.float32)
+    own = _or_filled(template_err, 0, np.float32, level.shape)
+    flags = _or_filled(template_dq, 0, np.uint32, level.shape)
+    _check_shapes({"template": level, "template_err": own, "template_dq": flags})
+    shape = level.shape
+    result = Background(
+        sci=np.empty(shape, np.float32),
+        err=np.empty(shape, np.float32),
+        dq=np.empty(shape, np.uint32),
+        covered=np.ones(shape, np.bool_),
+    )
+    wfss.scale_template(
+        level.reshape(-1),
+        own.reshape(-1),
+        flags.reshape(-1),
+        fit.scale,
+        fit.scale_err,
+        np.uint32(DO_NOT_USE),
+        result.sci.reshape(-1),
+        result.err.reshape(-1),
+        result.dq.reshape(-1),
+    )
+    return result
+
+
+def _image(values: npt.ArrayLike, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
+    return np.ascontiguousarray(values, dtype=dtype)
+
+
+def _or_filled(
+    values: npt.ArrayLike | None, fill: float, dtype: type[Scalar], shape: tuple[int, ...]
+) -> npt.NDArray[Scalar]:
+    """Take `values`, or else an image of `fill`."""
+    return np.full(shape, fill, dtype) if values is None else _image(values, dtype)
+
+
+def _check_shapes(planes: Mapping[str, npt.NDArray[Any]]) -> None:
+    shapes = {name: plane.shape for name, plane in planes.items()}
+    first, *others = shapes.values()
+    if len(first) != 2 or 0 in first or any(other != first for other in others):
+        met = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise OptionError(f"the planes must be images of one shape, (rows, columns) (got {met})")
+
+
+def _planes(
+    sci: npt.ArrayLike,
+    err: npt.ArrayLike,
+    dq: npt.ArrayLike,
+    template: npt.ArrayLike,
+    template_dq: npt.ArrayLike | None,
+    sky_mask: npt.ArrayLike | None,
+) -> Planes:
+    level = _image(template, np.float32)
+    planes = Planes(
+        sci=_image(sci, np.float32),
+        err=_image(err, np.float32),
+        dq=_image(dq, np.uint32),
+        template=level,
+        template_dq=_or_filled(template_dq, 0, np.uint32, level.shape),
+        sky=_or_filled(sky_mask, True, np.bool_, level.shape),
+    )
+    _check_shapes(vars(planes))
+    return planes
+
+
+def _too_little_sky(pixels: FitPixels, *, user_mask: bool) -> str:
+    """Say why there is too little sky; an empty string if there is enough."""
+    if user_mask:
+        enough = pixels.usable_sky > 0
+        return "" if enough else "the sky mask leaves no pixel without DO_NOT_USE"
+    percent = 100 * pixels.lit_sky / max(pixels.size, 1)
+    if 100 * pixels.lit_sky > MINIMUM_SKY_PERCENT * pixels.size:
+        return ""
+    return (
+        f"only {percent:.2f} % of the pixels are usable sky, "
+        f"more than {MINIMUM_SKY_PERCENT:g} % are needed"
+    )
+
+
+def _fit(pixels: FitPixels, options: WfssOptions, dispersion_axis: int | None) -> ScaleFit:
+    """Fit, reject and fit again."""
+    rejected, offered = 0, pixels.sums.pixels
+    iterations: list[FitIteration] = []
+    while True:
+        rms = math.nan
+        if options.rms_stop > 0 and dispersion_axis is not None:
+            rms = pixels.profile_rms(dispersion_axis)
+        iterations.append(
+            FitIteration(offered=offered, rejected=rejected, scale=pixels.sums.scale, rms=rms)
+        )
+        stopped = _why_stop(iterations, options)
+        if stopped or not math.isfinite(pixels.sums.scale):
+            break
+        offered = pixels.sums.pixels
+        rejected = pixels.reject(options.outlier_percent)
+    return _result(pixels, tuple(iterations), stopped or StopReason.NOT_FITTED)
+
+
+def _why_stop(iterations: Sequence[FitIteration], options: WfssOptions) -> StopReason | None:
+    """Tell why a fit is the last; None if another rejection is due."""
+    done = len(iterations) - 1
+    if options.maxiter == 0:
+        return StopReason.NO_ITERATIONS
+    if done == options.maxiter:
+        return StopReason.MOST_ITERATIONS
+    if done and iterations[-1].rejected == 0:
+        return StopReason.NOTHING_REJECTED
+    if done and options.rms_stop > 0:
+        least = iterations[-2].rms * options.rms_stop / 100
+        if iterations[-2].rms - iterations[-1].rms < least:
+            return StopReason.RMS
+    return None
+
+
+def _result(
+    pixels: FitPixels, iterations: tuple[FitIteration, ...], stopped: StopReason
+) -> ScaleFit:
+    sums = pixels.sums
+    failed = ScaleFit(
+        status=Status.FAILED,
+        sky_pixels=pixels.usable_sky,
+        iterations=iterations,
+        stopped=stopped,
+    )
+    if math.isfinite(sums.scale):
+        return replace(
+            failed,
+            status=Status.COMPLETE,
+            scale=sums.scale,
+            scale_err=sums.scale_err,
+            chi2_dof=sums.chi2_dof,
+        )
+    if iterations[0].offered == 0:
+        reason = "no sky pixel has a finite SCI and template and an ERR that is finite and not 0"
+    elif sums.pixels == 0:
+        reason = "the rejection of outliers left no pixel"
+    else:
+        reason = "the template is 0 in every pixel of the fit"
+    return replace(failed, reason=reason)
