@@ -365,7 +365,8 @@ def subtract_from_it(path):
     [
         (None, "no such file|no file"),
         (b"", "empty"),
-        (b"SIMPLE is not what this says" * 200, "not a FITS file"),
+        (b"<html>404 Not Found</html>\n" * 200, "not a FITS file"),
+        (b"SIMPLE is not what this says" * 200, "not a FITS file|damaged"),
         (b"\x1f\x8b\x08\x00 no gzip at all", "damaged gzip"),
         ("half of gzip", "damaged gzip"),
         ("half of header", "not a FITS file|ends inside|has no SCI"),
