@@ -385,11 +385,10 @@ def test_an_output_over_an_input_is_refused(exposures):
     assert checksum(exposures / "b1_rate.fits") == before
 
 
-@pytest.mark.parametrize("kind", ["NIS_WFSS", "NRC_WFSS", "MIR_WFSS", "NIS_SOSS"])
-def test_a_mode_that_is_not_here_yet_says_so(exposures, kind):
-    target = make_model(ramp(SHAPE), meta__exposure__type=kind, meta__filename="g_rate.fits")
+def test_a_mode_that_is_not_here_yet_says_so(exposures):
+    target = make_model(ramp(SHAPE), meta__exposure__type="NIS_SOSS", meta__filename="g_rate.fits")
     with pytest.raises(
-        UnsupportedModeError, match=f"g_rate.fits: exposures of type {kind} are not"
+        UnsupportedModeError, match=r"g_rate\.fits: exposures of type NIS_SOSS are not"
     ):
         BackgroundStep.call(target, wfss_maxiter=3, soss_source_percentile=30.0)
 

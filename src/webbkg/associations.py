@@ -30,6 +30,8 @@ class Job:
         What a grism exposure's association adds.
     association : str or None
         Name of the association's file.
+    folder : Path or None
+        Where the association is.
     warnings : tuple of str
         What was passed over.
     """
@@ -40,6 +42,7 @@ class Job:
     segmentation_map: Input | None = None
     direct_image: Input | None = None
     association: str | None = None
+    folder: Path | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -89,11 +92,11 @@ def resolve(
     targets = _as_list(target)
     if not targets:
         raise InputError("no target was given; name an exposure or an association")
-    found = tuple(_find(item, folders, "target") for item in targets)
+    found = tuple(find_file(item, folders, "target") for item in targets)
     beside = [item.parent for item in found if isinstance(item, Path)]
     return Job(
         targets=found,
-        backgrounds=tuple(_find(b, [*folders, *beside], "background") for b in _as_list(named)),
+        backgrounds=tuple(find_file(b, [*folders, *beside], "background") for b in _as_list(named)),
     )
 
 
@@ -105,7 +108,7 @@ def _resolve_association(
         name, content = "the association", association
         label = association.get("table_name")
     else:
-        path = _find(association, folders, "association")
+        path = find_file(association, folders, "association")
         name, content, label = str(path), _read_json(path), path.name
         folders = [path.parent, *folders]
     members, warnings = _members(content, name)
@@ -121,17 +124,18 @@ def _resolve_association(
 
     def first(kind: str) -> Input | None:
         found = members.get(kind)
-        return _find(found[0], folders, f"{name}, member {kind}") if found else None
+        return find_file(found[0], folders, f"{name}, member {kind}") if found else None
 
-    target = _find(science[0], folders, f"{name}, member science")
+    target = find_file(science[0], folders, f"{name}, member science")
     listed = members.get("background") or _as_list(named)
     return Job(
         targets=(target,),
-        backgrounds=tuple(_find(b, folders, f"{name}, member background") for b in listed),
+        backgrounds=tuple(find_file(b, folders, f"{name}, member background") for b in listed),
         source_catalog=first("sourcecat"),
         segmentation_map=first("segmap"),
         direct_image=first("direct_image"),
         association=label,
+        folder=None if isinstance(association, Mapping) else folders[0],
         warnings=tuple(warnings),
     )
 
@@ -182,8 +186,25 @@ def _folders(input_dir: str | os.PathLike[str] | None) -> list[Path]:
     return [Path()] + ([Path(input_dir)] if input_dir else [])
 
 
-def _find(item: Any, folders: list[Path], role: str) -> Input:
-    """Turn a name into the path of an existing file; an open model stays what it is."""
+def find_file(item: Any, folders: list[Path], role: str) -> Input:
+    """Turn a name into the path of an existing file; an open model stays what it is.
+
+    Parameters
+    ----------
+    item : path or data model
+        Environment variables and ``~`` are expanded.
+    folders : list of Path
+        Where to look, in this order.
+    role : str
+        What to call it in an error.
+
+    Raises
+    ------
+    MissingFileError
+        If it is in none of the folders.
+    InputError
+        If it is neither a path nor a model.
+    """
     if is_model(item):
         return item
     if not isinstance(item, (str, os.PathLike)):

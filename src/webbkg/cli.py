@@ -18,7 +18,7 @@ import typer
 
 from webbkg import __version__
 from webbkg.errors import OptionError, WebbkgError
-from webbkg.options import ImageOptions
+from webbkg.options import ImageOptions, WfssOptions
 
 
 class Exit(IntEnum):
@@ -103,7 +103,12 @@ class _Report:
     median_before: float | None = None
     median_after: float | None = None
     warnings: list[str] = field(default_factory=list)
+    summary: tuple[tuple[str, str], ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything but the summary, which is for people."""
+        return {name: value for name, value in self.__dict__.items() if name != "summary"}
 
     @property
     def exit_status(self) -> Exit:
@@ -143,6 +148,27 @@ def subtract(
         bool,
         typer.Option("--save-background", help="Save what was subtracted, with its uncertainty."),
     ] = False,
+    override_bkg: Annotated[
+        str | None, typer.Option(help="Template file, instead of CRDS's choice.")
+    ] = None,
+    override_wavelengthrange: Annotated[
+        str | None, typer.Option(help="WAVELENGTHRANGE file, instead of CRDS's choice.")
+    ] = None,
+    wfss_mmag_extract: Annotated[
+        float | None, typer.Option(help="WFSS: faintest AB magnitude that is masked.")
+    ] = None,
+    wfss_mask: Annotated[
+        str | None, typer.Option(help="WFSS: file whose MASK extension is 1 for sky.")
+    ] = None,
+    wfss_maxiter: Annotated[
+        int, typer.Option(help="WFSS: most outlier rejections.")
+    ] = WfssOptions.maxiter,
+    wfss_rms_stop: Annotated[
+        float, typer.Option(help="WFSS: stop when the RMS improves by less (percent).")
+    ] = WfssOptions.rms_stop,
+    wfss_outlier_percent: Annotated[
+        float, typer.Option(help="WFSS: rejected at each end (percent).")
+    ] = WfssOptions.outlier_percent,
     allow_repeat: Annotated[
         bool, typer.Option("--allow-repeat", help="Subtract again from what is already subtracted.")
     ] = False,
@@ -167,6 +193,13 @@ def subtract(
         "suffix": suffix,
         "save_combined_background": save_combined_background,
         "save_background": save_background,
+        "override_bkg": override_bkg,
+        "override_wavelengthrange": override_wavelengthrange,
+        "wfss_mmag_extract": wfss_mmag_extract,
+        "wfss_mask": wfss_mask,
+        "wfss_maxiter": wfss_maxiter,
+        "wfss_rms_stop": wfss_rms_stop,
+        "wfss_outlier_percent": wfss_outlier_percent,
         "allow_repeat": allow_repeat,
     }
     backgrounds = expand_globs(background or [])
@@ -177,7 +210,7 @@ def subtract(
         if not as_json:
             _print_report(reports[-1], quiet)
     if as_json:
-        typer.echo(json.dumps([report.__dict__ for report in reports], indent=2))
+        typer.echo(json.dumps([report.as_json() for report in reports], indent=2))
     raise typer.Exit(_worst(report.exit_status for report in reports))
 
 
@@ -229,6 +262,23 @@ def _demo_lines(result: Any) -> Iterator[tuple[str, str]]:
     yield "left of sources, of a plain mean", f"{100 * found.source_leak:.3g} %"
     yield "median before, after", f"{found.median_before:.5g}, {found.median_after:.2g} DN/s"
     yield "product", result.product
+
+
+@app.command(name="make-template")
+def make_template_command(
+    image: Annotated[Path, typer.Argument(help="Sky image: FITS (zipped too) or .npy.")],
+    like: Annotated[Path, typer.Option(help="A target of the exposures that it is for.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.fits).")],
+) -> None:
+    """Wrap a bare sky image into a reference file, for --override-bkg."""
+    from webbkg.templates import make_template
+
+    try:
+        made = make_template(image, like, output)
+    except WebbkgError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(Exit.ERROR) from error
+    typer.echo(f"{made}: template of {image.name}, for exposures like {like.name}")
 
 
 def expand_globs(names: list[str]) -> list[str]:
@@ -314,6 +364,7 @@ def _run_step(
         output=str(step.products[-1]) if step.products else None,
         median_before=outcome.median_before,
         median_after=outcome.median_after,
+        summary=outcome.summary,
         details=outcome.details,
     )
 
@@ -353,18 +404,7 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     """Tell the outcome in a few lines: a label and a value each."""
     if report.reason:
         yield "because", report.reason
-    details = report.details
-    if details:
-        samples, integrations = details["exposure_samples"], details["integration_samples"]
-        clipped = samples["clipped"] + integrations["clipped"]
-        usable = samples["usable"] + integrations["usable"]
-        pixels = details["pixels"]
-        yield "backgrounds", str(len(details["backgrounds"]))
-        yield "samples used", f"{usable - clipped:,} of {usable:,} usable"
-        yield "samples clipped", f"{clipped:,} ({_percent(clipped, usable)})"
-        unknown, uncovered = details["pixels_unknown"], details["pixels_uncovered"]
-        yield "pixels, sky unknown", f"{unknown:,} ({_percent(unknown, pixels)})"
-        yield "pixels not covered", f"{uncovered:,} ({_percent(uncovered, pixels)})"
+    yield from report.summary
     if report.median_before is not None and report.median_after is not None:
         yield "median before, after", f"{report.median_before:.6g}, {report.median_after:.6g}"
     if report.output is not None:

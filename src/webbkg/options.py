@@ -29,6 +29,10 @@ PARAMETER_LOOKUP_SECONDS = 10
 """How long CRDS may take to answer for a parameter reference, unless
 CRDS_CLIENT_TIMEOUT_SECONDS says otherwise (seconds)."""
 
+REFERENCE_FETCH_SECONDS = 600
+"""How long CRDS may take to choose and fetch a reference, unless CRDS_CLIENT_TIMEOUT_SECONDS
+says otherwise (seconds)."""
+
 
 def _require(condition: bool, name: str, constraint: str, value: object) -> None:
     if not condition:

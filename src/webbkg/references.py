@@ -1,7 +1,8 @@
-"""CRDS, asked in such a way that neither its absence nor its silence can end a run.
+"""References: an override, or CRDS's choice; opened, and cut to the target's window.
 
-Without a server and without a cache the CRDS client calls ``sys.exit``, and it waits for a
-server for up to an hour. Here each question runs in a thread of its own, for a limited time.
+CRDS is asked in such a way that neither its absence nor its silence can end a run. Without a
+server and without a cache its client calls ``sys.exit``, and it waits for a server for up to an
+hour. Here each question runs in a thread of its own, for a limited time.
 """
 
 from __future__ import annotations
@@ -11,10 +12,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from webbkg.errors import ReferenceUnavailableError
-from webbkg.options import PARAMETER_LOOKUP_SECONDS
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.errors import InputError, MissingFileError, ReferenceUnavailableError
+from webbkg.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
+from webbkg.models import is_model, quick_start
+from webbkg.options import PARAMETER_LOOKUP_SECONDS, REFERENCE_FETCH_SECONDS
 
 OBSERVATORY = "jwst"
 
@@ -27,16 +34,16 @@ def crds_is_configured() -> bool:
     return bool(os.environ.get("CRDS_PATH") or os.environ.get("CRDS_SERVER_URL"))
 
 
-def lookup_seconds() -> float:
+def lookup_seconds(default: float = PARAMETER_LOOKUP_SECONDS) -> float:
     """How long CRDS may take to answer: CRDS_CLIENT_TIMEOUT_SECONDS, else the default."""
     setting = os.environ.get("CRDS_CLIENT_TIMEOUT_SECONDS", "")
     try:
         return float(setting)
     except ValueError:
-        return PARAMETER_LOOKUP_SECONDS
+        return default
 
 
-def ask_crds(question: Callable[[], Any]) -> Any:
+def ask_crds(question: Callable[[], Any], seconds: float | None = None) -> Any:
     """Put a question to the CRDS client and wait for its answer for a limited time.
 
     Whatever the client raises, ``SystemExit`` included, is raised here. Once CRDS has given no
@@ -47,6 +54,7 @@ def ask_crds(question: Callable[[], Any]) -> Any:
     ReferenceUnavailableError
         If no answer came in time, the client gave up, or it had been silent before.
     """
+    seconds = lookup_seconds() if seconds is None else seconds
     settings = tuple(os.environ.get(name) for name in _SETTINGS)
     if settings in _silent:
         raise ReferenceUnavailableError("CRDS gave no answer before, so it is not asked again")
@@ -61,10 +69,10 @@ def ask_crds(question: Callable[[], Any]) -> Any:
     with _hushed_crds():
         thread = threading.Thread(target=ask, name="webbkg-crds", daemon=True)
         thread.start()
-        thread.join(lookup_seconds())
+        thread.join(seconds)
     if not answer:
         _silent.add(settings)
-        raise ReferenceUnavailableError(f"CRDS gave no answer within {lookup_seconds():g} s")
+        raise ReferenceUnavailableError(f"CRDS gave no answer within {seconds:g} s")
     if isinstance(answer.get("error"), SystemExit):
         _silent.add(settings)
         raise ReferenceUnavailableError("CRDS has neither a server in reach nor a usable cache")
@@ -85,6 +93,115 @@ def _hushed_crds() -> Iterator[None]:
         logger.disabled = was_disabled
 
 
+def find_reference(step: Any, target: Any, kind: str) -> Any:
+    """Find a reference for a target: the step's override, else what CRDS chooses.
+
+    Parameters
+    ----------
+    step : stpipe Step
+        It knows the overrides, and records what is used.
+    target : data model
+        CRDS selects by its metadata.
+    kind : str
+        Reference type, such as ``bkg``.
+
+    Returns
+    -------
+    str, data model or None
+        Path or open model; None where the answer is N/A.
+
+    Raises
+    ------
+    ReferenceUnavailableError
+        If there is no override and CRDS gives no answer.
+    """
+    way_out = f"give one with override_{kind}"
+    if step.get_ref_override(kind) is not None:
+        try:
+            found = step.get_reference_file(target, kind)
+        except OSError as error:
+            raise MissingFileError(
+                f"override_{kind}: {error.filename}: {error.strerror}"
+            ) from error
+        return None if isinstance(found, str) and found in ("", "N/A") else found
+    if not crds_is_configured():
+        raise ReferenceUnavailableError(
+            f"the {kind} reference is needed, and CRDS is not set up; {way_out}, "
+            "or set CRDS_PATH and CRDS_SERVER_URL"
+        )
+    try:
+        found = ask_crds(
+            lambda: step.get_reference_file(target, kind), lookup_seconds(REFERENCE_FETCH_SECONDS)
+        )
+    except no_answer() as error:
+        raise ReferenceUnavailableError(
+            f"the {kind} reference is needed, and CRDS cannot supply it ({error}); {way_out}"
+        ) from error
+    return None if found == "N/A" else found
+
+
+def no_answer() -> tuple[type[Exception], ...]:
+    """Return what is raised where CRDS does not give what it is asked for."""
+    from stpipe import crds_client
+
+    unavailable: type[Exception] = crds_client.CrdsError
+    return unavailable, ReferenceUnavailableError, OSError, ValueError, KeyError, AttributeError
+
+
+@contextmanager
+def open_reference(reference: Any, kind: str) -> Iterator[Any]:
+    """Open a reference as a class of `stdatamodels.jwst.datamodels`; an open model stays open."""
+    if is_model(reference):
+        yield reference
+        return
+    with quick_start():
+        from stdatamodels.jwst import datamodels
+
+        try:
+            model = getattr(datamodels, kind)(str(reference))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{reference}: cannot be opened as a {kind} ({error})") from error
+    with model:
+        yield model
+
+
+@dataclass(frozen=True)
+class TemplateImage:
+    """A reference background image on the target's window: sci, err (float32), dq (uint32)."""
+
+    name: str
+    sci: npt.NDArray[Any]
+    err: npt.NDArray[Any] | None
+    dq: npt.NDArray[Any] | None
+
+
+def cut_template(model: Any, window: DetectorWindow, name: str) -> TemplateImage | str:
+    """Cut a 2-D template to a target's window, without changing it; or say why it cannot be.
+
+    A template without window keywords is taken as full frame.
+    """
+    planes = {plane: read_meta(model, plane) for plane in ("data", "err", "dq")}
+    if planes["data"] is None or np.ndim(planes["data"]) != 2:
+        raise InputError(f"{name}: a bkg reference must have a 2-D image")
+    shape = planes["data"].shape
+    try:
+        own = window_of(ExposureInfo.from_model(model), shape, name)
+    except InputError as error:
+        return str(error)
+    overlap = window.overlap(own)
+    if overlap is None or (overlap.rows, overlap.columns) != (
+        (0, window.rows),
+        (0, window.columns),
+    ):
+        return f"the bkg reference {name} ({own}) does not cover the target ({window})"
+    cut = (slice(*overlap.other_rows), slice(*overlap.other_columns))
+    err, dq = (
+        plane[cut] if plane is not None and plane.shape == shape else None
+        for plane in (planes["err"], planes["dq"])
+    )
+    return TemplateImage(name, planes["data"][cut], err, dq)
+
+
 def context_used() -> tuple[str, str] | None:
     """Return the CRDS context and the client's version; None where CRDS cannot tell."""
     if not crds_is_configured():
@@ -93,6 +210,6 @@ def context_used() -> tuple[str, str] | None:
 
     try:
         context = ask_crds(lambda: crds_client.get_context_used(OBSERVATORY))
-    except (ReferenceUnavailableError, crds_client.CrdsError, OSError, ValueError, KeyError):
+    except no_answer():
         return None
     return str(context), str(crds_client.get_svn_version())

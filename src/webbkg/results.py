@@ -199,8 +199,14 @@ class Outcome:
         The target had been subtracted before and came back unchanged.
     background : Background or None
         What was subtracted.
+    sky_mask : (rows, columns) bool or None
+        Of a WFSS fit: True where sky.
+    scale : float or None
+        Of a WFSS fit: what the template was multiplied by; 0.0 if it FAILED.
     details : dict
         The mode's numbers, plain values only, as they go into ``meta.background.webbkg``.
+    summary : tuple of (label, value)
+        The same for a person, in a few short lines.
     median_before, median_after : float or None
         Median of the finite SCI of the target and of the result, where that was asked for.
     """
@@ -209,6 +215,9 @@ class Outcome:
     reason: str = ""
     already_done: bool = False
     background: Background | None = None
+    sky_mask: BoolImage | None = None
+    scale: float | None = None
+    summary: tuple[tuple[str, str], ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     median_before: float | None = None
     median_after: float | None = None

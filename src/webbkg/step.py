@@ -12,8 +12,8 @@ from stpipe import Step
 
 from webbkg import references
 from webbkg.associations import Job, resolve
-from webbkg.errors import OutputError, ReferenceUnavailableError
-from webbkg.exposures import Exposure
+from webbkg.errors import OutputError
+from webbkg.exposures import Exposure, read_meta
 from webbkg.models import background_model, is_model, open_header, open_model, save_whole
 from webbkg.modes import Request
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
@@ -115,6 +115,16 @@ class BackgroundStep(Step):
         request = Request(
             backgrounds=job.backgrounds,
             image=ImageOptions(sigma=self.sigma, maxiters=self.maxiters),
+            wfss=WfssOptions(
+                mmag_extract=self.wfss_mmag_extract,
+                mask=self.wfss_mask,
+                maxiter=self.wfss_maxiter,
+                rms_stop=self.wfss_rms_stop,
+                outlier_percent=self.wfss_outlier_percent,
+            ),
+            find_reference=lambda kind: references.find_reference(self, model, kind),
+            source_catalog=job.source_catalog,
+            folders=self._folders(item, job),
             progress=self.progress,
             warn=log.warning,
             measure_medians=self.measure_medians,
@@ -125,10 +135,14 @@ class BackgroundStep(Step):
         self.outcomes.append(outcome)
         if outcome.already_done and owned:
             self._untouched[id(result)] = item
-        if job.association is not None:
-            result.meta.asn.table_name = job.association
+        _record_members(result, job)
         self._save_background(result, outcome)
         return result
+
+    def _folders(self, item: Any, job: Job) -> tuple[Path, ...]:
+        """Where files that the target names are looked for."""
+        named = [job.folder, self.input_dir, None if is_model(item) else item.parent]
+        return (*(Path(folder) for folder in named if folder), Path())
 
     def _save_background(self, result: Any, outcome: Outcome) -> None:
         background = outcome.background
@@ -226,7 +240,7 @@ class BackgroundStep(Step):
         ask = super()._get_config_from_parameters
         try:
             return references.ask_crds(lambda: ask(crds_parameters, crds_observatory))
-        except (ReferenceUnavailableError, OSError, ValueError, KeyError) as error:
+        except references.no_answer() as error:
             log.warning(
                 "No step parameters from CRDS, the defaults are used (%s); check CRDS_PATH and "
                 "CRDS_SERVER_URL, or set STPIPE_DISABLE_CRDS_STEPPARS=true",
@@ -243,6 +257,22 @@ class BackgroundStep(Step):
         context = references.context_used()
         if context is not None:
             result.meta.ref_file.crds.context_used, result.meta.ref_file.crds.sw_version = context
+
+
+def _record_members(result: Any, job: Job) -> None:
+    """Note the association and its members, by their base names."""
+    if job.association is not None:
+        result.meta.asn.table_name = job.association
+    for attribute, member in (
+        ("source_catalog", job.source_catalog),
+        ("segmentation_map", job.segmentation_map),
+        ("direct_image", job.direct_image),
+    ):
+        if isinstance(member, Path):
+            setattr(result.meta, attribute, member.name)
+    catalog = read_meta(result, "meta.source_catalog")
+    if catalog is not None:
+        result.meta.source_catalog = Path(catalog).name if isinstance(catalog, str) else "a table"
 
 
 def _is_same_file(path: str, other: Path | None) -> bool:

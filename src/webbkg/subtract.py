@@ -125,6 +125,10 @@ def _record(model: Any, target: Target, outcome: Outcome) -> None:
         "reason": outcome.reason or "None",
         **outcome.details,
     }
+    if outcome.sky_mask is not None:
+        model.mask = outcome.sky_mask.astype(np.uint32)
+    if outcome.scale is not None:
+        model.meta.background.scaling_factor = outcome.scale
     if outcome.status is Status.COMPLETE:
         model.add_history_entry(
             f"webbkg {__version__} subtracted the background: "
@@ -140,14 +144,4 @@ def _record(model: Any, target: Target, outcome: Outcome) -> None:
 
 def describe(outcome: Outcome) -> str:
     """Say in one line what was subtracted."""
-    details = outcome.details
-    samples = details["exposure_samples"]
-    integrations = details["integration_samples"]
-    clipped = samples["clipped"] + integrations["clipped"]
-    usable = samples["usable"] + integrations["usable"]
-    number = len(details["backgrounds"])
-    return (
-        f"subtracted the average of {number} background exposure{'s' if number > 1 else ''}; "
-        f"{clipped} of {usable} samples clipped, sky unknown in {details['pixels_unknown']} and "
-        f"not covered in {details['pixels_uncovered']} of {details['pixels']} pixels"
-    )
+    return "background subtracted; " + "; ".join(f"{k}: {v}" for k, v in outcome.summary)

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from webbkg.associations import Input
+from webbkg.errors import ReferenceUnavailableError
 from webbkg.exposures import DetectorWindow, ExposureInfo
-from webbkg.options import ImageOptions
+from webbkg.options import ImageOptions, WfssOptions
 from webbkg.results import Outcome
 
 _REGISTRY = {
-    "NIS_WFSS": "unavailable",
-    "NRC_WFSS": "unavailable",
-    "MIR_WFSS": "unavailable",
+    "NIS_WFSS": "wfss",
+    "NRC_WFSS": "wfss",
+    "MIR_WFSS": "wfss",
     "NIS_SOSS": "unavailable",
 }
 _DEFAULT = "image"
@@ -48,6 +50,12 @@ class Target:
     window: DetectorWindow
 
 
+def _no_references(kind: str) -> NoReturn:
+    raise ReferenceUnavailableError(
+        f"the {kind} reference is needed and none was given; give it as override_{kind}"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a call asks for, besides the target.
@@ -58,6 +66,15 @@ class Request:
         Background exposures.
     image : ImageOptions
         How they are averaged.
+    wfss : WfssOptions
+        How a grism sky is scaled.
+    find_reference : callable
+        Takes a reference type, gives its Path or open model, or None where the mission has none
+        (N/A).
+    source_catalog : Path, str, table or None
+        Sources of a grism exposure, if not as the target itself says.
+    folders : tuple of Path
+        Where files that the target names are looked for.
     progress : callable or None
         Called with the parts done and their number.
     warn : callable
@@ -68,6 +85,10 @@ class Request:
 
     backgrounds: tuple[Input, ...] = ()
     image: ImageOptions = field(default_factory=ImageOptions)
+    wfss: WfssOptions = field(default_factory=WfssOptions)
+    find_reference: Callable[[str], Any] = field(default=_no_references)
+    source_catalog: Any = None
+    folders: tuple[Path, ...] = (Path(),)
     progress: Callable[[int, int], None] | None = None
     warn: Callable[[str], None] = field(default=lambda _: None)
     measure_medians: bool = False
@@ -78,3 +99,14 @@ def find_mode(exposure_type: str | None) -> Callable[[Target, Request], Outcome]
     module = import_module(f"webbkg.modes.{_REGISTRY.get(exposure_type or '', _DEFAULT)}")
     measure: Callable[[Target, Request], Outcome] = module.measure
     return measure
+
+
+def share(part: int, whole: int) -> str:
+    """Tell a number and what share of a whole it is.
+
+    Examples
+    --------
+    >>> share(1200, 48000)
+    '1,200 (2.5 %)'
+    """
+    return f"{part:,} ({100 * part / whole:.3g} %)" if whole else f"{part:,} of none"

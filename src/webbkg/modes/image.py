@@ -12,7 +12,7 @@ import numpy as np
 from webbkg.errors import MismatchError
 from webbkg.exposures import Exposure
 from webbkg.methods.average import average_exposures, largest_deviation
-from webbkg.modes import Request, Target
+from webbkg.modes import Request, Target, share
 from webbkg.options import GRATING_TILT_TOLERANCE
 from webbkg.results import CombinedBackground, Outcome, SampleCounts, Status
 
@@ -72,6 +72,7 @@ def measure(target: Target, request: Request) -> Outcome:
         status=Status.COMPLETE,
         background=background,
         details=_details(background, names, request),
+        summary=_summary(background, names),
     )
 
 
@@ -130,6 +131,20 @@ def _details(background: CombinedBackground, names: list[str], request: Request)
         "pixels_uncovered": int(background.covered.size - np.count_nonzero(background.covered)),
         "pixels_unknown": int(np.count_nonzero(unknown)),
     }
+
+
+def _summary(background: CombinedBackground, names: list[str]) -> tuple[tuple[str, str], ...]:
+    counts = background.exposures + background.integrations
+    pixels = background.covered.size
+    uncovered = pixels - int(np.count_nonzero(background.covered))
+    unknown = int(np.count_nonzero(background.covered & (background.counts == 0)))
+    return (
+        ("backgrounds", str(len(names))),
+        ("samples used", f"{counts.used:,} of {counts.usable:,} usable"),
+        ("samples clipped", share(counts.clipped, counts.usable)),
+        ("pixels, sky unknown", share(unknown, pixels)),
+        ("pixels not covered", share(uncovered, pixels)),
+    )
 
 
 def _counts(counts: SampleCounts) -> dict[str, int]:

@@ -1,0 +1,110 @@
+"""A sky image of one's own, wrapped as the reference background (template) that a mode reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.errors import InputError, MissingFileError
+from webbkg.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
+from webbkg.models import open_model, quick_start, save_whole
+from webbkg.options import DO_NOT_USE
+
+_TAKEN = (
+    "meta.telescope",
+    "meta.instrument.name",
+    "meta.instrument.detector",
+    "meta.instrument.channel",
+    "meta.instrument.module",
+    "meta.instrument.filter",
+    "meta.instrument.pupil",
+    "meta.exposure.type",
+)
+
+
+def make_template(
+    image: str | Path, like: str | Path, output: str | Path, *, name: str | None = None
+) -> Path:
+    """Wrap a bare sky image into a BKG reference file for exposures like a given one.
+
+    Parameters
+    ----------
+    image : path
+        FITS (zipped and gzipped too) or NumPy ``.npy`` file with a 2-D image (rows, columns), a
+        count rate in the target's unit; the first image of the file. Pixels that are not finite
+        become NaN with DO_NOT_USE.
+    like : path
+        A target, whose instrument, detector, filter, pupil and exposure type are taken.
+    output : path
+        The file to write, ``.fits``.
+    name : str, optional
+        Who is to be named as the author.
+
+    Returns
+    -------
+    Path
+        `output`. ERR is 0: a bare image does not tell its uncertainty.
+
+    Raises
+    ------
+    InputError
+        If the image is not 2-D, or is neither a full frame nor of the window of `like`.
+    """
+    sky = _read_image(Path(image))
+    with open_model(like) as target, quick_start():
+        from stdatamodels.jwst import datamodels
+
+        model = datamodels.WfssBkgModel()
+        model.data = np.where(np.isfinite(sky), sky, np.nan).astype(np.float32)
+        model.err = np.zeros(sky.shape, np.float32)
+        model.dq = np.where(np.isfinite(sky), 0, DO_NOT_USE).astype(np.uint32)
+        for path in _TAKEN:
+            value = read_meta(target, path)
+            if value is not None:
+                model[path] = value
+        _set_window(model, target, sky.shape, Path(image).name)
+        model.meta.reftype = "bkg"
+        model.meta.author = name or "webbkg make-template"
+        model.meta.pedigree = "GROUND"
+        model.meta.useafter = "2021-12-25T00:00:00"
+        model.meta.description = f"Sky image {Path(image).name} as a template"
+        return save_whole(model, output, [Path(image), Path(like)])
+
+
+def _read_image(path: Path) -> npt.NDArray[np.float64]:
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file; check the name and the folder")
+    try:
+        if path.suffix == ".npy":
+            image = np.load(path)
+        else:
+            from astropy.io import fits
+
+            with fits.open(path, memmap=False) as hdus:
+                image = next((hdu.data for hdu in hdus if hdu.is_image and hdu.data is not None), 0)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: neither a FITS nor a NumPy file ({error})") from error
+    if np.ndim(image) != 2:
+        raise InputError(f"{path}: a 2-D sky image is needed (got {np.ndim(image)} dimensions)")
+    return np.asarray(image, dtype=np.float64)
+
+
+def _set_window(model: Any, target: Any, shape: tuple[int, ...], name: str) -> None:
+    """Place the template: on the target's window if it has that shape, else on the full frame."""
+    info = ExposureInfo.from_model(target)
+    window = window_of(info, target.data.shape[-2:], str(read_meta(target, "meta.filename")))
+    full = FULL_FRAME.get(info.instrument or "", (2048, 2048))
+    subarray = model.meta.subarray
+    subarray.ysize, subarray.xsize = shape
+    if shape == window.shape:
+        subarray.xstart, subarray.ystart = window.x + 1, window.y + 1
+    elif shape == full:
+        subarray.xstart, subarray.ystart = 1, 1
+    else:
+        raise InputError(
+            f"{name}: its shape must be that of the target, {window.shape}, or of a full frame, "
+            f"{full} (got {shape})"
+        )

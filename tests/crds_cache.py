@@ -1,0 +1,90 @@
+"""A small CRDS cache, in which the real client finds references: mappings, and the files."""
+
+import os
+import pprint
+from pathlib import Path
+
+DATES = ("META.OBSERVATION.DATE", "META.OBSERVATION.TIME")
+CONTEXT = "jwst_0001.pmap"
+
+
+class Cache:
+    """Write a cache for the instruments named; add references, then point CRDS at it.
+
+    A reference is selected by exposure type, and by date alone.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.types = {}
+        for folder in ("mappings", "references", "config"):
+            (root / folder / "jwst").mkdir(parents=True)
+
+    def add(self, instrument, kind, files):
+        """Let `files`, a dictionary from exposure type to file name or N/A, be of one type."""
+        self.types.setdefault(instrument, {})[kind] = files
+
+    def path(self, instrument, name):
+        """Tell where a reference file belongs."""
+        folder = self.root / "references" / "jwst" / instrument
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def write(self):
+        """Write the mappings, and return the environment that makes CRDS use them."""
+        (self.root / "config" / "jwst" / "ref_cache_subdir_mode").write_text("instrument")
+        contexts = {}
+        for instrument, kinds in self.types.items():
+            rmaps = {kind.upper(): self._write_rmap(instrument, kind) for kind in kinds}
+            name = f"jwst_{instrument}_0001.imap"
+            self._write(name, "INSTRUMENT", ("REFTYPE",), rmaps, instrument=instrument.upper())
+            contexts[instrument.upper()] = name
+        self._write(CONTEXT, "PIPELINE", ("META.INSTRUMENT.NAME",), contexts)
+        return {
+            "CRDS_PATH": str(self.root),
+            "CRDS_CONTEXT": CONTEXT,
+            "CRDS_SERVER_URL": "https://127.0.0.1:9",
+        }
+
+    def _write_rmap(self, instrument, kind):
+        name = f"jwst_{instrument}_{kind}_0001.rmap"
+        cases = ",\n".join(
+            f"    {exposure_type!r} : "
+            + (repr(file) if file == "N/A" else f"UseAfter({{'2014-01-01 00:00:00' : {file!r}}})")
+            for exposure_type, file in self.types[instrument][kind].items()
+        )
+        self._write(
+            name,
+            "REFERENCE",
+            (("META.EXPOSURE.TYPE",), DATES),
+            f"Match({{\n{cases},\n}})",
+            instrument=instrument.upper(),
+            filekind=kind,
+            filetype=kind.upper(),
+            classes=("Match", "UseAfter"),
+            suffix=kind,
+            text_descr="for tests",
+        )
+        return name
+
+    def _write(self, name, mapping, parkey, selector, **more):
+        header = {
+            "mapping": mapping,
+            "observatory": "JWST",
+            "name": name,
+            "parkey": parkey,
+            "derived_from": "made for a test",
+            "description": "made for a test",
+            "sha1sum": "0" * 40,
+            **more,
+        }
+        body = selector if isinstance(selector, str) else pprint.pformat(selector)
+        text = f"header = {pprint.pformat(header)}\n\nselector = {body}\n"
+        (self.root / "mappings" / "jwst" / name).write_text(text)
+
+
+def environment(cache):
+    """Return the whole environment of a process that is to use a cache."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CRDS")}
+    clean.pop("STPIPE_DISABLE_CRDS_STEPPARS", None)
+    return {**clean, **cache.write()}
