@@ -16,6 +16,7 @@ from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
 
 _started = False
+"""Whether a model has been opened in this process."""
 
 
 @contextlib.contextmanager
@@ -25,7 +26,6 @@ def quick_start() -> Iterator[None]:
     ASDF then reads some fifty YAML manifests, with PyYAML's pure Python loader; its C loader
     gives the same. The many new objects, none of them garbage, make the collector run in vain.
     """
-    global _started
     if _started:
         yield
         return
@@ -37,7 +37,6 @@ def quick_start() -> Iterator[None]:
     yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)
     try:
         yield
-        _started = True
     finally:
         yaml.SafeLoader = python_loader
         if collecting:
@@ -59,6 +58,7 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     InputError
         If it cannot be read as a data model.
     """
+    global _started
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file; check the name and the folder")
@@ -66,7 +66,9 @@ def open_model(path: str | os.PathLike[str]) -> Any:
         from stdatamodels.jwst import datamodels
 
         try:
-            return datamodels.open(str(path))
+            model = datamodels.open(str(path))
+            _started = True
+            return model
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
             raise InputError(f"{path}: cannot be opened as a data model ({error})") from error
 
