@@ -20,7 +20,7 @@ def fit(sci, dq, templates, splits, source_percentile=35.0, bkg_percentile=(25.0
     usable = np.isfinite(sci) & ((np.asarray(dq, np.uint32) & UNUSABLE) == 0)
     if not usable.any():
         return math.nan, None, []
-    threshold = np.percentile(sci[usable], [source_percentile])[0]
+    threshold = np.percentile(sci[usable], float(source_percentile))  # a float32
     sky = usable & (sci < threshold)
     columns = np.arange(sci.shape[2])
     sides = []

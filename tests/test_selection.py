@@ -55,6 +55,9 @@ def ask_all(values, ask, guess=()):
 def test_percentile_is_numpys(values, percent):
     expected = np.percentile(values, [percent])[0]
     assert ask_all(values, lambda d: d.percentile(percent)) == expected
+    expected = np.percentile(values, percent)
+    assert isinstance(expected, np.float32)
+    assert ask_all(values, lambda d: d.percentile(percent, single=True)) == expected
 
 
 @settings(deadline=None)

@@ -326,11 +326,12 @@ class Distribution:
         end, below_end = min(((f[1], f[3]) for f in fits), default=(END_KEY, self.size))
         return first, end, below_first, below_end
 
-    def percentile(self, percent: float) -> float | None:
+    def percentile(self, percent: float, *, single: bool = False) -> float | None:
         """Return a percentile by linear interpolation, or None if it is not known.
 
         Bit for bit what ``numpy.percentile(values, [percent])`` gives: the difference of the
-        two neighbours is a float32, the rest float64. NaN if there is no value.
+        two neighbours is a float32, the rest float64. With `single` what it gives for a plain
+        number instead of a list: all in float32. NaN if there is no value.
         """
         if self.size == 0:
             return math.nan
@@ -339,9 +340,10 @@ class Distribution:
         lower, upper = self.value(rank), self.value(min(rank + 1, self.size - 1))
         if lower is None or upper is None:
             return None
-        share = np.float64(position - rank)
-        step = np.float64(upper - lower)
-        return float(upper - step * (1 - share) if share >= 0.5 else lower + step * share)
+        kind = np.float32 if single else np.float64
+        low, high, step = kind(lower), kind(upper), kind(upper - lower)
+        share = position - rank
+        return float(high - step * kind(1 - share) if share >= 0.5 else low + step * kind(share))
 
     def median_between(self, low: float, high: float) -> tuple[np.float32, int] | None:
         """Return the median and the number of the values strictly between two limits.

@@ -181,15 +181,17 @@ def fit_segments(
     stream = _Stream(segments, available_threads() if threads is None else threads)
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
+    nothing = np.full((len(library), 2), np.nan)
     if fitted is None:
-        return _skipped(
+        reason = (
             f"templates of {library.shape[1]} rows and {library.shape[2]} columns do not fit a "
-            f"target of {stream.shape[0]} rows and {stream.shape[1]} columns",
-            len(library),
+            f"target of {stream.shape[0]} rows and {stream.shape[1]} columns"
         )
+        return _skipped(reason, nothing, math.nan, stream)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):
-        return _skipped("template matching failed: the target has no usable pixel", len(library))
+        reason = "template matching failed: the target has no usable pixel"
+        return _skipped(reason, nothing, threshold, stream)
     return _fit_library(stream, fitted, threshold, options)
 
 
@@ -310,12 +312,15 @@ def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Backgroun
     )
 
 
-def _skipped(reason: str, n_templates: int, threshold: float = math.nan) -> TemplateFit:
+def _skipped(
+    reason: str, rmse: npt.NDArray[np.float64], threshold: float, stream: _Stream
+) -> TemplateFit:
     return TemplateFit(
         status=Status.SKIPPED,
         reason=reason,
-        rmse=np.full((n_templates, 2), np.nan),
+        rmse=rmse,
         source_threshold=threshold,
+        n_integrations=len(stream.integrations),
     )
 
 
@@ -385,7 +390,7 @@ class _Stream:
         """
         every = -(-len(self.integrations) // SAMPLED_INTEGRATIONS)
         chosen = self.integrations[every // 2 :: every]
-        most = size // max(len(chosen), 1)
+        most = max(size // max(len(chosen), 1), 1)
         buffers = _SkyBuffers(self.shape[0], parts[-1][1])
         taken = []
         for segment, index in chosen:
@@ -435,14 +440,15 @@ class _SkyBuffers:
         """Collect the usable values below `threshold`: values, columns, starts of the rows."""
         sky = self._values, self._places, self._starts[: len(sci) + 1]
         limit = np.float32(threshold)
-        if limit < threshold:  # the same values are below the next float32
-            limit = np.nextafter(limit, np.float32(np.inf))
         soss.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, *sky)
         return sky
 
 
 def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
-    """Percentile of all usable values of all integrations (float64); NaN if there is none."""
+    """Percentile of all usable values of all integrations, a float32; NaN if there is none.
+
+    That it is rounded to float32 decides, once in a while, about the value next to it.
+    """
 
     def make_worker(counts: Counts) -> Look:
         counters = counts.windows, counts.below, counts.bins, counts.totals
@@ -456,7 +462,7 @@ def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
     sample = stream.sample(math.inf, [(0, stream.shape[1])], 4 * SAMPLED_VALUES).values
     (threshold,) = selection.resolve(
         lambda windows: stream.count(windows, make_worker),
-        lambda distribution: distribution.percentile(percent),
+        lambda distribution: distribution.percentile(percent, single=True),
         [selection.guess_windows(sample, [percent])],
     )
     return math.nan if threshold is None else threshold
@@ -499,7 +505,7 @@ def _fit_library(
         for index, template in enumerate(group):
             pair = scales[2 * index : 2 * index + 2]
             fits.append((splits[index], _measure(template, splits[index], pair, sums)))
-    return _choose(fits, threshold, len(stream.integrations))
+    return _choose(fits, threshold, stream)
 
 
 def _templates_a_pass(threads: int) -> int:
@@ -609,14 +615,14 @@ def _measure(
 
 
 def _choose(
-    fits: list[tuple[Splits, list[SideFit]]], threshold: float, n_integrations: int
+    fits: list[tuple[Splits, list[SideFit]]], threshold: float, stream: _Stream
 ) -> TemplateFit:
     """Take the template with the smallest sum of RMSEs, the first of equal ones."""
     rmse = np.array([[side.rmse for side in sides] for _, sides in fits])
     total = rmse.sum(axis=1)
     if np.isnan(total).all():
         reason = "template matching failed: no template has a valid ratio on both sides"
-        return _skipped(reason, len(fits), threshold)
+        return _skipped(reason, rmse, threshold, stream)
     best = int(np.nanargmin(total))
     splits, (left, right) = fits[best]
     return TemplateFit(
@@ -627,5 +633,5 @@ def _choose(
         rmse=rmse,
         source_threshold=threshold,
         discontinuity=splits,
-        n_integrations=n_integrations,
+        n_integrations=len(stream.integrations),
     )
