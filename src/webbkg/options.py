@@ -31,7 +31,7 @@ SOSS_STEP_COLUMNS = (685, 725)
 SOSS_LAST_COLUMN = 950
 """Last column that enters the SOSS fit, on the right side of the step."""
 
-SOSS_COUNTER_MEMORY = 48 * 2**20
+SOSS_COUNTER_MEMORY = 96 * 2**20
 """Bytes that the counters of the SOSS fit may occupy, over all threads together."""
 
 GRATING_TILT_TOLERANCE = 1e-8

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from webbkg.kernels.compiled import compiled
 
-MOST_BINS = 1 << 17
+MOST_BINS = 1 << 18
 FIRST_KEY = 0x00800000  # of the lowest finite value
 END_KEY = 0xFF800000  # of positive infinity, above all finite values
 
