@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.kernels.compiled import compiled
+from webbkg.kernels.compiled import Array, compiled
 
 MOST_BINS = 1 << 18
 FIRST_KEY = 0x00800000  # of the lowest finite value
@@ -31,10 +31,13 @@ NAN = np.float32(np.nan)
 LANES = 8  # flags looked at together
 
 Answer = TypeVar("Answer")
+Windows = tuple[Array, Array, Array, Array]
 
 
 @compiled
-def _count_present(values):  # type: ignore[no-untyped-def]
+def _count_present(
+    values: Array,
+) -> np.int32:
     present = np.int32(0)
     for i in range(values.size):
         present = np.int32(present + np.int32(values[i] == values[i]))
@@ -42,7 +45,12 @@ def _count_present(values):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _flag_inside(values, low, high, flags):  # type: ignore[no-untyped-def]
+def _flag_inside(
+    values: Array,
+    low: float,
+    high: float,
+    flags: Array,
+) -> np.int32:
     """Flag the values from `low` to before `high`; return how many lie below."""
     under = np.int32(0)
     for i in range(values.size):
@@ -53,7 +61,11 @@ def _flag_inside(values, low, high, flags):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _collect(values, flags, near):  # type: ignore[no-untyped-def]
+def _collect(
+    values: Array,
+    flags: Array,
+    near: Array,
+) -> int:
     """Copy the flagged values, few as they are, to `near`; return how many."""
     lanes = flags[: (values.size + LANES - 1) // LANES * LANES].view(np.uint64)
     found = 0
@@ -67,7 +79,14 @@ def _collect(values, flags, near):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _count(values, windows, below, bins, flags, near):  # type: ignore[no-untyped-def]
+def _count(
+    values: Array,
+    windows: Windows,
+    below: Array,
+    bins: Array,
+    flags: Array,
+    near: Array,
+) -> int:
     """Count `values`, finite or NaN, into windows of one distribution; see `count_ratios`.
 
     `flags` (uint8) and `near` (float32) are buffers with room for LANES more. Returns how many
@@ -82,13 +101,19 @@ def _count(values, windows, below, bins, flags, near):  # type: ignore[no-untype
             word = words[i] if words[i] != SIGN else np.uint32(0)  # -0 counts as 0
             key = word ^ (ALL_BITS if word > SIGN else SIGN)
             counters[(key - starts[w]) >> shifts[w]] += 1
-    return _count_present(values)
+    return int(_count_present(values))
 
 
 @compiled
-def count_usable(  # type: ignore[no-untyped-def]
-    values, flags, unusable_bits, windows, below, bins, totals
-):
+def count_usable(
+    values: Array,
+    flags: Array,
+    unusable_bits: np.uint32,
+    windows: Windows,
+    below: Array,
+    bins: Array,
+    totals: Array,
+) -> None:
     """Count the finite `values` (rows, columns; float32) with none of `unusable_bits` in `flags`.
 
     `windows`, `below`, `bins` and `totals` are those of `Counts`, for a single distribution.
@@ -108,7 +133,11 @@ def count_usable(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _divide(values, sky, ratios):  # type: ignore[no-untyped-def]
+def _divide(
+    values: Array,
+    sky: Array,
+    ratios: Array,
+) -> None:
     for i in range(values.size):
         # Unlike the operator, np.divide takes a template of zero.
         ratio = np.divide(values[i], sky[i])
@@ -116,9 +145,16 @@ def _divide(values, sky, ratios):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _form_ratios(  # type: ignore[no-untyped-def]
-    values, columns, starts, template, splits, sky, left, right
-):
+def _form_ratios(
+    values: Array,
+    columns: Array,
+    starts: Array,
+    template: Array,
+    splits: Array,
+    sky: Array,
+    left: Array,
+    right: Array,
+) -> tuple[int, int]:
     """Fill `left` and `right` with the ratios on the two sides; return how many each has.
 
     `sky` is a buffer for the template at the samples: gathered apart, the division is vectorised.
@@ -140,9 +176,18 @@ def _form_ratios(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def count_ratios(  # type: ignore[no-untyped-def]
-    values, columns, starts, first_row, templates, splits, windows, below, bins, totals
-):
+def count_ratios(
+    values: Array,
+    columns: Array,
+    starts: Array,
+    first_row: int,
+    templates: Array,
+    splits: Array,
+    windows: Windows,
+    below: Array,
+    bins: Array,
+    totals: Array,
+) -> None:
     """Count value/template for every template and side, one integration of a band of rows.
 
     `values` (float32) lie at `columns` (int32, ascending) of the row ``first_row + r`` from
@@ -232,7 +277,7 @@ class Counts:
                 starts[d, w], shifts[d, w] = window.start, window.shift
                 self._offsets[d, w] = size
                 size += window.bins
-        self.windows = edges, starts, shifts, self._offsets
+        self.windows: Windows = edges, starts, shifts, self._offsets
         counter = np.uint32 if most_values <= np.iinfo(np.uint32).max else np.uint64
         self.below = np.zeros(shape, np.int64)
         self.bins = np.zeros(size, counter)
@@ -241,7 +286,7 @@ class Counts:
     def add(self, other: Counts) -> None:
         """Add the counts of another thread."""
         self.below += other.below
-        self.bins += other.bins
+        np.add(self.bins, other.bins, out=self.bins)
         self.totals += other.totals
 
     def distributions(self) -> Iterator[Distribution]:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from webbkg.kernels.compiled import compiled
+from webbkg.kernels.compiled import Array, compiled
 
 INFINITY = np.float32(np.inf)
 
 
 @compiled
-def gather_sky(  # type: ignore[no-untyped-def]
-    sci, dq, unusable_bits, threshold, last_column, values, columns, starts
-):
+def gather_sky(
+    sci: Array,
+    dq: Array,
+    unusable_bits: np.uint32,
+    threshold: np.float32,
+    last_column: int,
+    values: Array,
+    columns: Array,
+    starts: Array,
+) -> None:
     """Collect the finite samples below `threshold` (float32) up to `last_column`, row by row.
 
     `sci` (float32) and `dq` (uint32) are (rows, columns) of one integration; a sample with one
@@ -43,9 +50,16 @@ def gather_sky(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def add_sums(  # type: ignore[no-untyped-def]
-    values, columns, starts, first_row, counts, first, total, squares
-):
+def add_sums(
+    values: Array,
+    columns: Array,
+    starts: Array,
+    first_row: int,
+    counts: Array,
+    first: Array,
+    total: Array,
+    squares: Array,
+) -> None:
     """Add what `gather_sky` collected to sums over the integrations, pixel by pixel.
 
     `counts` (int64), `first` (float32), `total` and `squares` (float64) are (rows, columns):
@@ -67,9 +81,16 @@ def add_sums(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def sum_residuals(  # type: ignore[no-untyped-def]
-    template, splits, scales, counts, first, total, squares, result
-):
+def sum_residuals(
+    template: Array,
+    splits: Array,
+    scales: Array,
+    counts: Array,
+    first: Array,
+    total: Array,
+    squares: Array,
+    result: Array,
+) -> None:
     """Sum (sample - scale * template)² on the two sides, from the sums over the integrations.
 
     `template` (rows, columns; float32), `splits` (rows) the first column of the right side,

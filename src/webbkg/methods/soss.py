@@ -575,7 +575,8 @@ class _RatioCounter:
         sky = self._buffers.gather(sci, dq, self._threshold)
         if self._sums.wanted:
             soss.add_sums(*sky, row, *self._sums.planes)
-        selection.count_ratios(*sky, row, *self._templates, *self._counters)
+        windows, below, bins, totals = self._counters
+        selection.count_ratios(*sky, row, *self._templates, windows, below, bins, totals)
 
 
 def _find_scale(ratios: Distribution, low: float, high: float) -> _Scale:
