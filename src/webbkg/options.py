@@ -14,6 +14,26 @@ from webbkg.errors import OptionError
 DO_NOT_USE = 1
 """The data-quality bit of a pixel that must not be used (JWST data-quality flags)."""
 
+REFERENCE_PIXEL = 1 << 31
+"""The data-quality bit of a pixel that sees no light (JWST data-quality flags)."""
+
+SOSS_SUBSTRIP96_ROWS = (10, 106)
+"""Rows (start, stop) of a 256-row SOSS template that a target of 96 rows, SUBSTRIP96, covers.
+From here on the figures for SOSS are those of the JWST pipeline's step."""
+
+SOSS_SMOOTHING = 3.0
+"""Standard deviation of the Gaussian that smooths a SOSS template before its step is looked for
+(pixels)."""
+
+SOSS_STEP_COLUMNS = (685, 725)
+"""Columns (start, stop) in which the step of a SOSS template lies."""
+
+SOSS_LAST_COLUMN = 950
+"""Last column that enters the SOSS fit, on the right side of the step."""
+
+SOSS_COUNTER_MEMORY = 96 * 2**20
+"""Bytes that the counters of the SOSS fit may occupy, over all threads together."""
+
 GRATING_TILT_TOLERANCE = 1e-8
 """Largest difference, inclusive, of GWA_XTIL or GWA_YTIL between a NIRSpec target and its
 backgrounds (degrees, as in the keywords)."""
@@ -120,10 +140,26 @@ class SossOptions:
     Attributes
     ----------
     source_percentile : float
-        Pixels at or above this percentile of all usable values are source.
+        Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
-        Ratios strictly between these two percentiles set the scale.
+        Ratios strictly between these two percentiles set the scale; increasing, 0 to 100.
     """
 
     source_percentile: float = 35.0
     bkg_percentile: tuple[float, float] = (25.0, 50.0)
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.source_percentile <= 100,
+            "soss_source_percentile",
+            "a number from 0 to 100",
+            self.source_percentile,
+        )
+        limits = tuple(self.bkg_percentile)
+        _require(
+            len(limits) == 2 and 0 <= limits[0] < limits[1] <= 100,
+            "soss_bkg_percentile",
+            "two increasing numbers from 0 to 100",
+            self.bkg_percentile,
+        )
+        object.__setattr__(self, "bkg_percentile", limits)

@@ -186,6 +186,74 @@ class ScaleFit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SideFit:
+    """The scale of a template on one side of its step.
+
+    Attributes
+    ----------
+    scale : float
+        Median of the ratios target/template strictly between two percentiles; a float32 value.
+    scale_err : float
+        Standard error of `scale`. That median is in effect the quantile q of all n ratios that
+        lies midway between the percentiles a and b (as fractions), so its standard error is
+        sqrt(q (1 - q) / n) / f, with the density f of the ratios taken as the average between
+        the percentiles, (b - a) / (upper - lower ratio). Asymptotic (see e.g. David & Nagaraja,
+        Order Statistics, section 10.2), and of the noise alone: it takes all samples as
+        independent, so 1/f noise and pixel-to-pixel errors that all integrations share make it
+        too small, and it knows nothing of the bias that comes of cutting the noise off at the
+        source threshold and at the percentiles.
+    rmse : float
+        Root of the mean squared (target - scale * template) over `n_sky` samples.
+    n_sky : int
+        Samples with a ratio: usable, below the source threshold, template neither zero nor
+        infinite nor NaN. Over all integrations.
+    n_scale : int
+        Those of them whose ratio lies strictly between the percentiles.
+    """
+
+    scale: float
+    scale_err: float
+    rmse: float
+    n_sky: int
+    n_scale: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateFit:
+    """The template that suits a SOSS exposure best, and its two scales.
+
+    Attributes
+    ----------
+    status : Status
+        COMPLETE or SKIPPED.
+    reason : str
+        Why it was skipped.
+    template : int or None
+        Index of the template in its library; None unless COMPLETE.
+    left, right : SideFit or None
+        The scale before the template's step, and from it on; None unless COMPLETE.
+    rmse : (templates, 2) float64
+        RMSE of every template, left and right; NaN where there is no scale.
+    source_threshold : float
+        Values at or above it were taken as source, in the target's unit; NaN if unknown.
+    discontinuity : (rows,) int64
+        First column of the right side in each row, of the chosen template; empty unless COMPLETE.
+    n_integrations : int
+        Integrations that were fitted together.
+    """
+
+    status: Status
+    reason: str = ""
+    template: int | None = None
+    left: SideFit | None = None
+    right: SideFit | None = None
+    rmse: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    source_threshold: float = float("nan")
+    discontinuity: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    n_integrations: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a subtraction came to.
 

@@ -45,3 +45,20 @@ def subtract(target, backgrounds, **parameters):
     """Run the jwst step."""
     with _without_crds():
         return jwst.step.call(target, backgrounds, **_NO_REFERENCES, **parameters)
+
+
+def subtract_soss(target, reference, **parameters):
+    """Run the jwst step on a SOSS target (both are changed in place) with a template library."""
+    with _without_crds(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
+        references = {**_NO_REFERENCES, "override_bkg": reference}
+        return jwst.step.call(target, [], **references, **parameters)
+
+
+def find_discontinuity(template):
+    """Let jwst find the step of a SOSS template, row by row."""
+    from jwst.background import background_sub_soss
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
+        return background_sub_soss.find_discontinuity(template)[:, 0]

@@ -1,0 +1,485 @@
+"""Exact order statistics of float32 values that stream by: counted, never held or sorted.
+
+A float32 is turned into a 32-bit key that sorts as the value does. Of all values those below
+a window of keys are counted, and those in the window by their key, or by its upper bits where
+the window is wide: then a narrower window, in another pass, tells the rest (radix selection).
+A few windows, guessed from a sparse sample, mostly settle everything in one pass; the counts
+prove it, and where they do not, another pass follows. Counts of parts add up, so the answer
+depends neither on the guess nor on how the values were divided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.kernels.compiled import Array, compiled
+
+MOST_BINS = 1 << 18
+FIRST_KEY = 0x00800000  # of the lowest finite value
+END_KEY = 0xFF800000  # of positive infinity, above all finite values
+
+SIGN = np.uint32(1 << 31)
+ALL_BITS = np.uint32(0xFFFFFFFF)
+INFINITY = np.float32(np.inf)
+NAN = np.float32(np.nan)
+LANES = 8  # flags looked at together
+
+Answer = TypeVar("Answer")
+Windows = tuple[Array, Array, Array, Array]
+
+
+@compiled
+def _count_present(
+    values: Array,
+) -> np.int32:
+    present = np.int32(0)
+    for i in range(values.size):
+        present = np.int32(present + np.int32(values[i] == values[i]))
+    return present
+
+
+@compiled
+def _flag_inside(
+    values: Array,
+    low: float,
+    high: float,
+    flags: Array,
+) -> np.int32:
+    """Flag the values from `low` to before `high`; return how many lie below."""
+    under = np.int32(0)
+    for i in range(values.size):
+        under = np.int32(under + np.int32(values[i] < low))
+        flags[i] = (values[i] >= low) & (values[i] < high)
+    flags[values.size : values.size + LANES - 1] = 0
+    return under
+
+
+@compiled
+def _collect(
+    values: Array,
+    flags: Array,
+    near: Array,
+) -> int:
+    """Copy the flagged values, few as they are, to `near`; return how many."""
+    lanes = flags[: (values.size + LANES - 1) // LANES * LANES].view(np.uint64)
+    found = 0
+    for lane in range(lanes.size):
+        if lanes[lane] != 0:
+            first = lane * LANES
+            for i in range(first, min(first + LANES, values.size)):
+                near[found] = values[i]
+                found += flags[i]
+    return found
+
+
+@compiled
+def _count(
+    values: Array,
+    windows: Windows,
+    below: Array,
+    bins: Array,
+    flags: Array,
+    near: Array,
+) -> int:
+    """Count `values`, finite or NaN, into windows of one distribution; see `count_ratios`.
+
+    `flags` (uint8) and `near` (float32) are buffers with room for LANES more. Returns how many
+    values are finite.
+    """
+    edges, starts, shifts, offsets = windows
+    words = near.view(np.uint32)
+    for w in range(starts.size):
+        below[w] += _flag_inside(values, edges[w, 0], edges[w, 1], flags)
+        counters = bins[offsets[w] :]
+        for i in range(_collect(values, flags, near)):
+            word = words[i] if words[i] != SIGN else np.uint32(0)  # -0 counts as 0
+            key = word ^ (ALL_BITS if word > SIGN else SIGN)
+            counters[(key - starts[w]) >> shifts[w]] += 1
+    return int(_count_present(values))
+
+
+@compiled
+def count_usable(
+    values: Array,
+    flags: Array,
+    unusable_bits: np.uint32,
+    windows: Windows,
+    below: Array,
+    bins: Array,
+    totals: Array,
+) -> None:
+    """Count the finite `values` (rows, columns; float32) with none of `unusable_bits` in `flags`.
+
+    `windows`, `below`, `bins` and `totals` are those of `Counts`, for a single distribution.
+    """
+    columns = values.shape[1]
+    usable = np.empty(columns, np.float32)
+    marks = np.empty(columns + LANES, np.uint8)
+    near = np.empty(columns + LANES, np.float32)
+    edges, starts, shifts, offsets = windows
+    one = edges[0], starts[0], shifts[0], offsets[0]
+    for row in range(values.shape[0]):
+        for column in range(columns):
+            value = values[row, column]
+            good = ((flags[row, column] & unusable_bits) == 0) & (abs(value) < INFINITY)
+            usable[column] = value if good else NAN
+        totals[0] += _count(usable, one, below[0], bins, marks, near)
+
+
+@compiled
+def _divide(
+    values: Array,
+    sky: Array,
+    ratios: Array,
+) -> None:
+    for i in range(values.size):
+        # Unlike the operator, np.divide takes a template of zero.
+        ratio = np.divide(values[i], sky[i])
+        ratios[i] = ratio if abs(ratio) < INFINITY else NAN
+
+
+@compiled
+def _form_ratios(
+    values: Array,
+    columns: Array,
+    starts: Array,
+    template: Array,
+    splits: Array,
+    sky: Array,
+    left: Array,
+    right: Array,
+) -> tuple[int, int]:
+    """Fill `left` and `right` with the ratios on the two sides; return how many each has.
+
+    `sky` is a buffer for the template at the samples: gathered apart, the division is vectorised.
+    """
+    n_left = 0
+    n_right = 0
+    for r in range(starts.size - 1):
+        row = values[starts[r] : starts[r + 1]]
+        places = columns[starts[r] : starts[r + 1]]
+        template_row = template[r]
+        for i in range(places.size):
+            sky[i] = template_row[places[i]]
+        middle = np.searchsorted(places, splits[r])
+        _divide(row[:middle], sky, left[n_left:])
+        _divide(row[middle:], sky[middle:], right[n_right:])
+        n_left += middle
+        n_right += row.size - middle
+    return n_left, n_right
+
+
+@compiled
+def count_ratios(
+    values: Array,
+    columns: Array,
+    starts: Array,
+    first_row: int,
+    templates: Array,
+    splits: Array,
+    windows: Windows,
+    below: Array,
+    bins: Array,
+    totals: Array,
+) -> None:
+    """Count value/template for every template and side, one integration of a band of rows.
+
+    `values` (float32) lie at `columns` (int32, ascending) of the row ``first_row + r`` from
+    ``starts[r]`` to ``starts[r + 1]``. `templates` (templates, rows, columns) are float32, and
+    `splits` (templates, rows; int64) the first column of the right side. `windows`, `below`,
+    `bins` and `totals` are those of `Counts`; its distributions are template by template the
+    left and the right side. Ratios that are not finite are left out.
+    """
+    edges, keys, shifts, offsets = windows
+    sky = np.empty(templates.shape[2], np.float32)
+    left = np.empty(values.size, np.float32)
+    right = np.empty(values.size, np.float32)
+    flags = np.empty(values.size + LANES, np.uint8)
+    near = np.empty(values.size + LANES, np.float32)
+    rows = slice(first_row, first_row + starts.size - 1)
+    for t in range(templates.shape[0]):
+        n_left, n_right = _form_ratios(
+            values, columns, starts, templates[t, rows], splits[t, rows], sky, left, right
+        )
+        d = 2 * t
+        one = edges[d], keys[d], shifts[d], offsets[d]
+        totals[d] += _count(left[:n_left], one, below[d], bins, flags, near)
+        d += 1
+        one = edges[d], keys[d], shifts[d], offsets[d]
+        totals[d] += _count(right[:n_right], one, below[d], bins, flags, near)
+
+
+def key_of(value: np.float32) -> int:
+    """Return the key of a value; those of -0 and 0 are one."""
+    bits = int(np.float32(value + np.float32(0)).view(np.uint32))
+    return bits ^ (0xFFFFFFFF if bits >> 31 else 1 << 31)
+
+
+def value_of(key: int) -> np.float32:
+    """Return the value that has a key."""
+    bits = key ^ (1 << 31 if key >> 31 else 0xFFFFFFFF)
+    return np.float32(np.uint32(bits).view(np.float32))
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """Keys from `start` to before `stop`, in bins of ``2**shift`` keys."""
+
+    start: int
+    stop: int
+
+    @property
+    def shift(self) -> int:
+        """As small as the number of bins allows."""
+        return max(0, math.ceil(math.log2((self.stop - self.start) / MOST_BINS)))
+
+    @property
+    def bins(self) -> int:
+        """How many bins there are."""
+        return -(-(self.stop - self.start) // (1 << self.shift))
+
+
+ALL_VALUES = Window(FIRST_KEY, END_KEY)
+
+
+class Counts:
+    """The counters of one thread for several distributions.
+
+    Attributes
+    ----------
+    windows : tuple of arrays
+        For each distribution and window: the values (first, end), the first key, the shift, and
+        where its bins begin. Windows that a distribution does not have begin and end at NaN.
+    below : (distributions, windows) int64
+        Finite values below each window.
+    bins : (bins,) uint32 or uint64
+        Values in each bin of all windows.
+    totals : (distributions,) int64
+        Finite values.
+    """
+
+    def __init__(self, wanted: Sequence[set[Window]], most_values: int) -> None:
+        self._wanted = [sorted(windows) for windows in wanted]
+        shape = len(wanted), max(map(len, wanted), default=0)
+        edges = np.full((*shape, 2), np.nan, np.float32)
+        starts, shifts = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
+        self._offsets = np.zeros(shape, np.int64)
+        size = 0
+        for d, windows in enumerate(self._wanted):
+            for w, window in enumerate(windows):
+                edges[d, w] = value_of(window.start), value_of(window.stop)
+                starts[d, w], shifts[d, w] = window.start, window.shift
+                self._offsets[d, w] = size
+                size += window.bins
+        self.windows: Windows = edges, starts, shifts, self._offsets
+        counter = np.uint32 if most_values <= np.iinfo(np.uint32).max else np.uint64
+        self.below = np.zeros(shape, np.int64)
+        self.bins = np.zeros(size, counter)
+        self.totals = np.zeros(len(wanted), np.int64)
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of another thread."""
+        self.below += other.below
+        np.add(self.bins, other.bins, out=self.bins)
+        self.totals += other.totals
+
+    def distributions(self) -> Iterator[Distribution]:
+        """Tell what the counts say about each distribution, one at a time."""
+        for d, windows in enumerate(self._wanted):
+            facts = {}
+            for window, under, offset in zip(
+                windows, self.below[d], self._offsets[d], strict=False
+            ):
+                facts[window] = np.empty(window.bins + 1, np.int64)
+                facts[window][0] = under
+                np.cumsum(self.bins[offset : offset + window.bins], out=facts[window][1:])
+                facts[window][1:] += under
+            yield Distribution(size=int(self.totals[d]), facts=facts)
+
+
+Fact = tuple[int, int, int, int]
+"""(first, end, below, up to): so many values lie below key `first`, and so many below `end`."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What is known about the order of the values.
+
+    Attributes
+    ----------
+    size : int
+        How many values there are.
+    facts : dict of Window to (bins + 1,) int64
+        For each window the values below each of its bins, and below its end.
+    missing : set of Window
+        What an answer was found to need: windows narrower than any fact.
+    """
+
+    size: int
+    facts: dict[Window, npt.NDArray[np.int64]]
+    missing: set[Window] = field(default_factory=set)
+
+    def value(self, rank: int) -> np.float32 | None:
+        """Return the value of a rank, 0 being the smallest; None if it is not known."""
+        first, end, _, _ = self._tightest(
+            lambda fact: fact[2] <= rank < fact[3],
+            lambda below, window: int(np.searchsorted(below, rank, side="right")) - 1,
+        )
+        if end - first == 1:
+            return value_of(first)
+        self.missing.add(Window(first, end))
+        return None
+
+    def count(self, key: int) -> int | None:
+        """Return how many values have a smaller key; None if it is not known."""
+        if not FIRST_KEY < key < END_KEY:
+            return 0 if key <= FIRST_KEY else self.size
+        first, end, below, up_to = self._tightest(
+            lambda fact: fact[0] <= key < fact[1],
+            lambda _, window: (key - window.start) >> window.shift,
+        )
+        if key == first or below == up_to:
+            return below
+        self.missing.add(Window(first, end))
+        return None
+
+    def _tightest(
+        self,
+        holds: Callable[[Fact], bool],
+        find_bin: Callable[[npt.NDArray[np.int64], Window], int],
+    ) -> Fact:
+        """Find the shortest run of keys that is known to hold something."""
+        known = []
+        for window, below in self.facts.items():
+            under, last = int(below[0]), int(below[-1])
+            known.append((window.start, window.stop, under, last))
+            known.append((FIRST_KEY, window.start, 0, under))
+            known.append((window.stop, END_KEY, last, self.size))
+            if holds(known[-3]):
+                index = find_bin(below, window)
+                first = window.start + (index << window.shift)
+                end = min(first + (1 << window.shift), window.stop)
+                known.append((first, end, int(below[index]), int(below[index + 1])))
+        fits = [fact for fact in known if holds(fact)]
+        first, below_first = max(((f[0], f[2]) for f in fits), default=(FIRST_KEY, 0))
+        end, below_end = min(((f[1], f[3]) for f in fits), default=(END_KEY, self.size))
+        return first, end, below_first, below_end
+
+    def percentile(self, percent: float, *, single: bool = False) -> float | None:
+        """Return a percentile by linear interpolation, or None if it is not known.
+
+        Bit for bit what ``numpy.percentile(values, [percent])`` gives: the difference of the
+        two neighbours is a float32, the rest float64. With `single` what it gives for a plain
+        number instead of a list: all in float32. NaN if there is no value.
+        """
+        if self.size == 0:
+            return math.nan
+        position = (self.size - 1) * (percent / 100)
+        rank = min(int(position), self.size - 1)
+        lower, upper = self.value(rank), self.value(min(rank + 1, self.size - 1))
+        if lower is None or upper is None:
+            return None
+        kind = np.float32 if single else np.float64
+        low, high, step = kind(lower), kind(upper), kind(upper - lower)
+        share = position - rank
+        return float(high - step * kind(1 - share) if share >= 0.5 else low + step * kind(share))
+
+    def median_between(self, low: float, high: float) -> tuple[np.float32, int] | None:
+        """Return the median and the number of the values strictly between two limits.
+
+        The median is a float32 as NumPy's: of an even number of values the mean of the two in
+        the middle. NaN and 0 if there is none; None if it is not known.
+        """
+        first, last = self.count(_key_above(low)), self.count(_key_from(high))
+        if first is None or last is None:
+            return None
+        if last <= first:
+            return np.float32(np.nan), 0
+        upper = self.value((first + last) // 2)
+        lower = upper if (last - first) % 2 else self.value((first + last) // 2 - 1)
+        if lower is None or upper is None:
+            return None
+        return np.float32((lower + upper) / np.float32(2)), last - first
+
+
+def _key_from(limit: float) -> int:
+    """Return the smallest key of a value that is at least `limit` (float64)."""
+    nearest = np.float32(limit)
+    return key_of(nearest) + (1 if float(nearest) < limit else 0)
+
+
+def _key_above(limit: float) -> int:
+    """Return the smallest key of a value above `limit` (float64)."""
+    nearest = np.float32(limit)
+    return key_of(nearest) + (1 if float(nearest) <= limit else 0)
+
+
+def guess_windows(sample: npt.NDArray[np.float32], percents: Iterable[float]) -> set[Window]:
+    """Guess from some of the values where the percentiles of all lie.
+
+    Within 3.5 standard deviations of its rank, to both sides, as if the sample were random.
+
+    Parameters
+    ----------
+    sample : (n,) ndarray of float32
+        Finite values; reordered.
+    percents : iterable of float
+        The percentiles.
+
+    Returns
+    -------
+    set of Window
+        One for each percentile; none if there is no value.
+    """
+    if len(sample) == 0:
+        return set()
+    last = len(sample) - 1
+    ranks = []
+    for percent in percents:
+        share = percent / 100
+        margin = 3.5 * math.sqrt(share * (1 - share) * last) + 1
+        ranks += [max(math.floor(share * last - margin), 0)]
+        ranks += [min(math.ceil(share * last + margin), last)]
+    sample.partition(sorted(set(ranks)))
+    keys = [key_of(sample[rank]) for rank in ranks]
+    return {Window(low, high + 1) for low, high in zip(keys[::2], keys[1::2], strict=True)}
+
+
+def resolve(
+    count: Callable[[list[set[Window]]], Iterable[Distribution]],
+    ask: Callable[[Distribution], Answer],
+    windows: list[set[Window]],
+) -> list[Answer]:
+    """Count until every question is answered.
+
+    Parameters
+    ----------
+    count : callable
+        Counts all values in windows, those of each distribution.
+    ask : callable
+        Finds the answer for one distribution; provisional while it notes windows as missing.
+    windows : list of set of Window
+        A guess for each distribution. A good one saves passes; the answers do not depend on it.
+
+    Returns
+    -------
+    list
+        The answer for each distribution.
+    """
+    while True:
+        answers = []
+        wanted = []
+        unanswered = False
+        for distribution in count(windows):
+            answers.append(ask(distribution))
+            wanted.append(set(distribution.facts) | distribution.missing)
+            unanswered = unanswered or bool(distribution.missing)
+        if not unanswered:
+            return answers
+        windows = wanted

@@ -1,0 +1,638 @@
+"""SOSS: the template of a library that suits the sky best, scaled on the two sides of its step.
+
+The target streams by, in bands of rows, integration by integration; what is held is
+two-dimensional or smaller. Several segments of one exposure are fitted as if concatenated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.errors import InputError, OptionError
+from webbkg.kernels import selection, soss
+from webbkg.kernels.selection import Counts, Distribution, Window
+from webbkg.options import (
+    DO_NOT_USE,
+    REFERENCE_PIXEL,
+    SOSS_COUNTER_MEMORY,
+    SOSS_LAST_COLUMN,
+    SOSS_SMOOTHING,
+    SOSS_STEP_COLUMNS,
+    SOSS_SUBSTRIP96_ROWS,
+    SossOptions,
+)
+from webbkg.parallel import available_threads, over_bands, split
+from webbkg.results import Background, FlagImage, FloatImage, SideFit, Status, TemplateFit
+
+UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
+MOST_ROWS_A_BAND = 32
+SAMPLED_INTEGRATIONS = 8  # enough to guess where the percentiles lie
+SAMPLED_VALUES = 1 << 16
+MOST_TEMPLATES_A_PASS = 8
+
+Library = npt.NDArray[np.float32]
+Splits = npt.NDArray[np.int64]
+Sky = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.int64]]
+Look = Callable[[int, FloatImage, FlagImage], None]
+"""Takes the first row of a band, and its SCI and DQ."""
+
+
+class Segment(Protocol):
+    """SCI and DQ of one segment of an exposure; read by several threads at a time.
+
+    ``shape`` is (rows, columns) of one integration.
+    """
+
+    @property
+    def n_integrations(self) -> int:
+        """1 for a 2-D product."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of one integration."""
+
+    def read(self, integration: int, start: int, stop: int) -> tuple[FloatImage, FlagImage]:
+        """Return rows `start` to `stop` of SCI (float32) and DQ (uint32).
+
+        Native and contiguous, (stop - start, columns). They are not changed.
+        """
+
+
+@dataclass(frozen=True)
+class ArraySegment:
+    """Planes in memory, (integrations, rows, columns); never copied as a whole."""
+
+    sci: npt.NDArray[np.floating]
+    dq: npt.NDArray[np.integer]
+
+    @property
+    def n_integrations(self) -> int:
+        """How many integrations there are."""
+        return int(self.sci.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of one integration."""
+        return int(self.sci.shape[1]), int(self.sci.shape[2])
+
+    def read(self, integration: int, start: int, stop: int) -> tuple[FloatImage, FlagImage]:
+        """Return rows of SCI and DQ, converted only where that is needed."""
+        return (
+            np.ascontiguousarray(self.sci[integration, start:stop], np.float32),
+            np.ascontiguousarray(self.dq[integration, start:stop], np.uint32),
+        )
+
+
+def fit_templates(
+    sci: npt.ArrayLike,
+    dq: npt.ArrayLike,
+    templates: npt.ArrayLike,
+    options: SossOptions | None = None,
+    *,
+    threads: int | None = None,
+) -> TemplateFit:
+    """Choose and scale the sky template for a SOSS exposure in memory.
+
+    Parameters
+    ----------
+    sci : ([integrations,] rows, columns) array_like, float32
+        Count rates.
+    dq : array_like like `sci`, uint32
+        Data-quality flags; DO_NOT_USE (bit 0) and REFERENCE_PIXEL (bit 31) are left out.
+    templates : ([templates,] rows, columns) array_like, float32
+        The library in the unit of `sci`, or a single template. Of 256 rows a target of 96 rows
+        takes rows 10 to 105.
+    options : SossOptions, optional
+        The percentiles.
+    threads : int, optional
+        Default: as many as this task may use. The result does not depend on it.
+
+    Returns
+    -------
+    TemplateFit
+        COMPLETE, or SKIPPED with a reason.
+
+    Raises
+    ------
+    InputError
+        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D.
+
+    Examples
+    --------
+    >>> columns = np.arange(1000)
+    >>> sky = np.where(columns < 700, 4.0, 6.0) + 0.001 * columns + np.zeros((96, 1))
+    >>> noise = np.random.default_rng(1).normal(0, 0.02, sky.shape)
+    >>> fit = fit_templates(0.9 * sky + noise, np.zeros(sky.shape), sky[np.newaxis])
+    >>> fit.template, int(fit.discontinuity[0])
+    (0, 699)
+    """
+    cubes = np.asarray(sci), np.asarray(dq)
+    if cubes[0].ndim not in (2, 3) or cubes[0].shape != cubes[1].shape:
+        raise InputError(
+            "sci and dq must have one shape, ([integrations,] rows, columns) "
+            f"(got {cubes[0].shape} and {cubes[1].shape})"
+        )
+    if cubes[0].ndim == 2:
+        cubes = cubes[0][np.newaxis], cubes[1][np.newaxis]
+    return fit_segments([ArraySegment(*cubes)], templates, options, threads=threads)
+
+
+def fit_segments(
+    segments: Sequence[Segment],
+    templates: npt.ArrayLike,
+    options: SossOptions | None = None,
+    *,
+    threads: int | None = None,
+) -> TemplateFit:
+    """Choose and scale one sky template for all segments of a SOSS exposure.
+
+    The result is that of the concatenated segments, bit for bit, for any number of threads.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        The segments, in their order in time.
+    templates : ([templates,] rows, columns) array_like, float32
+        The library, or a single template.
+    options : SossOptions, optional
+        The percentiles.
+    threads : int, optional
+        Default: as many as this task may use.
+
+    Returns
+    -------
+    TemplateFit
+        COMPLETE, or SKIPPED with a reason.
+
+    Raises
+    ------
+    InputError
+        If the segments differ in their rows or columns, or there is none.
+    OptionError
+        If `templates` is neither 2-D nor 3-D, or empty.
+    """
+    options = options or SossOptions()
+    stream = _Stream(segments, available_threads() if threads is None else threads)
+    library = as_library(templates)
+    fitted = cut_to_target(library, stream.shape)
+    nothing = np.full((len(library), 2), np.nan)
+    if fitted is None:
+        reason = (
+            f"templates of {library.shape[1]} rows and {library.shape[2]} columns do not fit a "
+            f"target of {stream.shape[0]} rows and {stream.shape[1]} columns"
+        )
+        return _skipped(reason, nothing, math.nan, stream)
+    threshold = _find_source_threshold(stream, options)
+    if math.isnan(threshold):
+        reason = "template matching failed: the target has no usable pixel"
+        return _skipped(reason, nothing, threshold, stream)
+    return _fit_library(stream, fitted, threshold, options)
+
+
+def as_library(templates: npt.ArrayLike) -> Library:
+    """See templates as a library, (templates, rows, columns) float32 in native byte order."""
+    library = np.ascontiguousarray(templates, np.float32)
+    if library.ndim == 2:
+        library = library[np.newaxis]
+    if library.ndim != 3 or 0 in library.shape:
+        raise OptionError(
+            "templates must be (templates, rows, columns) or (rows, columns), and not empty "
+            f"(got shape {library.shape})"
+        )
+    return library
+
+
+def cut_to_target(library: Library, shape: tuple[int, int]) -> Library | None:
+    """Return the rows of a library that a target of `shape` covers; None if it does not fit."""
+    rows, columns = library.shape[1:]
+    if columns != shape[1] or columns < SOSS_STEP_COLUMNS[1] + 1:
+        return None
+    if rows == shape[0]:
+        return library
+    start, stop = SOSS_SUBSTRIP96_ROWS
+    return library[:, start:stop] if (rows, shape[0]) == (256, stop - start) else None
+
+
+def find_discontinuity(template: npt.ArrayLike) -> Splits:
+    """Find the step of a template: the first column of its right side, row by row.
+
+    The template is smoothed by a Gaussian; the step is where its gradient along the row is
+    largest, the first such column in columns 685 to 724. Pixels that are not finite are bridged
+    first: within the row by linear interpolation, and a row without any finite pixel nearby by
+    its nearest neighbour that has some.
+
+    Parameters
+    ----------
+    template : (rows, columns) array_like, float32
+        At least 726 columns.
+
+    Returns
+    -------
+    (rows,) ndarray of int64
+        The column of the step.
+    """
+    from scipy import ndimage  # type: ignore[import-untyped]
+
+    template = np.asarray(template, np.float32)
+    first, stop = SOSS_STEP_COLUMNS
+    reach = math.ceil(4 * SOSS_SMOOTHING) + 1  # of the Gaussian, and one for the gradient
+    start = max(first - reach, 0)
+    nearby = _bridge(template[:, start : stop + reach])
+    smooth = ndimage.gaussian_filter(nearby, SOSS_SMOOTHING, truncate=4.0)
+    gradient = np.gradient(smooth, axis=1)[:, first - start : stop - start]
+    return np.asarray(first + np.argmax(gradient, axis=1), np.int64)
+
+
+def _bridge(image: FloatImage) -> FloatImage:
+    """Fill in what is not finite, along the rows, and whole rows from their neighbours."""
+    finite = np.isfinite(image)
+    if finite.all():
+        return image
+    filled = np.where(finite, image, np.float32(0))
+    known = np.flatnonzero(finite.any(axis=1))
+    columns = np.arange(image.shape[1])
+    for row in known[~finite[known].all(axis=1)]:
+        at = np.flatnonzero(finite[row])
+        filled[row] = np.interp(columns, at, image[row, at])
+    if len(known):
+        rows = np.arange(len(image))
+        filled = filled[known[np.argmin(np.abs(rows[:, np.newaxis] - known), axis=1)]]
+    return filled
+
+
+def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Background:
+    """Scale the chosen template to the background of the target.
+
+    Left of the step by the left scale, from the step on by the right one, to the last column.
+
+    Parameters
+    ----------
+    fit : TemplateFit
+        A COMPLETE fit.
+    templates : ([templates,] rows, columns) array_like, float32
+        The library that it was made with.
+
+    Returns
+    -------
+    Background
+        `sci` is NaN, and `dq` DO_NOT_USE, where the template is not finite; `dq` is 0 elsewhere.
+        `err` is scale_err times the template.
+
+    Raises
+    ------
+    OptionError
+        If the fit is not COMPLETE.
+    """
+    if fit.template is None or fit.left is None or fit.right is None:
+        raise OptionError(f"fit must be COMPLETE to give a background (got {fit.status})")
+    library = as_library(templates)
+    rows = len(fit.discontinuity)
+    cut = cut_to_target(library, (rows, library.shape[2]))
+    if cut is None:
+        raise OptionError(
+            f"templates must be those that were fitted, to {rows} rows (got {library.shape})"
+        )
+    template = cut[fit.template]
+    known = np.isfinite(template)
+    right = np.arange(template.shape[1]) >= fit.discontinuity[:, np.newaxis]
+    sky = np.where(known, template, np.float32(np.nan))
+    scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
+    err = np.where(right, np.float32(fit.right.scale_err), np.float32(fit.left.scale_err))
+    return Background(
+        sci=scale * sky,
+        err=err * np.abs(sky),
+        dq=np.where(known, np.uint32(0), np.uint32(DO_NOT_USE)),
+        covered=np.ones(template.shape, np.bool_),
+    )
+
+
+def _skipped(
+    reason: str, rmse: npt.NDArray[np.float64], threshold: float, stream: _Stream
+) -> TemplateFit:
+    return TemplateFit(
+        status=Status.SKIPPED,
+        reason=reason,
+        rmse=rmse,
+        source_threshold=threshold,
+        n_integrations=len(stream.integrations),
+    )
+
+
+class _Stream:
+    """The integrations of all segments one after another, in bands of rows over threads."""
+
+    def __init__(self, segments: Sequence[Segment], threads: int) -> None:
+        shapes = list(dict.fromkeys(segment.shape for segment in segments))
+        if len(shapes) != 1:
+            raise InputError(
+                f"segments must be at least one, all of the same rows and columns (got {shapes})"
+            )
+        self.shape = shapes[0]
+        self.threads = threads
+        self.integrations = [
+            (segment, index) for segment in segments for index in range(segment.n_integrations)
+        ]
+        height = self.shape[0] // (4 * threads)
+        self.bands = split(self.shape[0], min(max(height, 1), MOST_ROWS_A_BAND))
+
+    @property
+    def height(self) -> int:
+        """Rows of a band, at most."""
+        return self.bands[0][1]
+
+    @property
+    def most_values(self) -> int:
+        """Samples in the stream."""
+        return len(self.integrations) * self.shape[0] * self.shape[1]
+
+    def sweep(self, make_worker: Callable[[], Look]) -> None:
+        """Show every band of every integration to a thread's worker.
+
+        A band belongs to one thread, and its integrations come in order.
+        """
+
+        def make_reader() -> Callable[[int, int], None]:
+            look = make_worker()
+
+            def read(start: int, stop: int) -> None:
+                for segment, index in self.integrations:
+                    look(start, *segment.read(index, start, stop))
+
+            return read
+
+        over_bands(self.bands, make_reader, threads=self.threads)
+
+    def count(
+        self, windows: list[set[Window]], make_worker: Callable[[Counts], Look]
+    ) -> Iterator[Distribution]:
+        """Count with counters for each thread, and add these up."""
+        parts: list[Counts] = []
+
+        def make() -> Look:
+            parts.append(Counts(windows, self.most_values))
+            return make_worker(parts[-1])
+
+        self.sweep(make)
+        for part in parts[1:]:
+            parts[0].add(part)
+        return parts[0].distributions()
+
+    def sample(self, threshold: float, parts: list[tuple[int, int]], size: int) -> _Sample:
+        """Take some of the usable values below `threshold`, about `size` in each part.
+
+        The parts are columns (start, stop), in order.
+        """
+        every = -(-len(self.integrations) // SAMPLED_INTEGRATIONS)
+        chosen = self.integrations[every // 2 :: every]
+        most = max(size // max(len(chosen), 1), 1)
+        buffers = _SkyBuffers(self.shape[0], parts[-1][1])
+        taken = []
+        for segment, index in chosen:
+            sky = buffers.gather(*segment.read(index, 0, self.shape[0]), threshold)
+            values, places, starts = sky
+            for start, stop in parts:
+                within = (places[: starts[-1]] >= start) & (places[: starts[-1]] < stop)
+                at = np.flatnonzero(within)
+                at = at[:: -(-len(at) // most) | 1]  # odd, so as not to keep to the same columns
+                rows = np.repeat(np.arange(self.shape[0]), np.diff(starts))[at]
+                taken.append((values[at], rows, places[at]))
+        return _Sample(*(np.concatenate(one) for one in zip(*taken, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Some of the sky samples, and which pixels they are."""
+
+    values: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int32]
+
+    def guess(
+        self, template: FloatImage, splits: Splits, options: SossOptions
+    ) -> list[set[Window]]:
+        """Guess where the percentiles of the ratios to a template lie, left and right."""
+        low, high = options.bkg_percentile
+        sky = template[self.rows, self.columns]
+        valid = np.isfinite(sky) & (sky != 0)
+        right = self.columns >= splits[self.rows]
+        return [
+            selection.guess_windows(self.values[side] / sky[side], [low, high, (low + high) / 2])
+            for side in (valid & ~right, valid & right)
+        ]
+
+
+class _SkyBuffers:
+    """One thread's buffers for the sky samples of a band; see `kernels.soss.gather_sky`."""
+
+    def __init__(self, height: int, columns: int) -> None:
+        self._values = np.empty(height * columns + 1, np.float32)
+        self._places = np.empty(height * columns + 1, np.int32)
+        self._starts = np.empty(height + 1, np.int64)
+        self._last_column = columns - 1
+
+    def gather(self, sci: FloatImage, dq: FlagImage, threshold: float) -> Sky:
+        """Collect the usable values below `threshold`: values, columns, starts of the rows."""
+        sky = self._values, self._places, self._starts[: len(sci) + 1]
+        limit = np.float32(threshold)
+        soss.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, *sky)
+        return sky
+
+
+def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
+    """Percentile of all usable values of all integrations, a float32; NaN if there is none.
+
+    That it is rounded to float32 decides, once in a while, about the value next to it.
+    """
+
+    def make_worker(counts: Counts) -> Look:
+        counters = counts.windows, counts.below, counts.bins, counts.totals
+
+        def look(_row: int, sci: FloatImage, dq: FlagImage) -> None:
+            selection.count_usable(sci, dq, UNUSABLE, *counters)
+
+        return look
+
+    percent = options.source_percentile
+    sample = stream.sample(math.inf, [(0, stream.shape[1])], 4 * SAMPLED_VALUES).values
+    (threshold,) = selection.resolve(
+        lambda windows: stream.count(windows, make_worker),
+        lambda distribution: distribution.percentile(percent, single=True),
+        [selection.guess_windows(sample, [percent])],
+    )
+    return math.nan if threshold is None else threshold
+
+
+class _PixelSums:
+    """Per-pixel sums of the sky samples over the integrations; see `kernels.soss.add_sums`."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        shape = rows, columns
+        self.planes = (
+            np.zeros(shape, np.int64),
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.float64),
+            np.zeros(shape, np.float64),
+        )
+        self.wanted = True
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The scale of one template on one side, before its residuals are known."""
+
+    scale: np.float32
+    scale_err: float
+    n_scale: int
+    n_sky: int
+
+
+def _fit_library(
+    stream: _Stream, library: Library, threshold: float, options: SossOptions
+) -> TemplateFit:
+    """Scale every template, a few at a time, and choose."""
+    sums = _PixelSums(stream.shape[0], min(SOSS_LAST_COLUMN + 1, stream.shape[1]))
+    fits: list[tuple[Splits, list[SideFit]]] = []
+    for start, stop in split(len(library), _templates_a_pass(stream.threads)):
+        group = _without_infinities(library[start:stop])
+        splits = np.stack([find_discontinuity(template) for template in group])
+        scales = _find_scales(stream, group, splits, threshold, options, sums)
+        for index, template in enumerate(group):
+            pair = scales[2 * index : 2 * index + 2]
+            fits.append((splits[index], _measure(template, splits[index], pair, sums)))
+    return _choose(fits, threshold, stream)
+
+
+def _templates_a_pass(threads: int) -> int:
+    """Templates whose counters, two sides each, fit the memory on every thread."""
+    bytes_a_template = 2 * 3 * selection.MOST_BINS * 4
+    most = SOSS_COUNTER_MEMORY // (threads * bytes_a_template)
+    return int(min(max(most, 1), MOST_TEMPLATES_A_PASS))
+
+
+def _without_infinities(library: Library) -> Library:
+    infinite = np.isinf(library)
+    return np.where(infinite, np.float32(np.nan), library) if infinite.any() else library
+
+
+def _find_scales(
+    stream: _Stream,
+    group: Library,
+    splits: Splits,
+    threshold: float,
+    options: SossOptions,
+    sums: _PixelSums,
+) -> list[_Scale]:
+    """Scales of every template, left and right; the first pass fills `sums` too."""
+
+    def make_worker(counts: Counts) -> Look:
+        return _RatioCounter(stream, group, splits, threshold, counts, sums).look
+
+    def count(windows: list[set[Window]]) -> Iterator[Distribution]:
+        distributions = stream.count(windows, make_worker)
+        sums.wanted = False
+        return distributions
+
+    low, high = options.bkg_percentile
+    step, end = SOSS_STEP_COLUMNS[0], sums.planes[0].shape[1]
+    sample = stream.sample(threshold, [(0, step), (step, end)], SAMPLED_VALUES)
+    return selection.resolve(
+        count,
+        lambda distribution: _find_scale(distribution, low, high),
+        [
+            windows
+            for template, columns in zip(group, splits, strict=True)
+            for windows in sample.guess(template, columns, options)
+        ],
+    )
+
+
+class _RatioCounter:
+    """One thread's buffers, and the way of a band through them."""
+
+    def __init__(
+        self,
+        stream: _Stream,
+        group: Library,
+        splits: Splits,
+        threshold: float,
+        counts: Counts,
+        sums: _PixelSums,
+    ) -> None:
+        self._buffers = _SkyBuffers(stream.height, sums.planes[0].shape[1])
+        self._templates = group, splits
+        self._threshold = threshold
+        self._sums = sums
+        self._counters = counts.windows, counts.below, counts.bins, counts.totals
+
+    def look(self, row: int, sci: FloatImage, dq: FlagImage) -> None:
+        """Count the ratios of one integration in a band that begins at `row`."""
+        sky = self._buffers.gather(sci, dq, self._threshold)
+        if self._sums.wanted:
+            soss.add_sums(*sky, row, *self._sums.planes)
+        windows, below, bins, totals = self._counters
+        selection.count_ratios(*sky, row, *self._templates, windows, below, bins, totals)
+
+
+def _find_scale(ratios: Distribution, low: float, high: float) -> _Scale:
+    """Median of the ratios strictly between two percentiles, and its standard error."""
+    middle = (low + high) / 2
+    nothing = _Scale(np.float32(np.nan), math.nan, 0, ratios.size)
+    lower, upper = ratios.percentile(low), ratios.percentile(high)
+    if lower is None or upper is None:
+        ratios.percentile(middle)  # saves a pass: the median will be wanted near it
+        return nothing
+    between = ratios.median_between(lower, upper)
+    if between is None or between[1] == 0:
+        return nothing
+    density = (high - low) / 100 / (upper - lower)
+    quantile = middle / 100
+    scale_err = math.sqrt(quantile * (1 - quantile) / ratios.size) / density
+    return _Scale(between[0], scale_err, between[1], ratios.size)
+
+
+def _measure(
+    template: FloatImage, splits: Splits, scales: list[_Scale], sums: _PixelSums
+) -> list[SideFit]:
+    """Add the RMSE of a template with its scales."""
+    result = np.zeros((2, 2))
+    pair = np.array([float(one.scale) for one in scales])
+    soss.sum_residuals(template, splits, pair, *sums.planes, result)
+    return [
+        SideFit(
+            scale=float(one.scale),
+            scale_err=one.scale_err,
+            rmse=math.sqrt(max(total, 0.0) / number) if number else math.nan,
+            n_sky=one.n_sky,
+            n_scale=one.n_scale,
+        )
+        for one, (total, number) in zip(scales, result.tolist(), strict=True)
+    ]
+
+
+def _choose(
+    fits: list[tuple[Splits, list[SideFit]]], threshold: float, stream: _Stream
+) -> TemplateFit:
+    """Take the template with the smallest sum of RMSEs, the first of equal ones."""
+    rmse = np.array([[side.rmse for side in sides] for _, sides in fits])
+    total = rmse.sum(axis=1)
+    if np.isnan(total).all():
+        reason = "template matching failed: no template has a valid ratio on both sides"
+        return _skipped(reason, rmse, threshold, stream)
+    best = int(np.nanargmin(total))
+    splits, (left, right) = fits[best]
+    return TemplateFit(
+        status=Status.COMPLETE,
+        template=best,
+        left=left,
+        right=right,
+        rmse=rmse,
+        source_threshold=threshold,
+        discontinuity=splits,
+        n_integrations=len(stream.integrations),
+    )
