@@ -40,11 +40,22 @@ class Cache:
             self._write(name, "INSTRUMENT", ("REFTYPE",), rmaps, instrument=instrument.upper())
             contexts[instrument.upper()] = name
         self._write(CONTEXT, "PIPELINE", ("META.INSTRUMENT.NAME",), contexts)
+        self._write_server_config()
         return {
             "CRDS_PATH": str(self.root),
             "CRDS_CONTEXT": CONTEXT,
             "CRDS_SERVER_URL": "https://127.0.0.1:9",
         }
+
+    def _write_server_config(self):
+        """Write what a server tells of itself; the client will not do without, even offline."""
+        told = {
+            "observatory": "jwst",
+            "operational_context": CONTEXT,
+            "bad_files_list": [],
+            "crds_version": {"str": "made for a test"},
+        }
+        (self.root / "config" / "jwst" / "server_config").write_text(pprint.pformat(told))
 
     def _write_rmap(self, instrument, kind):
         name = f"jwst_{instrument}_{kind}_0001.rmap"

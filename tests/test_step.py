@@ -16,7 +16,6 @@ from webbkg.errors import (
     MismatchError,
     OptionError,
     OutputError,
-    UnsupportedModeError,
 )
 
 SHAPE = (6, 8)
@@ -383,14 +382,6 @@ def test_an_output_over_an_input_is_refused(exposures):
         with pytest.raises(OutputError, match=f"{product}: would overwrite an input"):
             BackgroundStep.call("t_rate.fits", "b1_rate.fits", output_file=product, suffix="rate")
     assert checksum(exposures / "b1_rate.fits") == before
-
-
-def test_a_mode_that_is_not_here_yet_says_so(exposures):
-    target = make_model(ramp(SHAPE), meta__exposure__type="NIS_SOSS", meta__filename="g_rate.fits")
-    with pytest.raises(
-        UnsupportedModeError, match=r"g_rate\.fits: exposures of type NIS_SOSS are not"
-    ):
-        BackgroundStep.call(target, wfss_maxiter=3, soss_source_percentile=30.0)
 
 
 def test_a_target_without_its_planes_is_refused():

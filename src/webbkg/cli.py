@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import glob
 import json
@@ -18,7 +19,7 @@ import typer
 
 from webbkg import __version__
 from webbkg.errors import OptionError, WebbkgError
-from webbkg.options import ImageOptions, WfssOptions
+from webbkg.options import ImageOptions, SossOptions, WfssOptions
 
 
 class Exit(IntEnum):
@@ -154,6 +155,13 @@ def subtract(
     override_wavelengthrange: Annotated[
         str | None, typer.Option(help="WAVELENGTHRANGE file, instead of CRDS's choice.")
     ] = None,
+    soss_source_percentile: Annotated[
+        float, typer.Option(help="SOSS: pixels at or above this percentile are source.")
+    ] = SossOptions.source_percentile,
+    soss_bkg_percentile: Annotated[
+        tuple[float, float],
+        typer.Option(help="SOSS: percentiles between which ratios set the scale."),
+    ] = SossOptions.bkg_percentile,
     wfss_mmag_extract: Annotated[
         float | None, typer.Option(help="WFSS: faintest AB magnitude that is masked.")
     ] = None,
@@ -195,6 +203,8 @@ def subtract(
         "save_background": save_background,
         "override_bkg": override_bkg,
         "override_wavelengthrange": override_wavelengthrange,
+        "soss_source_percentile": soss_source_percentile,
+        "soss_bkg_percentile": list(soss_bkg_percentile),
         "wfss_mmag_extract": wfss_mmag_extract,
         "wfss_mask": wfss_mask,
         "wfss_maxiter": wfss_maxiter,
@@ -204,11 +214,12 @@ def subtract(
     }
     backgrounds = expand_globs(background or [])
     reports = []
-    for one in targets:
-        with _progress(one, quiet or as_json) as progress:
-            reports.append(_subtract_one(one, backgrounds, parameters, progress, not quiet))
-        if not as_json:
-            _print_report(reports[-1], quiet)
+    for group in _groups(targets):
+        with _progress(group[0], quiet or as_json) as progress:
+            made = _subtract_group(group, backgrounds, parameters, progress, not quiet)
+        reports += made
+        for report in [] if as_json else made:
+            _print_report(report, quiet)
     if as_json:
         typer.echo(json.dumps([report.as_json() for report in reports], indent=2))
     raise typer.Exit(_worst(report.exit_status for report in reports))
@@ -311,62 +322,80 @@ class _Collector(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def _subtract_one(
-    target: str,
+def _groups(targets: list[str]) -> list[list[str]]:
+    """Let each target be run by itself, but the segments of one exposure together."""
+    from webbkg.segments import are_segments
+
+    if len(targets) > 1 and all(Path(target).is_file() for target in targets):
+        with contextlib.suppress(WebbkgError):  # told when its turn comes
+            if are_segments([Path(target) for target in targets]):
+                return [targets]
+    return [[target] for target in targets]
+
+
+def _subtract_group(
+    targets: list[str],
     backgrounds: list[str],
     parameters: dict[str, Any],
     progress: Callable[[int, int], None] | None,
     wants_medians: bool,
-) -> _Report:
+) -> list[_Report]:
+    """Run the step once; an error is a report too."""
     collector = _Collector()
     logger = logging.getLogger("webbkg")
     logger.addHandler(collector)
     logger.propagate = False
     try:
-        report = _run_step(target, backgrounds, parameters, progress, wants_medians)
+        reports = _run_step(targets, backgrounds, parameters, progress, wants_medians)
     except OptionError as error:
         raise typer.BadParameter(str(error)) from error
     except WebbkgError as error:
-        report = _Report(target=target, status=Exit.ERROR.name, reason=str(error))
+        reports = [_Report(target=", ".join(targets), status=Exit.ERROR.name, reason=str(error))]
     finally:
         logger.removeHandler(collector)
         logger.propagate = True
-    reason = report.reason
-    report.warnings = [text for text in collector.messages if not (reason and reason in text)]
-    return report
+    reasons = [report.reason for report in reports if report.reason]
+    reports[0].warnings = [
+        text for text in collector.messages if not any(reason in text for reason in reasons)
+    ]
+    return reports
 
 
 def _run_step(
-    target: str,
+    targets: list[str],
     backgrounds: list[str],
     parameters: dict[str, Any],
     progress: Callable[[int, int], None] | None,
     wants_medians: bool,
-) -> _Report:
+) -> list[_Report]:
     from webbkg.models import quick_start
 
     with quick_start():
         from webbkg.step import BackgroundStep
 
         given = {name: value for name, value in parameters.items() if value is not None}
-        config, config_file = BackgroundStep.build_config(target, **given)
+        config, config_file = BackgroundStep.build_config(targets[0], **given)
         step = BackgroundStep.from_config_section(config, config_file=config_file)
     step.save_results = True
     step.progress = progress
     step.measure_medians = wants_medians
-    step.run(target, backgrounds or None)
-    outcome = step.outcomes[0]
-    return _Report(
-        target=target,
-        status=str(outcome.status),
-        reason=outcome.reason,
-        already_done=outcome.already_done,
-        output=str(step.products[-1]) if step.products else None,
-        median_before=outcome.median_before,
-        median_after=outcome.median_after,
-        summary=outcome.summary,
-        details=outcome.details,
-    )
+    step.run(targets if len(targets) > 1 else targets[0], backgrounds or None)
+    # Backgrounds may be saved too; the products proper carry the targets' suffix.
+    products = [step.product_of.get(index) for index in range(len(targets))]
+    return [
+        _Report(
+            target=target,
+            status=str(outcome.status),
+            reason=outcome.reason,
+            already_done=outcome.already_done,
+            output=None if product is None else str(product),
+            median_before=outcome.median_before,
+            median_after=outcome.median_after,
+            summary=outcome.summary,
+            details=outcome.details,
+        )
+        for target, outcome, product in zip(targets, step.outcomes, products, strict=True)
+    ]
 
 
 @contextmanager

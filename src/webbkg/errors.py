@@ -31,9 +31,5 @@ class ReferenceUnavailableError(WebbkgError):
     """A reference file is needed and cannot be had."""
 
 
-class UnsupportedModeError(WebbkgError):
-    """webbkg cannot, in this version, subtract the background of such an exposure."""
-
-
 class OutputError(WebbkgError, OSError):
     """A result cannot be written."""

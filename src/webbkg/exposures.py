@@ -477,6 +477,19 @@ def _unpack(packed: IO[bytes], path: Path) -> IO[bytes]:
         return Path(unpacked.name).open("rb")
 
 
+def read_header(path: Path) -> Mapping[str, Any]:
+    """Read the primary header of a FITS file.
+
+    Raises
+    ------
+    InputError
+        If it is not one.
+    """
+    with _open_bytes(path) as stream:
+        header, _ = next(_headers(stream, path.name))
+    return header
+
+
 def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[str, Plane]]:
     """Read the headers: the primary one, and where SCI, ERR and DQ lie."""
     primary: Mapping[str, Any] = {}

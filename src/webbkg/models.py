@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,23 +101,50 @@ def background_model(background: Background, target: Any) -> Any:
 
 
 def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
-    """Write a model under its final name, completely or not at all.
+    """Write a model under its final name, completely or not at all; see `save_all`."""
+    return save_all([model], [Path(path)], inputs)[0]
+
+
+def save_all(
+    models: Sequence[Any], paths: Sequence[Path], inputs: Iterable[Path] = ()
+) -> list[Path]:
+    """Write models under their final names: all of them completely, or none.
 
     Parameters
     ----------
-    model : data model
-        Its FILENAME becomes the final name.
-    path : path
+    models : sequence of data models
+        The FILENAME of each becomes its final name.
+    paths : sequence of Path
         Where to write; the ending, ``.fits`` or ``.asdf``, says how.
     inputs : iterable of Path
         Files that must not be overwritten.
 
+    Returns
+    -------
+    list of Path
+        `paths`.
+
     Raises
     ------
     OutputError
-        If `path` is one of `inputs`, has another ending, or cannot be written.
+        If a path is one of `inputs`, has another ending, or cannot be written.
     """
-    path = Path(path)
+    inputs = list(inputs)
+    for path in paths:
+        _check_output(path, inputs)
+    with writing_whole(list(paths)) as partials:
+        for model, path, partial in zip(models, paths, partials, strict=True):
+            model.meta.filename = path.name
+            with partial.open("wb") as stream:
+                # Given a stream, not a path, the model keeps the name that was just set.
+                if path.suffix == ".fits":
+                    model.to_fits(stream)
+                else:
+                    model.to_asdf(stream)
+    return list(paths)
+
+
+def _check_output(path: Path, inputs: Iterable[Path]) -> None:
     if path.suffix not in (".fits", ".asdf"):
         raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
@@ -124,21 +152,31 @@ def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] 
             f"{path}: would overwrite an input of this run; "
             "choose another output_file, suffix or output_dir"
         )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    model.meta.filename = path.name
+
+
+@contextlib.contextmanager
+def writing_whole(paths: list[Path]) -> Iterator[list[Path]]:
+    """Give a partial file beside each of `paths`; rename all at the end, or leave none.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written.
+    """
+    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
     try:
-        with partial.open("wb") as stream:
-            # Given a stream, not a path, the model keeps the final name that was set above.
-            if path.suffix == ".fits":
-                model.to_fits(stream)
-            else:
-                model.to_asdf(stream)
-        partial.replace(path)
+        yield partials
+        for path in paths:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
+        names = ", ".join(str(path) for path in paths)
         raise OutputError(
-            f"{path}: cannot be written ({reason}); free some space or choose another output_dir"
+            f"{names}: cannot be written ({reason}); free some space or choose another output_dir"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
-    return path
+        for partial in partials:
+            partial.unlink(missing_ok=True)

@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError, MissingFileError, ReferenceUnavailableError
+from webbkg.errors import (
+    InputError,
+    MismatchError,
+    MissingFileError,
+    ReferenceUnavailableError,
+)
 from webbkg.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
 from webbkg.models import is_model, quick_start
 from webbkg.options import PARAMETER_LOOKUP_SECONDS, REFERENCE_FETCH_SECONDS
@@ -149,20 +154,50 @@ def no_answer() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def open_reference(reference: Any, kind: str) -> Iterator[Any]:
-    """Open a reference as a class of `stdatamodels.jwst.datamodels`; an open model stays open."""
+def open_reference(reference: Any, *kinds: str) -> Iterator[Any]:
+    """Open a reference as the first class of `stdatamodels.jwst.datamodels` that takes it.
+
+    A model that is open already stays open.
+
+    Raises
+    ------
+    InputError
+        If none of `kinds` takes it.
+    """
     if is_model(reference):
         yield reference
         return
+    with _open_as(reference, kinds) as model:
+        yield model
+
+
+def _open_as(path: str, kinds: tuple[str, ...]) -> Any:
     with quick_start():
         from stdatamodels.jwst import datamodels
 
-        try:
-            model = getattr(datamodels, kind)(str(reference))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{reference}: cannot be opened as a {kind} ({error})") from error
-    with model:
-        yield model
+        for kind in kinds:
+            try:
+                return getattr(datamodels, kind)(str(path))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                reason = error
+    raise InputError(f"{path}: cannot be opened as a {kinds[0]} ({reason})") from reason
+
+
+def check_detector(model: Any, info: ExposureInfo, target: str, name: str) -> None:
+    """Refuse a reference of another instrument or detector.
+
+    Raises
+    ------
+    MismatchError
+        If both are known and differ.
+    """
+    for part, path in (("instrument", "name"), ("detector", "detector")):
+        theirs, ours = read_meta(model, f"meta.instrument.{path}"), getattr(info, part)
+        if ours is not None and theirs not in (None, ours, "N/A", "ANY"):
+            raise MismatchError(
+                f"{name}: the {part} of this bkg reference is {theirs}, that of the target "
+                f"{target} is {ours}; override it with one for {ours}"
+            )
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,18 @@ from webbkg import references
 from webbkg.associations import Job, resolve
 from webbkg.errors import OutputError
 from webbkg.exposures import Exposure, read_meta
-from webbkg.models import background_model, is_model, open_header, open_model, save_whole
+from webbkg.models import (
+    background_model,
+    is_model,
+    open_header,
+    open_model,
+    save_all,
+    save_whole,
+)
 from webbkg.modes import Request
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import CombinedBackground, Outcome
+from webbkg.segments import are_segments, check_segments
 from webbkg.subtract import subtract_background
 from webbkg.suffixes import strip_suffix
 
@@ -27,7 +35,9 @@ log = logging.getLogger(__name__)
 class BackgroundStep(Step):
     """Subtract the background of a JWST exposure.
 
-    Imaging and most spectroscopy: the sigma-clipped average of background exposures.
+    Imaging and most spectroscopy: the sigma-clipped average of background exposures. WFSS: a
+    reference sky, scaled to the source-free pixels. NIRISS SOSS: the best of a library of sky
+    templates, scaled on the two sides of its step; segments given together are fitted together.
     """
 
     class_alias = "bkg_subtract"
@@ -58,7 +68,10 @@ class BackgroundStep(Step):
     """What the latest run came to, one for each target."""
 
     products: list[Path]
-    """What the latest run wrote, the background-subtracted exposures last."""
+    """What the latest run wrote."""
+
+    product_of: dict[int, Path]
+    """The background-subtracted product of each target, by its number from 0."""
 
     progress: Callable[[int, int], None] | None = None
     """Called with the parts done and their number; not a parameter."""
@@ -95,24 +108,75 @@ class BackgroundStep(Step):
         """
         self.outcomes = []
         self.products = []
+        self.product_of = {}
+        self._results: list[Any] = []
         self._names: dict[int, str] = {}
         self._untouched: dict[int, Path] = {}
+        self._together: list[Any] = []
+        self._unsaved: list[tuple[Any, Path]] = []
         job = resolve(target, backgrounds, self.bkg_list, input_dir=self.input_dir)
         for warning in job.warnings:
             log.warning(warning)
-        self._inputs = [item for item in (*job.targets, *job.backgrounds) if _is_path(item)]
-        results = [self._subtract_one(item, job) for item in job.targets]
+        self._inputs = self._files_in_use(job)
+        if are_segments(job.targets):
+            results = self._subtract_segments(job)
+        else:
+            results = [self._subtract_one(item, job) for item in job.targets]
+        self._results = results
         return results[0] if len(results) == 1 else results
 
+    def _files_in_use(self, job: Job) -> list[Path]:
+        """List the files that no product may overwrite."""
+        items = [*job.targets, *job.backgrounds, job.source_catalog, self.wfss_mask]
+        items += [self.get_ref_override(kind) for kind in self.reference_file_types]
+        return [Path(item) for item in items if isinstance(item, (str, Path))]
+
+    def _subtract_segments(self, job: Job) -> list[Any]:
+        """Fit the segments of one exposure together; all succeed, or an error ends the run."""
+        opened = [self._open(item, job) for item in job.targets]
+        models = tuple(model for model, _ in opened)
+        check_segments(models, allow_repeat=self.allow_repeat)
+        measured = None
+        results = []
+        for item, (model, owned) in zip(job.targets, opened, strict=True):
+            request = self._request(item, model, job, segments=models)
+            result, outcome = subtract_background(
+                model,
+                request,
+                allow_repeat=self.allow_repeat,
+                in_place=owned,
+                measured=measured,
+            )
+            measured = None if outcome.already_done else outcome
+            results.append(self._finish(item, result, outcome, owned, job))
+        self._together = results
+        return results
+
     def _subtract_one(self, item: Any, job: Job) -> Any:
+        model, owned = self._open(item, job)
+        result, outcome = subtract_background(
+            model,
+            self._request(item, model, job),
+            allow_repeat=self.allow_repeat,
+            in_place=owned,
+        )
+        result = self._finish(item, result, outcome, owned, job)
+        self._save_background(result, outcome)
+        return result
+
+    def _open(self, item: Any, job: Job) -> tuple[Any, bool]:
+        """Open a target; returns it, and whether it is the step's own to change."""
         if is_model(item):
-            model, owned = item, False
-        else:
-            _check_file(item)
-            model, owned = open_model(item), True
-            if len(job.targets) > 1:
-                self._names[id(model)] = item.name
-        request = Request(
+            return item, False
+        _check_file(item)
+        model = open_model(item)
+        if len(job.targets) > 1:
+            self._names[id(model)] = item.name
+        return model, True
+
+    def _request(self, item: Any, model: Any, job: Job, segments: tuple[Any, ...] = ()) -> Request:
+        """Gather what a mode may want to know."""
+        return Request(
             backgrounds=job.backgrounds,
             image=ImageOptions(sigma=self.sigma, maxiters=self.maxiters),
             wfss=WfssOptions(
@@ -122,6 +186,11 @@ class BackgroundStep(Step):
                 rms_stop=self.wfss_rms_stop,
                 outlier_percent=self.wfss_outlier_percent,
             ),
+            soss=SossOptions(
+                source_percentile=self.soss_source_percentile,
+                bkg_percentile=tuple(self.soss_bkg_percentile or SossOptions.bkg_percentile),
+            ),
+            segments=segments,
             find_reference=lambda kind: references.find_reference(self, model, kind),
             source_catalog=job.source_catalog,
             folders=self._folders(item, job),
@@ -129,14 +198,15 @@ class BackgroundStep(Step):
             warn=log.warning,
             measure_medians=self.measure_medians,
         )
-        result, outcome = subtract_background(
-            model, request, allow_repeat=self.allow_repeat, in_place=owned
-        )
+
+    def _finish(self, item: Any, result: Any, outcome: Outcome, owned: bool, job: Job) -> Any:
+        """Keep what is needed to name the product and to tell what was done."""
         self.outcomes.append(outcome)
+        if not owned and len(job.targets) > 1:
+            self._names[id(result)] = str(read_meta(result, "meta.filename") or "")
         if outcome.already_done and owned:
             self._untouched[id(result)] = item
         _record_members(result, job)
-        self._save_background(result, outcome)
         return result
 
     def _folders(self, item: Any, job: Job) -> tuple[Path, ...]:
@@ -185,9 +255,28 @@ class BackgroundStep(Step):
         if _is_same_file(path, self._untouched.get(id(model))):
             log.info("%s is left as it is", path)
             return path
-        self.products.append(save_whole(model, path, getattr(self, "_inputs", [])))
-        log.info("Saved %s", path)
+        if any(model is one for one in getattr(self, "_together", [])):
+            return self._save_together(model, Path(path))
+        self._note_product(model, save_whole(model, path, getattr(self, "_inputs", [])))
         return path
+
+    def _note_product(self, model: Any, path: Path) -> None:
+        log.info("Saved %s", path)
+        self.products.append(path)
+        for index, result in enumerate(self._results):
+            if model is result:
+                self.product_of[index] = path
+
+    def _save_together(self, model: Any, path: Path) -> str:
+        """Wait until every segment has come to be saved; then write all, or none."""
+        self._unsaved.append((model, path))
+        if len(self._unsaved) == len(self._together):
+            models, paths = zip(*self._unsaved, strict=True)
+            for saved, written in zip(models, save_all(models, paths, self._inputs), strict=True):
+                self._note_product(saved, written)
+            for result, outcome in zip(self._together, self.outcomes, strict=True):
+                self._save_background(result, outcome)
+        return str(path)
 
     def default_output_file(self, input_file: str | None = None) -> str:
         """Name the product after its input; a gzipped one loses that ending."""

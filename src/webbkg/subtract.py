@@ -17,6 +17,7 @@ from webbkg.errors import InputError
 from webbkg.exposures import ExposureInfo, read_meta, window_of
 from webbkg.methods.summary import finite_median
 from webbkg.modes import Request, Target, find_mode
+from webbkg.parallel import available_threads, over_bands, split
 from webbkg.results import Background, Outcome, Status
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def subtract_background(
     *,
     allow_repeat: bool = False,
     in_place: bool = False,
+    measured: Outcome | None = None,
 ) -> tuple[Any, Outcome]:
     """Subtract the background of one exposure.
 
@@ -42,6 +44,8 @@ def subtract_background(
     in_place : bool
         The caller gives `model` away: change it instead of a copy. If an error is raised it is
         as it was.
+    measured : Outcome, optional
+        What another segment of the same exposure was measured to need; nothing is measured.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def subtract_background(
         log.warning(reason)
         done = Outcome(status=Status.COMPLETE, reason=reason, already_done=True)
         return (model if in_place else model.copy()), done
-    outcome = find_mode(target.info.exposure_type)(target, request)
+    outcome = measured or find_mode(target.info.exposure_type)(target, request)
     result = model if in_place else model.copy()
     if outcome.background is not None:
         before = finite_median(result.data) if request.measure_medians else None
@@ -86,11 +90,17 @@ def apply_background(model: Any, background: Background) -> None:
     for plane in ("data", "dq"):
         if not getattr(model, plane).flags.writeable:
             setattr(model, plane, getattr(model, plane).copy())
-    everywhere = bool(background.covered.all())
-    where: Any = True if everywhere else background.covered
-    for sci, dq in zip(_images(model.data), _images(model.dq), strict=True):
-        np.subtract(sci, background.sci, out=sci, where=where)
-        np.bitwise_or(dq, background.dq, out=dq, where=where)
+    where: Any = True if background.covered.all() else background.covered
+    flagged = bool(background.dq.any())
+    sci, dq = _images(model.data), _images(model.dq)
+
+    def subtract(start: int, stop: int) -> None:
+        for index in range(start, stop):
+            np.subtract(sci[index], background.sci, out=sci[index], where=where)
+            if flagged:
+                np.bitwise_or(dq[index], background.dq, out=dq[index], where=where)
+
+    over_bands(split(len(sci), 4), lambda: subtract, threads=available_threads())
 
 
 def _images(array: Any) -> Any:

@@ -16,14 +16,14 @@ from typing import Any, NoReturn
 from webbkg.associations import Input
 from webbkg.errors import ReferenceUnavailableError
 from webbkg.exposures import DetectorWindow, ExposureInfo
-from webbkg.options import ImageOptions, WfssOptions
+from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import Outcome
 
 _REGISTRY = {
     "NIS_WFSS": "wfss",
     "NRC_WFSS": "wfss",
     "MIR_WFSS": "wfss",
-    "NIS_SOSS": "unavailable",
+    "NIS_SOSS": "soss",
 }
 _DEFAULT = "image"
 
@@ -68,6 +68,11 @@ class Request:
         How they are averaged.
     wfss : WfssOptions
         How a grism sky is scaled.
+    soss : SossOptions
+        How a SOSS template is chosen and scaled.
+    segments : tuple of data models
+        All segments of a SOSS exposure, the target among them, that are fitted together; empty
+        where the target is fitted alone.
     find_reference : callable
         Takes a reference type, gives its Path or open model, or None where the mission has none
         (N/A).
@@ -86,6 +91,8 @@ class Request:
     backgrounds: tuple[Input, ...] = ()
     image: ImageOptions = field(default_factory=ImageOptions)
     wfss: WfssOptions = field(default_factory=WfssOptions)
+    soss: SossOptions = field(default_factory=SossOptions)
+    segments: tuple[Any, ...] = ()
     find_reference: Callable[[str], Any] = field(default=_no_references)
     source_catalog: Any = None
     folders: tuple[Path, ...] = (Path(),)
@@ -99,6 +106,11 @@ def find_mode(exposure_type: str | None) -> Callable[[Target, Request], Outcome]
     module = import_module(f"webbkg.modes.{_REGISTRY.get(exposure_type or '', _DEFAULT)}")
     measure: Callable[[Target, Request], Outcome] = module.measure
     return measure
+
+
+def is_soss(exposure_type: str | None) -> bool:
+    """Tell whether exposures of a type are fitted by segments."""
+    return _REGISTRY.get(exposure_type or "") == "soss"
 
 
 def share(part: int, whole: int) -> str:

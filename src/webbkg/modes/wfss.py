@@ -10,11 +10,11 @@ import numpy as np
 
 from webbkg import traces
 from webbkg.associations import find_file
-from webbkg.errors import InputError, MismatchError
+from webbkg.errors import InputError
 from webbkg.exposures import read_meta
 from webbkg.methods.wfss import fit_scale, scaled_background
 from webbkg.modes import Request, Target, share
-from webbkg.references import TemplateImage, cut_template, open_reference
+from webbkg.references import TemplateImage, check_detector, cut_template, open_reference
 from webbkg.results import BoolImage, Outcome, ScaleFit, Status
 
 
@@ -84,15 +84,7 @@ def _open_template(reference: Any, target: Target) -> TemplateImage | str:
     """Cut the BKG reference to the target's window; where that fails, say why."""
     with open_reference(reference, "WfssBkgModel") as model:
         name = read_meta(model, "meta.filename") or str(reference)
-        for part in ("instrument", "detector"):
-            path = "name" if part == "instrument" else part
-            theirs = read_meta(model, f"meta.instrument.{path}")
-            ours = getattr(target.info, part)
-            if theirs not in (None, ours, "N/A", "ANY") and ours is not None:
-                raise MismatchError(
-                    f"{name}: the {part} of this bkg reference is {theirs}, that of the target "
-                    f"{target.name} is {ours}; override it with one for {ours}"
-                )
+        check_detector(model, target.info, target.name, str(name))
         return cut_template(model, target.window, name)
 
 

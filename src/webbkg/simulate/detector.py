@@ -3,11 +3,13 @@
 Rates are in DN/s, charge in electrons, arrays in detector orientation, (rows, columns).
 
 Left out, because no background method depends on it: non-linearity, saturation, flat field,
-persistence, correlated (1/f) read noise, and the crosstalk between neighbours.
+persistence, and the crosstalk between neighbours. Correlated (1/f) read noise is there where a
+detector asks for it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -28,6 +30,8 @@ class Stream(IntEnum):
     POINTING = 2
     NOISE = 3
     COSMIC_RAYS = 4
+    TEMPLATE = 5
+    FLICKER = 6
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
@@ -95,6 +99,9 @@ class Detector:
         Electrons per DN.
     read_noise : float
         Standard deviation of one read of one pixel (electrons).
+    flicker_noise : float
+        Standard deviation of one frame's correlated noise, whose power goes as 1/frequency
+        (electrons); 0 for none.
     pixel_size : float
         Pitch (micrometres): 18 for the near-infrared detectors, 25 for MIRI's (JWST user
         documentation, "Detector Overview" of each instrument).
@@ -135,6 +142,7 @@ class Detector:
     slow_axis: int = 2
     gain: float
     read_noise: float
+    flicker_noise: float = 0.0
     pixel_size: float = 18.0
     pixel_scale: float
     reference_rows: int = 4
@@ -166,6 +174,19 @@ NIRCAM_LONG = Detector(
 """NIRCam's long-wave detector of module B. About 1.8 electrons per DN and 13 electrons of noise
 in the difference of two reads (JWST user documentation, "NIRCam Detector Performance"), which
 is 13 / sqrt(2) in one. Frame time: the same, "NIRCam Detector Readout"."""
+
+NIRISS = Detector(
+    instrument="NIRISS",
+    name="NIS",
+    full=Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677),
+    fast_axis=-2,
+    slow_axis=-1,
+    gain=1.6,
+    read_noise=9.2,
+    pixel_scale=0.0656,
+)
+"""NIRISS's detector, of the same make as NIRCam's. About 1.6 electrons per DN (JWST user
+documentation, "NIRISS Detector Overview")."""
 
 MIRI_IMAGER = Detector(
     instrument="MIRI",
@@ -246,13 +267,17 @@ class Setup:
 
     @property
     def read_variance(self) -> float:
-        """Variance of the slope that the read noise causes (DN/s)**2.
+        """Variance of the slope that the read noise causes (DN/s)**2."""
+        return self.slope_variance(self.detector.read_noise)
 
-        12 R**2 / ((n**3 - n) t**2) for n groups t apart (JWST pipeline documentation, "Ramp
+    def slope_variance(self, noise: float) -> float:
+        """Variance of the slope that noise independent from frame to frame causes (DN/s)**2.
+
+        `noise` is the standard deviation R of one frame (electrons): 12 R**2 / ((n**3 - n) t**2) for n groups t apart (JWST pipeline documentation, "Ramp
         Fitting"), with R that of a group, so reduced by the frames averaged into it.
         """
         n = self.readout.n_groups
-        group = (self.detector.read_noise / self.detector.gain) ** 2 / self.readout.n_frames
+        group = (noise / self.detector.gain) ** 2 / self.readout.n_frames
         return 12 * group / ((n**3 - n) * self.group_time**2)
 
     def poisson_variance(self, rate: FloatImage) -> FloatImage:
@@ -397,6 +422,39 @@ def _tracks(
     return hit[inside], (rows * shape[1] + columns)[inside]
 
 
+def draw_flicker(setup: Setup, rng: np.random.Generator) -> FloatImage:
+    """Draw the correlated noise of one integration, for a window that is read through one output.
+
+    One random signal runs through all pixels in the order in which they are read: along the
+    fast axis first, with a pause of 12 pixels after each line. The frames of a ramp are taken
+    as independent, so the slope has the power spectrum of one frame: 1/frequency, from once a
+    frame up. What is slower than a line makes stripes along the fast axis.
+
+    Returns
+    -------
+    (rows, columns) float32
+        What it adds (DN/s); also on reference pixels.
+    """
+    along_y = abs(setup.detector.fast_axis) == 2
+    rows, columns = setup.window.shape
+    lines, length = (columns, rows) if along_y else (rows, columns)
+    size = lines * (length + 12)
+    power = 1 / np.arange(1, size // 2 + 1)
+    spectrum = rng.standard_normal((len(power) + 1, 2), dtype=np.float32).view(np.complex64)[:, 0]
+    spectrum[0] = 0
+    # The variance of the signal is the sum of 2 * E|spectrum|**2 / size**2 = 4 * power / size**2.
+    scale = size * math.sqrt(setup.slope_variance(setup.detector.flicker_noise) / power.sum() / 4)
+    spectrum[1:] *= (scale * np.sqrt(power)).astype(np.float32)
+    signal = np.fft.irfft(spectrum, size).astype(np.float32)
+    frame = signal.reshape(lines, length + 12)[:, :length]
+    frame = frame[:: _direction(setup.detector.slow_axis), :: _direction(setup.detector.fast_axis)]
+    return np.ascontiguousarray(frame.T if along_y else frame)
+
+
+def _direction(axis: int) -> int:
+    return 1 if axis > 0 else -1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Planes:
     """One integration, as a rate product holds it; all (rows, columns).
@@ -422,13 +480,21 @@ class Planes:
 
 
 def expose(
-    light: FloatImage, setup: Setup, bad: BadPixels, seed: int, exposure: int, integration: int
+    light: FloatImage,
+    setup: Setup,
+    bad: BadPixels,
+    seed: int,
+    exposure: int,
+    integration: int,
+    *,
+    true_err: bool = False,
 ) -> Planes:
     """Measure a rate of light with one integration.
 
     The noise is Gaussian, photon noise too: with the hundred electrons and more that a sky
     gives, the two hardly differ. Its variance is that of the true rate; the variances and
-    ERR quoted are estimated from the noisy rate, as the pipeline must.
+    ERR quoted are estimated from the noisy rate, as the pipeline must, unless `true_err`.
+    Neither knows of correlated noise.
 
     Parameters
     ----------
@@ -440,6 +506,9 @@ def expose(
         Those of the window.
     seed, exposure, integration : int
         Which random numbers to use.
+    true_err : bool
+        Quote the variances of the true rate, bad pixels included and cosmic rays not; SCI
+        stays the same, bit for bit. It shows what estimated variances do to a result.
 
     Returns
     -------
@@ -449,6 +518,8 @@ def expose(
     rate[bad.rows[bad.dead], bad.columns[bad.dead]] = 0
     rate[bad.rows, bad.columns] += bad.excess
     sci = _add_noise(rate, setup, generator(seed, Stream.NOISE, exposure, integration))
+    if setup.detector.flicker_noise:
+        sci += draw_flicker(setup, generator(seed, Stream.FLICKER, exposure, integration))
     rays, flagged = draw_cosmic_rays(
         setup, generator(seed, Stream.COSMIC_RAYS, exposure, integration)
     )
@@ -458,7 +529,7 @@ def expose(
     rays[unlit] = 0
     sci += rays
     sci[bad.rows[bad.missing], bad.columns[bad.missing]] = np.nan
-    poisson = setup.poisson_variance(sci)
+    poisson = setup.poisson_variance(np.where(np.isnan(sci), sci, rate) if true_err else sci)
     read = np.full_like(sci, setup.read_variance)
     dq = _flags(bad, reference, flagged & ~unlit)
     return Planes(

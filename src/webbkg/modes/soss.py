@@ -1,0 +1,108 @@
+"""SOSS: gather the template library and the integrations, and choose and scale a template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.exposures import read_meta
+from webbkg.methods.soss import ArraySegment, fit_segments, template_background
+from webbkg.modes import Request, Target
+from webbkg.references import check_detector, open_reference
+from webbkg.results import Outcome, SideFit, Status, TemplateFit
+
+
+def measure(target: Target, request: Request) -> Outcome:
+    """Choose the template of the BKG library that suits a target, and its two scales.
+
+    The segments of the request are fitted together with the target.
+
+    Returns
+    -------
+    Outcome
+        SKIPPED if there is no reference, its rows do not fit, or no template matches.
+
+    Raises
+    ------
+    ReferenceUnavailableError
+        If the reference cannot be had.
+    """
+    reference = request.find_reference("bkg")
+    if reference is None:
+        reason = f"CRDS has no bkg reference for {target.name} (N/A)"
+        return Outcome(status=Status.SKIPPED, reason=reason)
+    with open_reference(reference, "SossBkgModel", "ReferenceImageModel") as model:
+        name = str(read_meta(model, "meta.filename") or reference)
+        check_detector(model, target.info, target.name, name)
+        templates = np.asarray(model.data)
+        models = request.segments or (target.model,)
+        fit = fit_segments([_segment(one) for one in models], templates, request.soss)
+        return _outcome(fit, templates, name, request)
+
+
+def _segment(model: Any) -> ArraySegment:
+    sci, dq = np.asarray(model.data), np.asarray(model.dq)
+    if sci.ndim == 2:
+        sci, dq = sci[np.newaxis], dq[np.newaxis]
+    return ArraySegment(sci, dq)
+
+
+def _outcome(fit: TemplateFit, templates: npt.NDArray[Any], name: str, request: Request) -> Outcome:
+    complete = fit.status is Status.COMPLETE
+    return Outcome(
+        status=fit.status,
+        reason=fit.reason,
+        background=template_background(fit, templates) if complete else None,
+        details=_details(fit, name, request),
+        summary=_summary(fit, name, len(request.segments)),
+    )
+
+
+def _details(fit: TemplateFit, name: str, request: Request) -> dict[str, Any]:
+    options = request.soss
+    return {
+        "mode": "soss",
+        "library": name,
+        "source_percentile": options.source_percentile,
+        "bkg_percentile": list(options.bkg_percentile),
+        "template": "None" if fit.template is None else fit.template,
+        "left": _side(fit.left),
+        "right": _side(fit.right),
+        "rmse": [[_number(value) for value in sides] for sides in fit.rmse.tolist()],
+        "source_threshold": _number(fit.source_threshold),
+        "integrations": fit.n_integrations,
+        "segments": max(1, len(request.segments)),
+    }
+
+
+def _side(side: SideFit | None) -> dict[str, Any] | str:
+    if side is None:
+        return "None"
+    return {
+        "scale": _number(side.scale),
+        "scale_err": _number(side.scale_err),
+        "rmse": _number(side.rmse),
+        "n_sky": side.n_sky,
+        "n_scale": side.n_scale,
+    }
+
+
+def _number(value: float) -> float | str:
+    """Write what is not finite as a word: JSON and YAML have no common spelling for it."""
+    return float(value) if np.isfinite(value) else str(value)
+
+
+def _summary(fit: TemplateFit, name: str, segments: int) -> tuple[tuple[str, str], ...]:
+    if fit.left is None or fit.right is None:
+        return ()
+    together = f", {segments} segments together" if segments > 1 else ""
+    return (
+        ("template", f"{fit.template} of {len(fit.rmse)} in {name}"),
+        ("scale, left", f"{fit.left.scale:.6g} ± {fit.left.scale_err:.2g}"),
+        ("scale, right", f"{fit.right.scale:.6g} ± {fit.right.scale_err:.2g}"),
+        ("RMSE, left and right", f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"),
+        ("sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"),
+        ("integrations", f"{fit.n_integrations}{together}"),
+    )

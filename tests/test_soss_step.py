@@ -1,0 +1,206 @@
+"""SOSS through the step and the command: library, segments, status, provenance."""
+
+import json
+
+import numpy as np
+import pytest
+from stdatamodels.jwst import datamodels
+from typer.testing import CliRunner
+
+from factories import DO_NOT_USE, checksum, make_model, save
+from webbkg import BackgroundStep
+from webbkg.cli import app
+from webbkg.errors import (
+    InputError,
+    MismatchError,
+    OptionError,
+    OutputError,
+    ReferenceUnavailableError,
+)
+
+SOSS = {
+    "meta.instrument.name": "NIRISS",
+    "meta.instrument.detector": "NIS",
+    "meta.instrument.filter": "CLEAR",
+    "meta.instrument.pupil": "GR700XD",
+    "meta.exposure.type": "NIS_SOSS",
+    "meta.subarray.name": "SUBSTRIP96",
+    "meta.observation.exposure_number": "4",
+}
+SHAPE = (96, 2048)
+STEP = 700
+SCALES = (0.9, 1.1)
+
+
+def sky_image(tilt):
+    """Return a sky of 256 rows whose level jumps, and that changes with row and column."""
+    rows, columns = np.mgrid[:256, :2048]
+    level = np.where(columns < STEP, 4.0, 6.0)
+    return (level + 1e-4 * columns + tilt * (rows - 128) / 128).astype(np.float32)
+
+
+def segment(integrations, number, light=0.0, **more):
+    """Simulate a segment: the second template at two scales, noise, and a bright trace."""
+    rng = np.random.default_rng(number)
+    columns = np.arange(2048)
+    sky = sky_image(0.3)[10:106] * np.where(columns < STEP, *SCALES)
+    cube = sky + rng.normal(0, 0.02, (integrations, *SHAPE))
+    cube[:, 40:75] += 50 + light
+    dq = np.zeros(cube.shape, np.uint32)
+    name = f"jw01-seg{number:03d}_nis_rateints.fits"
+    model = make_model(cube, np.full(cube.shape, 0.02), dq, at=(0, 1802), meta=SOSS, **more)
+    model.meta.filename = name
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Write a library of three templates and two segments."""
+    monkeypatch.chdir(tmp_path)
+    library = np.stack([sky_image(tilt) for tilt in (0.0, 0.3, 0.6)])
+    reference = datamodels.SossBkgModel(data=library)
+    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
+    reference.save("bkg.fits")
+    for number in (1, 2):
+        model = segment(number + 1, number)
+        save(model, tmp_path / model.meta.filename)
+    return tmp_path
+
+
+NAMES = ["jw01-seg001_nis_rateints.fits", "jw01-seg002_nis_rateints.fits"]
+
+
+def run(target=NAMES[0], **parameters):
+    return BackgroundStep.call(target, **{"override_bkg": "bkg.fits", **parameters})
+
+
+def details(model):
+    return model.meta.background.webbkg.instance
+
+
+def test_the_right_template_is_scaled_on_both_sides(folder):
+    result = run(save_results=True)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    found = details(datamodels.open("jw01-seg001_nis_backgroundstep.fits"))
+    assert found["template"] == 1
+    # The percentile window leans to low ratios: well under the noise, 0.02 of 4.
+    assert found["left"]["scale"] == pytest.approx(SCALES[0], abs=0.005)
+    assert found["right"]["scale"] == pytest.approx(SCALES[1], abs=0.005)
+    assert found["left"]["scale_err"] < 1e-3
+    assert np.shape(found["rmse"]) == (3, 2)
+    assert found["integrations"] == 2
+    sky = sky_image(0.3)[10:106] * np.where(np.arange(2048) < STEP, *SCALES)
+    np.testing.assert_allclose(np.median(segment(2, 1).data - result.data - sky), 0, atol=0.03)
+
+
+def test_a_rate_image_works_too(folder):
+    cube = segment(2, 1)
+    flat = make_model(cube.data[0], cube.err[0], cube.dq[0], at=(0, 1802), meta=SOSS)
+    result = run(flat)
+    assert isinstance(result, datamodels.ImageModel)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+
+
+def test_holes_of_the_template_leave_nan_and_a_flag_in_every_integration(folder):
+    reference = datamodels.open("bkg.fits")
+    reference.data[:, 10 + 7, 1500] = np.nan
+    before = reference.data.copy()
+    result = run(override_bkg=reference)
+    for plane, dq in zip(result.data, result.dq, strict=True):
+        assert np.argwhere(np.isnan(plane)).tolist() == [[7, 1500]]
+        assert np.argwhere(dq == DO_NOT_USE).tolist() == [[7, 1500]]
+    np.testing.assert_array_equal(reference.data, before)
+
+
+def test_a_library_of_other_rows_is_skipped(folder):
+    reference = datamodels.SossBkgModel(data=np.ones((2, 40, 2048), np.float32))
+    result = run(override_bkg=reference)
+    assert result.meta.cal_step.bkg_subtract == "SKIPPED"
+    assert "rows" in details(result)["reason"]
+    np.testing.assert_array_equal(result.data, segment(2, 1).data)
+
+
+def test_no_usable_pixel_is_skipped(folder):
+    target = segment(2, 1)
+    target.dq[:] = DO_NOT_USE
+    result = run(target)
+    assert result.meta.cal_step.bkg_subtract == "SKIPPED"
+    assert "template matching failed" in details(result)["reason"]
+
+
+def test_references_that_are_absent_or_wrong(folder):
+    assert run(override_bkg="N/A").meta.cal_step.bkg_subtract == "SKIPPED"
+    with pytest.raises(ReferenceUnavailableError, match="override_bkg"):
+        run(override_bkg=None)
+    reference = datamodels.open("bkg.fits")
+    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRCAM", "NRCALONG"
+    with pytest.raises(MismatchError, match="the instrument of this bkg reference is NIRCAM"):
+        run(override_bkg=reference)
+
+
+def test_a_single_template_of_two_dimensions_is_enough(folder):
+    reference = datamodels.ImageModel(data=sky_image(0.3))
+    reference.save("one.fits")
+    result = run(override_bkg="one.fits")
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert details(result)["template"] == 0
+
+
+@pytest.mark.parametrize("percentiles", [[50.0, 25.0], [25.0, 25.0], [-1.0, 50.0], [25.0, 101.0]])
+def test_percentiles_must_increase(folder, percentiles):
+    with pytest.raises(OptionError, match="soss_bkg_percentile"):
+        run(soss_bkg_percentile=percentiles)
+
+
+def test_segments_are_fitted_together(folder):
+    first, second = run(NAMES, save_results=True, save_background=True)
+    assert details(first)["segments"] == details(second)["segments"] == 2
+    assert details(first)["integrations"] == 5
+    assert details(first)["left"] == details(second)["left"]
+    both = np.concatenate([segment(2, 1).data, segment(3, 2).data])
+    whole = run(make_model(both, np.ones(both.shape), at=(0, 1802), meta=SOSS))
+    assert details(whole)["left"] == details(first)["left"]
+    assert details(whole)["right"] == details(second)["right"]
+    np.testing.assert_array_equal(np.concatenate([first.data, second.data]), whole.data)
+    made = sorted(path.name for path in folder.glob("*back*"))
+    assert made == [
+        f"jw01-seg00{n}_nis_{kind}.fits"
+        for n in (1, 2)
+        for kind in ("background", "backgroundstep")
+    ]
+
+
+def test_targets_of_different_exposures_are_fitted_apart(folder):
+    other = segment(3, 2, meta__observation__exposure_number="5")
+    save(other, folder / NAMES[1])
+    first, second = run(NAMES)
+    assert details(first)["segments"] == details(second)["segments"] == 1
+    assert details(first)["integrations"] == 2
+
+
+def test_if_one_segment_cannot_be_written_none_is(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / NAMES[1].replace("rateints", "backgroundstep")).mkdir()
+    with pytest.raises(OutputError, match="seg002_nis_backgroundstep"):
+        run(NAMES, save_results=True, output_dir="out")
+    assert [path.name for path in (folder / "out").iterdir() if path.is_file()] == []
+
+
+def test_a_segment_that_is_done_cannot_be_fitted_with_others(folder):
+    save(segment(3, 2, meta__cal_step__bkg_subtract="COMPLETE"), folder / NAMES[1])
+    before = [checksum(folder / name) for name in NAMES]
+    with pytest.raises(InputError, match=r"seg002_nis_rateints\.fits: .* already, unlike"):
+        run(NAMES, save_results=True)
+    assert [checksum(folder / name) for name in NAMES] == before
+
+
+def test_the_command_takes_segments(folder):
+    arguments = ["subtract", *NAMES, "--override-bkg", "bkg.fits", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    reports = json.loads(result.stdout)
+    assert [report["details"]["segments"] for report in reports] == [2, 2]
+    assert [report["output"] for report in reports] == [
+        "jw01-seg001_nis_backgroundstep.fits",
+        "jw01-seg002_nis_backgroundstep.fits",
+    ]
