@@ -1,11 +1,13 @@
 """A small CRDS cache, in which the real client finds references: mappings, and the files."""
 
+import hashlib
 import os
 import pprint
 from pathlib import Path
 
 DATES = ("META.OBSERVATION.DATE", "META.OBSERVATION.TIME")
 CONTEXT = "jwst_0001.pmap"
+NO_DIGEST = "0" * 40
 
 
 class Cache:
@@ -53,6 +55,7 @@ class Cache:
             "observatory": "jwst",
             "operational_context": CONTEXT,
             "bad_files_list": [],
+            "last_synced": "2014-01-01 00:00:00",
             "crds_version": {"str": "made for a test"},
         }
         (self.root / "config" / "jwst" / "server_config").write_text(pprint.pformat(told))
@@ -86,16 +89,25 @@ class Cache:
             "parkey": parkey,
             "derived_from": "made for a test",
             "description": "made for a test",
-            "sha1sum": "0" * 40,
+            "sha1sum": NO_DIGEST,
             **more,
         }
         body = selector if isinstance(selector, str) else pprint.pformat(selector)
         text = f"header = {pprint.pformat(header)}\n\nselector = {body}\n"
+        # The client checks the digest of all other lines.
+        lines = [line for line in text.splitlines(keepends=True) if "sha1sum" not in line]
+        digest = hashlib.sha1("".join(lines).encode()).hexdigest()
+        text = text.replace(NO_DIGEST, digest)
         (self.root / "mappings" / "jwst" / name).write_text(text)
 
 
 def environment(cache):
     """Return the whole environment of a process that is to use a cache."""
+    return {**without_crds(), **cache.write()}
+
+
+def without_crds():
+    """Return the environment of a process for which CRDS is not set up."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CRDS")}
     clean.pop("STPIPE_DISABLE_CRDS_STEPPARS", None)
-    return {**clean, **cache.write()}
+    return clean

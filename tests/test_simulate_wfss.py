@@ -171,7 +171,7 @@ class TestWindow:
         whole, small = draw_field(scene, 3, part(frame)), draw_field(scene, 3, part(WINDOW))
         there = slices(replace(WINDOW, x=WINDOW.x - frame.x, y=WINDOW.y - frame.y))
         assert small.sources.max() > 0.1
-        np.testing.assert_allclose(small.sources, whole.sources[there], rtol=1e-3, atol=2e-5)
+        np.testing.assert_allclose(small.sources, whole.sources[there], rtol=1e-5, atol=1e-7)
         np.testing.assert_array_equal(small.template, whole.template[there])
         np.testing.assert_allclose(small.sky, whole.sky[there], rtol=1e-6)
         bad = small.bad.mask(WINDOW.shape)

@@ -377,6 +377,7 @@ def _run_step(
         config, config_file = BackgroundStep.build_config(targets[0], **given)
         step = BackgroundStep.from_config_section(config, config_file=config_file)
     step.save_results = True
+    step.product_only = True
     step.progress = progress
     step.measure_medians = wants_medians
     step.run(targets if len(targets) > 1 else targets[0], backgrounds or None)

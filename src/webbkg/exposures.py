@@ -486,7 +486,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
         If it is not one.
     """
     with _open_bytes(path) as stream:
-        header, _ = next(_headers(stream, path.name))
+        header, _ = next(read_headers(stream, path.name))
     return header
 
 
@@ -494,7 +494,7 @@ def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[
     """Read the headers: the primary one, and where SCI, ERR and DQ lie."""
     primary: Mapping[str, Any] = {}
     planes: dict[str, Plane] = {}
-    for header, offset in _headers(stream, name):
+    for header, offset in read_headers(stream, name):
         primary = primary or header
         plane = str(header.get("EXTNAME", "")).upper()
         if plane in PLANE_TYPES and plane not in planes:
@@ -508,7 +508,7 @@ def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[
     )
 
 
-def _headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], int]]:
+def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], int]]:
     """Read one header after the other, each with the position of its data.
 
     Data are skipped by their size (FITS standard 4.0, equation 2): astropy's HDU list would
@@ -529,7 +529,7 @@ def _headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], 
                 f"{name}: the file ends inside a header, or that is damaged ({error}); fetch it again"
             ) from error
         offset = -(-stream.tell() // FITS_BLOCK) * FITS_BLOCK
-        length = _data_length(header)
+        length = data_length(header)
         if offset + length > size:
             label = header.get("EXTNAME", "its primary data")
             raise InputError(f"{name}: the file ends inside {label}; fetch it again")
@@ -537,7 +537,7 @@ def _headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], 
         position = offset + -(-length // FITS_BLOCK) * FITS_BLOCK
 
 
-def _data_length(header: Mapping[str, Any]) -> int:
+def data_length(header: Mapping[str, Any]) -> int:
     """Bytes of the data that belong to a header, without padding."""
     axes = _axes(header)
     if not axes:

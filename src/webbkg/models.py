@@ -6,9 +6,9 @@ import contextlib
 import errno
 import gc
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -106,7 +106,10 @@ def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] 
 
 
 def save_all(
-    models: Sequence[Any], paths: Sequence[Path], inputs: Iterable[Path] = ()
+    models: Sequence[Any],
+    paths: Sequence[Path],
+    inputs: Iterable[Path] = (),
+    write: Callable[[Any, IO[bytes], Path], None] | None = None,
 ) -> list[Path]:
     """Write models under their final names: all of them completely, or none.
 
@@ -118,6 +121,9 @@ def save_all(
         Where to write; the ending, ``.fits`` or ``.asdf``, says how.
     inputs : iterable of Path
         Files that must not be overwritten.
+    write : callable, optional
+        Takes a model, a file open for writing and the final name; by default the model writes
+        itself.
 
     Returns
     -------
@@ -136,12 +142,23 @@ def save_all(
         for model, path, partial in zip(models, paths, partials, strict=True):
             model.meta.filename = path.name
             with partial.open("wb") as stream:
-                # Given a stream, not a path, the model keeps the name that was just set.
-                if path.suffix == ".fits":
-                    model.to_fits(stream)
-                else:
-                    model.to_asdf(stream)
+                (write or write_model)(model, stream, path)
     return list(paths)
+
+
+def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
+    """Let a model write itself to an open file, in the format that the name's ending tells."""
+    # Given a stream, not a path, the model keeps the FILENAME that it has.
+    if path.suffix == ".fits":
+        model.to_fits(stream)
+    else:
+        model.to_asdf(stream)
+
+
+def is_gzipped(path: Path) -> bool:
+    """Tell by its first bytes whether a file is gzipped."""
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
 
 
 def _check_output(path: Path, inputs: Iterable[Path]) -> None:

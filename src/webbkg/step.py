@@ -6,8 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
+import numpy as np
 from stpipe import Step
 
 from webbkg import references
@@ -20,12 +21,13 @@ from webbkg.models import (
     open_header,
     open_model,
     save_all,
-    save_whole,
+    write_model,
 )
 from webbkg.modes import Request
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import CombinedBackground, Outcome
 from webbkg.segments import are_segments, check_segments
+from webbkg.streaming import is_streamable, open_standing_in, write_streamed
 from webbkg.subtract import subtract_background
 from webbkg.suffixes import strip_suffix
 
@@ -76,6 +78,12 @@ class BackgroundStep(Step):
     progress: Callable[[int, int], None] | None = None
     """Called with the parts done and their number; not a parameter."""
 
+    _is_running = False
+
+    product_only = False
+    """The caller wants the products and not the returned models, whose planes may then be
+    missing; large cubes are streamed from file to file. Not a parameter."""
+
     measure_medians = False
     """Whether outcomes are to tell the median before and after; not a parameter."""
 
@@ -89,7 +97,11 @@ class BackgroundStep(Step):
                 raise OutputError(
                     f"{folder}: cannot be made ({error.strerror}); choose another output_dir"
                 ) from error
-        return super().run(*args)
+        self._is_running = True
+        try:
+            return super().run(*args)
+        finally:
+            self._is_running = False
 
     def process(self, target: Any, backgrounds: Any = None) -> Any:
         """Subtract the background of a target, or of each of a list of targets.
@@ -112,6 +124,7 @@ class BackgroundStep(Step):
         self._results: list[Any] = []
         self._names: dict[int, str] = {}
         self._untouched: dict[int, Path] = {}
+        self._streamed: dict[int, Path] = {}
         self._together: list[Any] = []
         self._unsaved: list[tuple[Any, Path]] = []
         job = resolve(target, backgrounds, self.bkg_list, input_dir=self.input_dir)
@@ -145,6 +158,7 @@ class BackgroundStep(Step):
                 request,
                 allow_repeat=self.allow_repeat,
                 in_place=owned,
+                apply=id(model) not in self._streamed,
                 measured=measured,
             )
             measured = None if outcome.already_done else outcome
@@ -159,6 +173,7 @@ class BackgroundStep(Step):
             self._request(item, model, job),
             allow_repeat=self.allow_repeat,
             in_place=owned,
+            apply=id(model) not in self._streamed,
         )
         result = self._finish(item, result, outcome, owned, job)
         self._save_background(result, outcome)
@@ -169,10 +184,19 @@ class BackgroundStep(Step):
         if is_model(item):
             return item, False
         _check_file(item)
-        model = open_model(item)
+        if self._can_stream(item):
+            model = open_standing_in(item)
+            self._streamed[id(model)] = item
+        else:
+            model = open_model(item)
         if len(job.targets) > 1:
             self._names[id(model)] = item.name
         return model, True
+
+    def _can_stream(self, path: Path) -> bool:
+        """Tell whether a target goes from file to file: no one else looks at its planes."""
+        alone = self.product_only and self.save_results and self.parent is None
+        return alone and not (self._pre_hooks or self._post_hooks) and is_streamable(path)
 
     def _request(self, item: Any, model: Any, job: Job, segments: tuple[Any, ...] = ()) -> Request:
         """Gather what a mode may want to know."""
@@ -190,7 +214,7 @@ class BackgroundStep(Step):
                 source_percentile=self.soss_source_percentile,
                 bkg_percentile=tuple(self.soss_bkg_percentile or SossOptions.bkg_percentile),
             ),
-            segments=segments,
+            segments=tuple(self._streamed.get(id(one), one) for one in segments or (model,)),
             find_reference=lambda kind: references.find_reference(self, model, kind),
             source_catalog=job.source_catalog,
             folders=self._folders(item, job),
@@ -257,8 +281,21 @@ class BackgroundStep(Step):
             return path
         if any(model is one for one in getattr(self, "_together", [])):
             return self._save_together(model, Path(path))
-        self._note_product(model, save_whole(model, path, getattr(self, "_inputs", [])))
+        inputs = getattr(self, "_inputs", [])
+        self._note_product(model, *save_all([model], [Path(path)], inputs, self._write))
         return path
+
+    def _write(self, model: Any, stream: IO[bytes], path: Path) -> None:
+        """Write a product; the planes of a streamed one are taken from its target."""
+        source = getattr(self, "_streamed", {}).get(id(model))
+        if source is None or path.suffix != ".fits":
+            write_model(model, stream, path)
+            return
+        index = next(i for i, one in enumerate(self._results) if one is model)
+        write_streamed(model, source, self.outcomes[index].background, stream)
+        # The planes were stand-ins: better none than zeros that look like data.
+        for name in [name for name, value in model.instance.items() if np.ndim(value) > 1]:
+            del model.instance[name]
 
     def _note_product(self, model: Any, path: Path) -> None:
         log.info("Saved %s", path)
@@ -272,7 +309,9 @@ class BackgroundStep(Step):
         self._unsaved.append((model, path))
         if len(self._unsaved) == len(self._together):
             models, paths = zip(*self._unsaved, strict=True)
-            for saved, written in zip(models, save_all(models, paths, self._inputs), strict=True):
+            for saved, written in zip(
+                models, save_all(models, paths, self._inputs, self._write), strict=True
+            ):
                 self._note_product(saved, written)
             for result, outcome in zip(self._together, self.outcomes, strict=True):
                 self._save_background(result, outcome)
@@ -282,6 +321,15 @@ class BackgroundStep(Step):
         """Name the product after its input; a gzipped one loses that ending."""
         name = str(super().default_output_file(input_file))
         return name[: -len(".gz")] if name.lower().endswith(".gz") else name
+
+    def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
+        """Note what products are named after.
+
+        The command line says so before it runs the step, and wants nothing but the product.
+        """
+        if not self._is_running:
+            self.product_only = True
+        super().set_primary_input(obj, exclusive=exclusive)
 
     @staticmethod
     def remove_suffix(name: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ def subtract_background(
     *,
     allow_repeat: bool = False,
     in_place: bool = False,
+    apply: bool = True,
     measured: Outcome | None = None,
 ) -> tuple[Any, Outcome]:
     """Subtract the background of one exposure.
@@ -44,6 +45,8 @@ def subtract_background(
     in_place : bool
         The caller gives `model` away: change it instead of a copy. If an error is raised it is
         as it was.
+    apply : bool
+        False leaves SCI and DQ to whoever writes the product; see `webbkg.streaming`.
     measured : Outcome, optional
         What another segment of the same exposure was measured to need; nothing is measured.
 
@@ -72,7 +75,7 @@ def subtract_background(
         return (model if in_place else model.copy()), done
     outcome = measured or find_mode(target.info.exposure_type)(target, request)
     result = model if in_place else model.copy()
-    if outcome.background is not None:
+    if outcome.background is not None and apply:
         before = finite_median(result.data) if request.measure_medians else None
         apply_background(result, outcome.background)
         after = finite_median(result.data) if request.measure_medians else None

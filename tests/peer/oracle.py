@@ -55,6 +55,14 @@ def subtract_soss(target, reference, **parameters):
         return jwst.step.call(target, [], **references, **parameters)
 
 
+def subtract_wfss(target, bkg, wavelengthrange="N/A", **parameters):
+    """Run the jwst step on a grism target (it may change it) with these references."""
+    with _without_crds(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"jwst|gwcs|numpy")
+        references = {"override_bkg": bkg, "override_wavelengthrange": wavelengthrange}
+        return jwst.step.call(target, [], **references, **parameters)
+
+
 def find_discontinuity(template):
     """Let jwst find the step of a SOSS template, row by row."""
     from jwst.background import background_sub_soss

@@ -70,9 +70,9 @@ class Request:
         How a grism sky is scaled.
     soss : SossOptions
         How a SOSS template is chosen and scaled.
-    segments : tuple of data models
-        All segments of a SOSS exposure, the target among them, that are fitted together; empty
-        where the target is fitted alone.
+    segments : tuple of data model or Path
+        All segments of a SOSS exposure, the target among them, that are fitted together; a Path
+        is read from its file. Empty where the target is fitted alone, from its model.
     find_reference : callable
         Takes a reference type, gives its Path or open model, or None where the mission has none
         (N/A).

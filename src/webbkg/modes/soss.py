@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from webbkg.exposures import read_meta
-from webbkg.methods.soss import ArraySegment, fit_segments, template_background
+from webbkg.methods.soss import ArraySegment, Segment, fit_segments, template_background
 from webbkg.modes import Request, Target
 from webbkg.references import check_detector, open_reference
 from webbkg.results import Outcome, SideFit, Status, TemplateFit
+from webbkg.streaming import open_segment
 
 
 def measure(target: Target, request: Request) -> Outcome:
@@ -37,13 +40,16 @@ def measure(target: Target, request: Request) -> Outcome:
         name = str(read_meta(model, "meta.filename") or reference)
         check_detector(model, target.info, target.name, name)
         templates = np.asarray(model.data)
-        models = request.segments or (target.model,)
-        fit = fit_segments([_segment(one) for one in models], templates, request.soss)
+        with contextlib.ExitStack() as opened:
+            segments = [_segment(one, opened) for one in request.segments or (target.model,)]
+            fit = fit_segments(segments, templates, request.soss)
         return _outcome(fit, templates, name, request)
 
 
-def _segment(model: Any) -> ArraySegment:
-    sci, dq = np.asarray(model.data), np.asarray(model.dq)
+def _segment(source: Any, opened: contextlib.ExitStack) -> Segment:
+    if isinstance(source, Path):
+        return opened.enter_context(open_segment(source))
+    sci, dq = np.asarray(source.data), np.asarray(source.dq)
     if sci.ndim == 2:
         sci, dq = sci[np.newaxis], dq[np.newaxis]
     return ArraySegment(sci, dq)

@@ -273,8 +273,9 @@ class Setup:
     def slope_variance(self, noise: float) -> float:
         """Variance of the slope that noise independent from frame to frame causes (DN/s)**2.
 
-        `noise` is the standard deviation R of one frame (electrons): 12 R**2 / ((n**3 - n) t**2) for n groups t apart (JWST pipeline documentation, "Ramp
-        Fitting"), with R that of a group, so reduced by the frames averaged into it.
+        12 R**2 / ((n**3 - n) t**2) for n groups t apart (JWST pipeline documentation, "Ramp
+        Fitting"), with R that of a group: `noise`, the standard deviation of one frame
+        (electrons), reduced by the frames averaged into a group.
         """
         n = self.readout.n_groups
         group = (noise / self.detector.gain) ** 2 / self.readout.n_frames

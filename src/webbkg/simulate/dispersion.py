@@ -231,16 +231,15 @@ def _dispersion_transform(grism: Grism) -> Any:
     from astropy.modeling.models import Polynomial1D
     from stdatamodels.jwst.transforms import models
 
-    # The forward transforms differ in the axis they read the wavelength from. NIRISS's and
-    # MIRI's are chosen by that, whatever the grism's letter.
-    kinds = {
-        ("NIRCAM", 1): (models.NIRCAMForwardRowGrismDispersion, "NIRCAM"),
-        ("NIRCAM", 2): (models.NIRCAMForwardColumnGrismDispersion, "NIRCAM"),
-        ("NIRISS", 1): (models.NIRISSForwardRowGrismDispersion, "NIRISS"),
-        ("NIRISS", 2): (models.NIRISSForwardColumnGrismDispersion, "NIRISS"),
-        ("MIRI", 2): (models.MIRIWFSSForwardDispersion, "MIRI"),
-    }
-    forward_class, family = kinds[grism.instrument, grism.axis]
+    # The forward transforms differ in the axis they read the wavelength from. NIRISS's are
+    # chosen by that, whatever the grism's letter.
+    forward_class = {
+        ("NIRCAM", 1): models.NIRCAMForwardRowGrismDispersion,
+        ("NIRCAM", 2): models.NIRCAMForwardColumnGrismDispersion,
+        ("NIRISS", 1): models.NIRISSForwardRowGrismDispersion,
+        ("NIRISS", 2): models.NIRISSForwardColumnGrismDispersion,
+        ("MIRI", 2): models.MIRIWFSSForwardDispersion,
+    }[grism.instrument, grism.axis]
     numbers = [order.number for order in grism.orders]
     along = [_polynomials(order.along) for order in grism.orders]
     across = [_polynomials(order.across) for order in grism.orders]
@@ -248,7 +247,7 @@ def _dispersion_transform(grism: Grism) -> Any:
     span = grism.longest - grism.shortest
     to_wavelength = [Polynomial1D(1, c0=grism.shortest, c1=span) for _ in numbers]
     to_t = [Polynomial1D(1, c0=-grism.shortest / span, c1=1 / span) for _ in numbers]
-    if family == "NIRCAM":
+    if grism.instrument == "NIRCAM":
         # Its files keep neither inverse polynomials nor the sampling, so that both are left at
         # what a file gives; a polynomial in t alone, and of degree 1, is inverted exactly.
         lists = [[polynomial] for polynomial in to_wavelength]
@@ -257,7 +256,7 @@ def _dispersion_transform(grism: Grism) -> Any:
         forward.inverse = backward(numbers, lmodels=lists, xmodels=x, ymodels=y)
         return forward
     backward, turned = models.MIRIWFSSBackwardDispersion, {}
-    if family == "NIRISS":
+    if grism.instrument == "NIRISS":
         backward, turned = models.NIRISSBackwardGrismDispersion, {"theta": 0.0}
     forward = forward_class(numbers, lmodels=to_wavelength, xmodels=x, ymodels=y, **turned)
     forward.inverse = backward(numbers, lmodels=to_t, xmodels=x, ymodels=y, **turned)

@@ -53,8 +53,7 @@ NIRISS_BANDS = {
 """Blocking filters, from half power to half power (JWST user documentation, "NIRCam Filters"
 and "NIRISS Filters"), rounded."""
 
-
-FIELD = sources.Population(
+GRISM_FIELD = sources.Population(
     stars=40, galaxies=80, faintest=10.0, brightest=20000.0, smallest=1.5, largest=8.0
 )
 """Sources of magnitude 17 to 25 with the scene's zero point; their traces and boxes cover some
@@ -116,7 +115,7 @@ class WfssScene:
     exposure_type: str = "NRC_WFSS"
     grism: Grism = GRISMR
     band: Band = NIRCAM_BANDS["F356W"]
-    population: sources.Population = FIELD
+    population: sources.Population = GRISM_FIELD
     margin: float = 800.0
     zero_point: float = 27.5
     isophote: float = 0.01

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,10 +56,11 @@ class Identity:
     dec: float
     dither: tuple[float, float] = (0.0, 0.0)
 
-    def file_name(self, detector: str, suffix: str) -> str:
+    def file_name(self, detector: str, suffix: str, segment: int | None = None) -> str:
         """Name a product as the archive does."""
+        part = "" if segment is None else f"-seg{segment:03d}"
         return (
-            f"jw{self.program:05d}{self.observation:03d}001_02101_{self.exposure:05d}_"
+            f"jw{self.program:05d}{self.observation:03d}001_02101_{self.exposure:05d}{part}_"
             f"{detector.lower()}_{suffix}.fits"
         )
 
@@ -94,6 +95,90 @@ def make_model(integrations: Sequence[Planes], cube: bool, setup: Setup, identit
         values = [getattr(planes, plane) for planes in integrations]
         tree[attribute] = np.stack(values) if cube else values[0]
     return kind(tree)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Which part of a time series a file holds.
+
+    Attributes
+    ----------
+    number, of : int
+        EXSEGNUM, from 1, and EXSEGTOT.
+    start, stop : int
+        Its integrations, counted from 0.
+    total : int
+        NINTS: integrations of the whole exposure.
+    """
+
+    number: int = 1
+    of: int = 1
+    start: int
+    stop: int
+    total: int
+
+
+def make_segment(
+    integrations: Iterable[Planes],
+    segment: Segment,
+    setup: Setup,
+    identity: Identity,
+    *,
+    variances: bool = True,
+) -> Any:
+    """Make a rateints product of a part of a time series, which is held once.
+
+    Parameters
+    ----------
+    integrations : iterable of Planes
+        Those of the segment; taken one at a time.
+    segment : Segment
+        Which they are.
+    setup, identity
+        As in `make_model`.
+    variances : bool
+        Include VAR_POISSON and VAR_RNOISE.
+
+    Returns
+    -------
+    CubeModel
+        Its INT_TIMES give the same times for the barycentre as for the observatory.
+    """
+    from stdatamodels.jwst import datamodels
+
+    count = segment.stop - segment.start
+    wanted = [name for name in _ATTRIBUTES if variances or not name.startswith("var")]
+    tree: dict[str, Any] = {}
+    for index, planes in enumerate(integrations):
+        for name in wanted:
+            plane = getattr(planes, _ATTRIBUTES[name])
+            if index == 0:
+                tree[name] = np.empty((count, *plane.shape), plane.dtype)
+            tree[name][index] = plane
+    tree["meta"] = meta = _metadata(setup, identity, segment.total)
+    meta["exposure"] |= {
+        "integration_start": segment.start + 1,
+        "integration_end": segment.stop,
+        "segment_number": segment.number,
+        "total_segments": segment.of,
+    }
+    meta["filename"] = identity.file_name(setup.detector.name, "rateints", segment.number)
+    model = datamodels.CubeModel(tree)
+    model.int_times = _integration_times(segment, meta["exposure"], model.get_dtype("int_times"))
+    return model
+
+
+def _integration_times(segment: Segment, exposure: dict[str, Any], dtype: Any) -> Any:
+    """Make the INT_TIMES table of a segment."""
+    times = np.zeros(segment.stop - segment.start, dtype)
+    index = np.arange(segment.start, segment.stop)
+    begin = exposure["start_time"] + index * exposure["duration"] / segment.total / 86400
+    days = exposure["integration_time"] / 86400
+    times["integration_number"] = index + 1
+    for scale in ("MJD_UTC", "BJD_TDB"):
+        for name, part in (("start", 0.0), ("mid", 0.5), ("end", 1.0)):
+            times[f"int_{name}_{scale}"] = begin + part * days
+    return times
 
 
 _ATTRIBUTES = {

@@ -97,34 +97,43 @@ def _draw_trace(
     order: Order,
     band: Band,
 ) -> None:
-    """Add one order of one source to an image (across, along) with its corner at (along, across)."""
-    x0, y0 = catalogue.x[index], catalogue.y[index]
-    ends = np.array([band.shortest, band.longest])
-    offsets, _ = grism.displacement(order, x0, y0, ends)
-    steps = 2 * math.ceil(abs(offsets[1] - offsets[0])) + 2
-    wavelengths = np.linspace(band.shortest, band.longest, steps)
-    along, across = grism.displacement(order, x0, y0, wavelengths)
-    at = (x0, y0) if grism.axis == 1 else (y0, x0)
-    along, across = along + at[0] - corner[0], across + at[1] - corner[1]
+    """Add an order of a source to an image (across, along), its corner at (along, across)."""
+    along, across, wavelengths = _trace(catalogue, index, grism, order, band)
+    along, across = along - corner[0], across - corner[1]
     reach = _reach(catalogue, population, index)
     columns = _pixels(along, reach, image.shape[1])
     rows = _pixels(across, reach, image.shape[0])
     if len(columns) == 0 or len(rows) == 0:
         return
-    if along[0] > along[-1]:
-        along, across, wavelengths = along[::-1], across[::-1], wavelengths[::-1]
+    axes = (0, 1) if grism.axis == 1 else (1, 0)
     width = math.ceil(reach)
     edges = np.arange(columns[0] - width, columns[-1] + width + 2) - 0.5
     light = np.abs(np.diff(band.transmitted(np.interp(edges, along, wavelengths))))
-    axes = (0, 1) if grism.axis == 1 else (1, 0)
     smear = _profile(catalogue, population, index, axes[0], np.arange(-width, width + 1.0))
     spectrum = np.convolve(light, smear / smear.sum(), mode="valid")
-    centre = np.interp(columns, along, across)
-    spread = _profile(
-        catalogue, population, index, axes[1], rows[:, np.newaxis] - centre[np.newaxis, :]
-    )
+    distance = rows[:, np.newaxis] - np.interp(columns, along, across)[np.newaxis, :]
+    spread = _profile(catalogue, population, index, axes[1], distance)
     flux = catalogue.flux[index] * order.share
     image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += flux * spectrum * spread
+
+
+def _trace(
+    catalogue: Catalogue, index: int, grism: Grism, order: Order, band: Band
+) -> tuple[Values, Values, Values]:
+    """Return where the middle of a trace lies along and across, and its wavelengths.
+
+    On the detector, with the place along dispersion growing, in steps of half a pixel or less.
+    """
+    x0, y0 = catalogue.x[index], catalogue.y[index]
+    ends = np.array([band.shortest, band.longest])
+    offsets, _ = grism.displacement(order, x0, y0, ends)
+    # The steps of a prism are uneven, hence four a pixel on average.
+    steps = 4 * math.ceil(abs(offsets[1] - offsets[0])) + 2
+    wavelengths = np.linspace(band.shortest, band.longest, steps)
+    along, across = grism.displacement(order, x0, y0, wavelengths)
+    at = (x0, y0) if grism.axis == 1 else (y0, x0)
+    forward = slice(None) if along[-1] > along[0] else slice(None, None, -1)
+    return (along + at[0])[forward], (across + at[1])[forward], wavelengths[forward]
 
 
 def _reach(catalogue: Catalogue, population: Population, index: int) -> float:

@@ -1,0 +1,330 @@
+"""How well the SOSS fit recovers known scales: ``python -m benchmarks.soss_recovery``.
+
+Prints Markdown tables; docs/soss_recovery.md explains them. ``--figure docs/soss_bias.svg``
+draws the errors too (needs Matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.run import table
+from webbkg.methods.soss import ArraySegment, fit_segments, fit_templates, template_background
+from webbkg.options import SossOptions
+from webbkg.results import TemplateFit
+from webbkg.simulate.detector import Readout
+from webbkg.simulate.soss import SossField, draw_field, draw_series, sample_cube, split_series
+from webbkg.simulate.soss_scene import ORDER_1, SossScene, make_library
+
+GROUPS = (2, 3, 6, 15, 50)  # the noise: groups of an integration
+STARS = (0.0, 44.0, 440.0, 1500.0, 4400.0)  # DN/s at the peak of order 1
+INTEGRATIONS = 2  # of a fit
+SIDES = ("left", "right")
+LEVELS = {"left": slice(600, 690), "right": slice(715, 800)}  # columns near the jump
+APERTURE = 18  # half width, pixels
+HALF_NORMAL = -0.3186  # where the quantile 0.375 of a Gaussian lies, in sigma
+QUIET_DETECTOR = dict(hot_fraction=0.0, dead_fraction=0.0, cosmic_ray_left=0.0, flicker_noise=0.0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Fits of the same scene with other noise.
+
+    Attributes
+    ----------
+    errors : (fits, 2) array
+        Relative errors of the scales, left and right, with the true template alone.
+    quoted : (fits, 2) array
+        Their scale_err, in the same unit.
+    used : (fits, 2) array
+        Share of the side's samples that lie below the source threshold.
+    chosen : (fits,) array
+        The template that was chosen out of the library.
+    levels : (fits, 2) array
+        Median of true sky minus background near the jump, with the template chosen (DN/s).
+    thresholds : (fits,) array
+        Source threshold (DN/s).
+    skipped : int
+        Fits without an answer, not among the others.
+    """
+
+    errors: np.ndarray
+    quoted: np.ndarray
+    used: np.ndarray
+    chosen: np.ndarray
+    levels: np.ndarray
+    thresholds: np.ndarray
+    skipped: int
+
+    @property
+    def right_choices(self) -> int:
+        return int(np.count_nonzero(self.chosen == SossScene().template))
+
+
+def scene_of(star: float, groups: int, **changes: object) -> SossScene:
+    readout = Readout(pattern="NISRAPID", n_groups=groups)
+    return replace(SossScene(), star=star, readout=readout, transit_depth=0.0, **changes)
+
+
+def sky_alone(groups: int) -> SossScene:
+    scene = scene_of(0.0, groups, traces=(), zeroth_orders=0)
+    return replace(scene, detector=replace(scene.detector, **QUIET_DETECTOR))
+
+
+def noise_of(field: SossField) -> float:
+    """Standard deviation of a sample of the sky left of the jump, over that sky."""
+    sky = field.sky[100:200, 600:690].mean()
+    setup = field.setup
+    variance = setup.read_variance + setup.slope_variance(setup.detector.flicker_noise)
+    return float(np.sqrt(variance + setup.poisson_variance(sky)) / sky)
+
+
+def run_trials(field: SossField, fits: int, options: SossOptions | None = None) -> Trial:
+    """Fit pairs of integrations, each with noise of its own."""
+    scene = field.scene
+    library = make_library(scene, field.seed)
+    series = draw_series(field, INTEGRATIONS * fits)
+    truth = np.array([scene.scale_left, scene.scale_right])
+    found = []
+    for start in range(0, series.n_integrations, INTEGRATIONS):
+        cube = sample_cube(series, start, start + INTEGRATIONS)
+        one = fit_templates(*cube, library[scene.template], options)
+        best = fit_templates(*cube, library, options)
+        if one.left is None or one.right is None or best.template is None:
+            continue
+        sides = one.left, one.right
+        found.append(
+            (
+                [side.scale for side in sides] / truth - 1,
+                [side.scale_err for side in sides] / truth,
+                np.array([side.n_sky for side in sides]) / _side_sizes(one, field),
+                best.template,
+                _levels(field, best, library),
+                one.source_threshold,
+            )
+        )
+    columns = [np.array(c) for c in zip(*found, strict=True)] if found else [np.empty((0, 2))] * 6
+    return Trial(*columns, skipped=fits - len(found))
+
+
+def _side_sizes(fit: TemplateFit, field: SossField) -> np.ndarray:
+    columns = np.arange(951)
+    right = columns >= fit.discontinuity[:, np.newaxis]
+    lit = ~field.reference[:, :951]
+    lit[field.bad.rows[field.bad.columns < 951], field.bad.columns[field.bad.columns < 951]] = False
+    return INTEGRATIONS * np.array([np.count_nonzero(lit & ~right), np.count_nonzero(lit & right)])
+
+
+def _levels(field: SossField, fit: TemplateFit, library: np.ndarray) -> list[float]:
+    left_over = field.sky - template_background(fit, library).sci
+    rows = ~field.reference[:, 1000]
+    return [float(np.median(left_over[rows, LEVELS[side]])) for side in SIDES]
+
+
+def percent(values: np.ndarray, digits: int = 1) -> str:
+    """Show the mean, and how far single values are from it."""
+    if len(values) == 0:
+        return "–"
+    scatter = f" ± {100 * values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{100 * values.mean():+.{digits}f}{scatter}"
+
+
+def cause_rows(groups: int, fits: int) -> list[dict[str, str]]:
+    """Add the causes of the error one at a time."""
+    bare = draw_field(sky_alone(groups))
+    full = draw_field(scene_of(440.0, groups))
+    everything = SossOptions(source_percentile=100.0)
+    cases: Iterable[tuple[str, SossField, SossOptions]] = [
+        (
+            "sky alone; no source cut; ratios between 25 and 75 %",
+            bare,
+            SossOptions(source_percentile=100.0, bkg_percentile=(25.0, 75.0)),
+        ),
+        ("the same, ratios between 25 and 50 %", bare, everything),
+        ("sky alone; source cut at 35 %", bare, SossOptions()),
+        ("star, zeroth orders and defects; no source cut", full, everything),
+        ("the same, source cut at 60 %", full, SossOptions(source_percentile=60.0)),
+        ("the same, source cut at 35 %: the defaults", full, SossOptions()),
+    ]
+    rows = []
+    for name, field, options in cases:
+        trial = run_trials(field, fits, options)
+        rows.append(
+            {
+                "what": name,
+                "left (%)": percent(trial.errors[:, 0], 2),
+                "right (%)": percent(trial.errors[:, 1], 2),
+                "samples left, right (%)": _used(trial),
+            }
+        )
+    return rows
+
+
+def _used(trial: Trial) -> str:
+    if len(trial.used) == 0:
+        return "–"
+    return ", ".join(f"{100 * share:.2g}" for share in trial.used.mean(axis=0))
+
+
+def window_rows(fits: int) -> list[dict[str, str]]:
+    """Compare the bias of the percentile window alone with the expected one."""
+    rows = []
+    for groups in GROUPS:
+        field = draw_field(sky_alone(groups))
+        noise = noise_of(field)
+        trial = run_trials(field, fits, SossOptions(source_percentile=100.0))
+        rows.append(
+            {
+                "groups": str(groups),
+                "noise / sky (%)": f"{100 * noise:.1f}",
+                "expected (%)": f"{100 * HALF_NORMAL * noise:+.2f}",
+                "left (%)": percent(trial.errors[:, 0], 2),
+                "right (%)": percent(trial.errors[:, 1], 2),
+            }
+        )
+    return rows
+
+
+def run_grid(fits: int) -> dict[tuple[float, int], tuple[SossField, Trial]]:
+    """Fit every brightness with every noise, with the default options."""
+    found = {}
+    for star in STARS:
+        for groups in GROUPS:
+            field = draw_field(scene_of(star, groups))
+            found[star, groups] = field, run_trials(field, fits)
+    return found
+
+
+def grid_row(star: float, groups: int, field: SossField, trial: Trial, fits: int) -> dict[str, str]:
+    """Describe one brightness and noise."""
+    jump = _jump(field)
+    answered = len(trial.chosen) > 0
+    excess = trial.errors.std(axis=0, ddof=1) / trial.quoted.mean(axis=0) if answered else []
+    left_over = (trial.levels[:, 1] - trial.levels[:, 0]).mean() if answered else np.nan
+    return {
+        "star": f"{star:.0f}",
+        "groups": str(groups),
+        "noise / sky (%)": f"{100 * noise_of(field):.1f}",
+        "threshold": f"{trial.thresholds.mean():.2f}" if answered else "–",
+        "used left, right (%)": _used(trial),
+        "left (%)": percent(trial.errors[:, 0]),
+        "right (%)": percent(trial.errors[:, 1]),
+        "scatter / quoted": ", ".join(f"{value:.1f}" for value in excess) or "–",
+        "true template": f"{trial.right_choices} of {fits}",
+        "skipped": str(trial.skipped),
+        "residual left, right (DN/s)": (
+            ", ".join(f"{value:+.2f}" for value in trial.levels.mean(axis=0)) if answered else "–"
+        ),
+        "jump left over (%)": f"{100 * left_over / jump:+.0f}" if answered else "–",
+    }
+
+
+def _jump(field: SossField) -> float:
+    rows = ~field.reference[:, 1000]
+    left, right = (float(np.median(field.sky[rows, LEVELS[side]])) for side in SIDES)
+    return right - left
+
+
+def curve_row(star: float, groups: int, segments: int, length: int) -> dict[str, str]:
+    """Compare the white light curve with segments fitted together and one by one.
+
+    The background is linear in the light curve, so its part is known without the noise.
+    """
+    scene = replace(scene_of(star, groups), transit_depth=0.02)
+    field = draw_field(scene)
+    series = draw_series(field, segments * length)
+    library = make_library(scene, field.seed)
+    aperture = _aperture(field)
+    cubes = [
+        ArraySegment(*sample_cube(series, part.start, part.stop))
+        for part in split_series(series, segments)
+    ]
+    light = np.concatenate([cube.sci[:, aperture].sum(axis=1, dtype=float) for cube in cubes])
+    together = _sky_in(aperture, fit_segments(cubes, library), library)
+    apart = np.array([_sky_in(aperture, fit_segments([cube], library), library) for cube in cubes])
+    out = series.curve == 1
+    flux = float(field.star[aperture].sum(dtype=float))
+    sky = float(field.sky[aperture].sum(dtype=float))
+    steps = 1e6 * np.diff(apart) / flux
+    noise = light / (flux * series.curve + field.sky[aperture].sum())
+    return {
+        "star": f"{star:.0f}",
+        "groups": str(groups),
+        "sky / star (ppm)": f"{1e6 * sky / flux:.0f}",
+        "steps, one by one (ppm)": ", ".join(f"{value:+.0f}" for value in steps),
+        "largest": f"{np.max(np.abs(steps)):.0f}",
+        "steps, together": "0, 0, 0" if np.isfinite(together) else "–",
+        "sky left in, together (ppm)": f"{1e6 * (sky - together) / flux:+.0f}",
+        "change of depth (ppm)": f"{2e4 * ((flux / (flux + sky - together)) - 1):+.0f}",
+        "noise of a point (ppm)": f"{1e6 * noise[out].std(ddof=1):.0f}",
+    }
+
+
+def _aperture(field: SossField) -> np.ndarray:
+    """Pixels around order 1, without bad and reference ones."""
+    row = np.arange(256)[:, np.newaxis]
+    near = np.abs(row - ORDER_1.centre(np.arange(2048))) <= APERTURE
+    return near & ~field.reference & ~field.bad.mask(near.shape)
+
+
+def _sky_in(aperture: np.ndarray, fit: TemplateFit, library: np.ndarray) -> float:
+    if fit.template is None:
+        return np.nan
+    return float(template_background(fit, library).sci[aperture].sum(dtype=float))
+
+
+def draw_figure(path: Path, grid: dict[tuple[float, int], tuple[SossField, Trial]]) -> None:
+    """Draw the errors of the scales over the noise, a panel for each side."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "webbkg"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+    for side, axis in enumerate(axes):
+        for star in STARS:
+            points = [
+                (100 * noise_of(grid[star, g][0]), 100 * grid[star, g][1].errors[:, side])
+                for g in GROUPS
+                if len(grid[star, g][1].errors) > 1
+            ]
+            if points:
+                x = [noise for noise, _ in points]
+                mean, scatter = ([f(e) for _, e in points] for f in (np.mean, np.std))
+                axis.errorbar(x, mean, scatter, marker="o", capsize=3, label=f"{star:.0f}")
+        x = np.geomspace(1.5, 50, 50)
+        axis.plot(x, HALF_NORMAL * x, "k:", label="percentile window alone")
+        axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        axis.set(xscale="log", xlabel="noise / sky (%)", title=f"scale_{SIDES[side]}")
+    axes[0].set_ylabel("error of the scale (%)")
+    axes[1].legend(title="star, peak (DN/s)", fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fits", type=int, default=10, help="realisations of the noise")
+    parser.add_argument("--figure", type=Path, help="where to draw the errors")
+    options = parser.parse_args()
+    fits = options.fits
+    print("## The percentile window alone\n")
+    print(table(window_rows(fits)))
+    print("\n## Causes, one at a time (6 groups)\n")
+    print(table(cause_rows(6, fits)))
+    print("\n## The default options\n")
+    grid = run_grid(fits)
+    print(table([grid_row(*key, *value, fits) for key, value in grid.items()]))
+    print("\n## White light curve, 4 segments\n")
+    print(table([curve_row(star, 6, 4, 6) for star in STARS[2:]]))
+    if options.figure:
+        draw_figure(options.figure, grid)
+
+
+if __name__ == "__main__":
+    main()
