@@ -50,10 +50,10 @@ def run_process(command, folder, environment=None):
     return Run(seconds, usage.ru_maxrss / 1024)
 
 
-def alternate_processes(commands, folder, rounds):
+def alternate_processes(commands, folder, rounds, *, warm=True):
     """Run each command in turn, `rounds` times after one warm-up; returns lists of `Run`."""
     runs = {name: [] for name in commands}
-    for index in range(rounds + 1):
+    for index in range(0 if warm else 1, rounds + 1):
         for name, (command, environment) in commands.items():
             run = run_process(command, folder, environment)
             if index:

@@ -1,11 +1,12 @@
 """The reference implementation, run as a black box without CRDS.
 
-``python -m benchmarks.peer TARGET BACKGROUND...`` runs its step from file to file.
+``python -m benchmarks.peer [--bkg=FILE] [--wavelengthrange=FILE] [--mask=FILE] TARGET
+BACKGROUND...`` runs its step from file to file.
 """
 
+import argparse
 import logging
 import os
-import sys
 
 
 def without_crds():
@@ -24,15 +25,23 @@ def average(target, paths):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bkg", default="N/A")
+    parser.add_argument("--wavelengthrange", default="N/A")
+    parser.add_argument("--mask")
+    parser.add_argument("target")
+    parser.add_argument("backgrounds", nargs="*")
+    options = parser.parse_args()
     without_crds()
     from jwst.background import BackgroundStep
 
     logging.disable(logging.CRITICAL)
     BackgroundStep.call(
-        sys.argv[1],
-        sys.argv[2:],
-        override_bkg="N/A",
-        override_wavelengthrange="N/A",
+        options.target,
+        options.backgrounds,
+        override_bkg=options.bkg,
+        override_wavelengthrange=options.wavelengthrange,
+        wfss_mask=options.mask,
         save_results=True,
         suffix="peer",
     )

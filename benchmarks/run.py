@@ -39,34 +39,46 @@ def header(rounds):
 
 
 SECTIONS = {
-    "warm": "Image from image: files → combined background, warm process",
-    "growth": "Image from image: growth of memory in a warm process",
-    "whole": "Image from image: whole process, file to file",
-    "first": "First run of a new installation",
+    "image warm": "Image from image: files → combined background, warm process",
+    "image growth": "Image from image: growth of memory in a warm process",
+    "image whole": "Image from image: whole process, file to file",
+    "image first": "First run of a new installation",
+    "wfss warm": "WFSS: fit and sky mask, warm process",
+    "wfss growth": "WFSS: growth of memory in a warm process",
+    "wfss whole": "WFSS: whole process, file to file",
+    "soss warm": "SOSS: fit and subtraction in memory, warm process",
+    "soss whole": "SOSS: whole process, file to file",
 }
+"""Module of this package and section of its ``bench``; and the title."""
 
 
-def measure(section, data, rounds):
+def measure(name, data, rounds):
     """Measure one section in a process of its own: a child's peak memory starts at its parent's."""
+    module, section = name.split()
     code = (
-        "import json, sys; from pathlib import Path; from benchmarks import image;"
-        "print(json.dumps(image.bench(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))"
+        f"import json, sys; from pathlib import Path; from benchmarks import {module};"
+        f"print(json.dumps({module}.bench({section!r}, Path(sys.argv[1]), int(sys.argv[2]))))"
     )
-    command = [sys.executable, "-c", code, section, str(data), str(rounds)]
+    command = [sys.executable, "-c", code, str(data), str(rounds)]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "webbkg-bench")
+    parser.add_argument("--only", help="sections whose name begins so, printed and not written")
     options = parser.parse_args()
     parts = [header(options.rounds)]
     for section, title in SECTIONS.items():
-        parts += [f"## {title}\n", table(measure(section, options.data, options.rounds)) + "\n"]
-    RESULTS.write_text("\n".join(parts))
-    print(RESULTS.read_text())
+        if section.startswith(options.only or ""):
+            rows = measure(section, options.data, options.rounds)
+            parts += [f"## {title}\n", table(rows) + "\n"]
+    report = "\n".join(parts)
+    if not options.only:
+        RESULTS.write_text(report)
+    print(report)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,14 @@ from webbkg.methods.soss import ArraySegment, fit_segments, fit_templates, templ
 from webbkg.options import SossOptions
 from webbkg.results import TemplateFit
 from webbkg.simulate.detector import Readout
-from webbkg.simulate.soss import SossField, draw_field, draw_series, sample_cube, split_series
+from webbkg.simulate.soss import (
+    SossField,
+    SossSeries,
+    draw_field,
+    draw_series,
+    sample_cube,
+    split_series,
+)
 from webbkg.simulate.soss_scene import ORDER_1, SossScene, make_library
 
 GROUPS = (2, 3, 6, 15, 50)  # the noise: groups of an integration
@@ -27,8 +34,9 @@ INTEGRATIONS = 2  # of a fit
 SIDES = ("left", "right")
 LEVELS = {"left": slice(600, 690), "right": slice(715, 800)}  # columns near the jump
 APERTURE = 18  # half width, pixels
-HALF_NORMAL = -0.3186  # where the quantile 0.375 of a Gaussian lies, in sigma
-QUIET_DETECTOR = dict(hot_fraction=0.0, dead_fraction=0.0, cosmic_ray_left=0.0, flicker_noise=0.0)
+CURVE_SEEDS = (1, 2, 3, 4)
+MIDDLE_OF_WINDOW = -0.3186  # quantile 0.375 of a Gaussian, in sigma
+QUIET = {"hot_fraction": 0.0, "dead_fraction": 0.0, "cosmic_ray_left": 0.0, "flicker_noise": 0.0}
 
 
 @dataclass(frozen=True)
@@ -73,12 +81,12 @@ def scene_of(star: float, groups: int, **changes: object) -> SossScene:
 
 def sky_alone(groups: int) -> SossScene:
     scene = scene_of(0.0, groups, traces=(), zeroth_orders=0)
-    return replace(scene, detector=replace(scene.detector, **QUIET_DETECTOR))
+    return replace(scene, detector=replace(scene.detector, **QUIET))
 
 
-def noise_of(field: SossField) -> float:
-    """Standard deviation of a sample of the sky left of the jump, over that sky."""
-    sky = field.sky[100:200, 600:690].mean()
+def noise_of(field: SossField, side: str = "left") -> float:
+    """Standard deviation of a sample of the sky near the jump, over that sky."""
+    sky = field.sky[100:200, LEVELS[side]].mean()
     setup = field.setup
     variance = setup.read_variance + setup.slope_variance(setup.detector.flicker_noise)
     return float(np.sqrt(variance + setup.poisson_variance(sky)) / sky)
@@ -168,7 +176,7 @@ def cause_rows(groups: int, fits: int) -> list[dict[str, str]]:
 def _used(trial: Trial) -> str:
     if len(trial.used) == 0:
         return "–"
-    return ", ".join(f"{100 * share:.2g}" for share in trial.used.mean(axis=0))
+    return ", ".join(f"{100 * share:.3g}" for share in trial.used.mean(axis=0))
 
 
 def window_rows(fits: int) -> list[dict[str, str]]:
@@ -176,17 +184,16 @@ def window_rows(fits: int) -> list[dict[str, str]]:
     rows = []
     for groups in GROUPS:
         field = draw_field(sky_alone(groups))
-        noise = noise_of(field)
+        noise = [noise_of(field, side) for side in SIDES]
         trial = run_trials(field, fits, SossOptions(source_percentile=100.0))
-        rows.append(
-            {
-                "groups": str(groups),
-                "noise / sky (%)": f"{100 * noise:.1f}",
-                "expected (%)": f"{100 * HALF_NORMAL * noise:+.2f}",
-                "left (%)": percent(trial.errors[:, 0], 2),
-                "right (%)": percent(trial.errors[:, 1], 2),
-            }
-        )
+        row = {
+            "groups": str(groups),
+            "noise / sky left, right (%)": ", ".join(f"{100 * value:.1f}" for value in noise),
+        }
+        for index, side in enumerate(SIDES):
+            row[f"expected {side} (%)"] = f"{100 * MIDDLE_OF_WINDOW * noise[index]:+.2f}"
+            row[f"{side} (%)"] = percent(trial.errors[:, index], 2)
+        rows.append(row)
     return rows
 
 
@@ -233,36 +240,51 @@ def _jump(field: SossField) -> float:
 def curve_row(star: float, groups: int, segments: int, length: int) -> dict[str, str]:
     """Compare the white light curve with segments fitted together and one by one.
 
-    The background is linear in the light curve, so its part is known without the noise.
+    The background adds to the light curve, so its part is known without the noise.
     """
     scene = replace(scene_of(star, groups), transit_depth=0.02)
-    field = draw_field(scene)
-    series = draw_series(field, segments * length)
-    library = make_library(scene, field.seed)
-    aperture = _aperture(field)
-    cubes = [
-        ArraySegment(*sample_cube(series, part.start, part.stop))
-        for part in split_series(series, segments)
-    ]
-    light = np.concatenate([cube.sci[:, aperture].sum(axis=1, dtype=float) for cube in cubes])
-    together = _sky_in(aperture, fit_segments(cubes, library), library)
-    apart = np.array([_sky_in(aperture, fit_segments([cube], library), library) for cube in cubes])
-    out = series.curve == 1
-    flux = float(field.star[aperture].sum(dtype=float))
-    sky = float(field.sky[aperture].sum(dtype=float))
-    steps = 1e6 * np.diff(apart) / flux
-    noise = light / (flux * series.curve + field.sky[aperture].sum())
+    steps, left_in, depth, noise = [], [], [], []
+    for seed in CURVE_SEEDS:
+        series = draw_series(draw_field(scene, seed), segments * length)
+        aperture = _aperture(series.shown)
+        flux, sky = (
+            float(image[aperture].sum(dtype=float))
+            for image in (series.shown.star, series.shown.sky)
+        )
+        together, apart, light = _fit_both_ways(series, segments, aperture)
+        steps.append(1e6 * np.diff(apart) / flux)
+        left_in.append(1e6 * (sky - together) / flux)
+        depth.append(1e6 * scene.transit_depth * (flux / (flux + sky - together) - 1))
+        noise.append(1e6 * light[series.curve == 1].std(ddof=1) / flux)
     return {
         "star": f"{star:.0f}",
         "groups": str(groups),
         "sky / star (ppm)": f"{1e6 * sky / flux:.0f}",
-        "steps, one by one (ppm)": ", ".join(f"{value:+.0f}" for value in steps),
-        "largest": f"{np.max(np.abs(steps)):.0f}",
-        "steps, together": "0, 0, 0" if np.isfinite(together) else "–",
-        "sky left in, together (ppm)": f"{1e6 * (sky - together) / flux:+.0f}",
-        "change of depth (ppm)": f"{2e4 * ((flux / (flux + sky - together)) - 1):+.0f}",
-        "noise of a point (ppm)": f"{1e6 * noise[out].std(ddof=1):.0f}",
+        "steps of the first, one by one (ppm)": ", ".join(f"{step:+.0f}" for step in steps[0]),
+        "RMS of all": f"{np.sqrt(np.mean(np.square(steps))):.0f}",
+        "largest": f"{np.abs(steps).max():.0f}",
+        "sky left in, together (ppm)": f"{np.mean(left_in):+.0f}",
+        "depth, together (ppm)": f"{np.mean(depth):+.1f}",
+        "noise of a point (ppm)": f"{np.mean(noise):.0f}",
     }
+
+
+def _fit_both_ways(
+    series: SossSeries, segments: int, aperture: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sky that is taken off the aperture with all segments together, and with each alone.
+
+    The third is the light in the aperture, integration by integration.
+    """
+    library = make_library(series.shown.scene, series.shown.seed)
+    cubes = [
+        ArraySegment(*sample_cube(series, part.start, part.stop))
+        for part in split_series(series, segments)
+    ]
+    light = [cube.sci[:, aperture].sum(axis=1, dtype=float) for cube in cubes]
+    apart = [_sky_in(aperture, fit_segments([cube], library), library) for cube in cubes]
+    together = _sky_in(aperture, fit_segments(cubes, library), library)
+    return together, np.array(apart), np.concatenate(light)
 
 
 def _aperture(field: SossField) -> np.ndarray:
@@ -299,7 +321,7 @@ def draw_figure(path: Path, grid: dict[tuple[float, int], tuple[SossField, Trial
                 mean, scatter = ([f(e) for _, e in points] for f in (np.mean, np.std))
                 axis.errorbar(x, mean, scatter, marker="o", capsize=3, label=f"{star:.0f}")
         x = np.geomspace(1.5, 50, 50)
-        axis.plot(x, HALF_NORMAL * x, "k:", label="percentile window alone")
+        axis.plot(x, MIDDLE_OF_WINDOW * x, "k:", label="percentile window alone")
         axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axis.set(xscale="log", xlabel="noise / sky (%)", title=f"scale_{SIDES[side]}")
     axes[0].set_ylabel("error of the scale (%)")
@@ -320,7 +342,7 @@ def main() -> None:
     print("\n## The default options\n")
     grid = run_grid(fits)
     print(table([grid_row(*key, *value, fits) for key, value in grid.items()]))
-    print("\n## White light curve, 4 segments\n")
+    print("\n## White light curve, 4 segments of 6 integrations\n")
     print(table([curve_row(star, 6, 4, 6) for star in STARS[2:]]))
     if options.figure:
         draw_figure(options.figure, grid)

@@ -15,11 +15,16 @@ _HOME = {
     "subtract_background": "webbkg.subtract",
     "average_background": "webbkg.methods.average",
     "sigma_clip_mask": "webbkg.methods.average",
+    "fit_scale": "webbkg.methods.wfss",
+    "fit_templates": "webbkg.methods.soss",
+    "make_template": "webbkg.templates",
     "ImageOptions": "webbkg.options",
     "WfssOptions": "webbkg.options",
     "SossOptions": "webbkg.options",
     "Background": "webbkg.results",
     "CombinedBackground": "webbkg.results",
+    "ScaleFit": "webbkg.results",
+    "TemplateFit": "webbkg.results",
     "Outcome": "webbkg.results",
     "Status": "webbkg.results",
     "WebbkgError": "webbkg.errors",
@@ -32,12 +37,17 @@ __all__ = [
     "CombinedBackground",
     "ImageOptions",
     "Outcome",
+    "ScaleFit",
     "SossOptions",
     "Status",
+    "TemplateFit",
     "WebbkgError",
     "WfssOptions",
     "__version__",
     "average_background",
+    "fit_scale",
+    "fit_templates",
+    "make_template",
     "sigma_clip_mask",
     "subtract_background",
     "use_threads",
@@ -46,11 +56,21 @@ __all__ = [
 if TYPE_CHECKING:
     from webbkg.errors import WebbkgError
     from webbkg.methods.average import average_background, sigma_clip_mask
+    from webbkg.methods.soss import fit_templates
+    from webbkg.methods.wfss import fit_scale
     from webbkg.options import ImageOptions, SossOptions, WfssOptions
     from webbkg.parallel import use_threads
-    from webbkg.results import Background, CombinedBackground, Outcome, Status
+    from webbkg.results import (
+        Background,
+        CombinedBackground,
+        Outcome,
+        ScaleFit,
+        Status,
+        TemplateFit,
+    )
     from webbkg.step import BackgroundStep
     from webbkg.subtract import subtract_background
+    from webbkg.templates import make_template
 
 
 def __getattr__(name: str) -> Any:

@@ -234,11 +234,13 @@ def demo(
 ) -> None:
     """Simulate exposures, subtract their backgrounds, and compare with the truth."""
     from webbkg.simulate.demo import run_demo
+    from webbkg.simulate.demo_templates import run_template_demos
 
     logging.getLogger("webbkg").setLevel(logging.ERROR)
     logging.getLogger("stpipe").setLevel(logging.ERROR)
     try:
         results = run_demo(folder, size=size, tell=typer.echo)
+        scaled = run_template_demos(folder, tell=typer.echo)
     except WebbkgError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(Exit.ERROR) from error
@@ -246,7 +248,28 @@ def demo(
         typer.echo(f"\n{result.name}: {result.status} {result.reason}".rstrip())
         for label, value in _demo_lines(result):
             typer.echo(f"  {label:<38}{value}")
-    raise typer.Exit(_worst(Exit[result.status] for result in results))
+    for scale_result in scaled:
+        typer.echo(f"\n{scale_result.name}: {scale_result.status} {scale_result.reason}".rstrip())
+        for label, value in _scale_lines(scale_result):
+            typer.echo(f"  {label:<38}{value}")
+    statuses = [result.status for result in results] + [result.status for result in scaled]
+    raise typer.Exit(_worst(Exit[status] for status in statuses))
+
+
+def _scale_lines(result: Any) -> Iterator[tuple[str, str]]:
+    """Tell which scales were found, a label and a value each."""
+    yield (
+        "time",
+        (f"{result.subtract_seconds:.2f} s, after {result.simulate_seconds:.1f} s of simulation"),
+    )
+    for scale in result.scales:
+        error = 100 * (scale.found / scale.truth - 1)
+        yield (
+            f"{scale.label}, true and found",
+            f"{scale.truth:.5g}, {scale.found:.6g} ± {scale.quoted_err:.2g} ({error:+.3f} %)",
+        )
+    yield from result.facts
+    yield "products", ", ".join(result.products)
 
 
 def _demo_lines(result: Any) -> Iterator[tuple[str, str]]:

@@ -21,9 +21,7 @@ def _without_crds(monkeypatch):
 
 def our_mask(model, limit=None):
     meta = model.meta
-    with datamodels.WavelengthrangeModel(
-        grism.WAVELENGTHRANGE[meta.instrument.name]
-    ) as reference:
+    with datamodels.WavelengthrangeModel(grism.WAVELENGTHRANGE[meta.instrument.name]) as reference:
         orders = orders_and_limits(
             reference.extract_orders,
             reference.wavelengthrange,

@@ -1,0 +1,209 @@
+"""SOSS: fit and subtraction in memory, and whole processes from file to file."""
+
+import contextlib
+import io
+import logging
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import peer
+from benchmarks.measure import BIN, alternate_processes, growth, median, ratio
+from webbkg.methods.soss import fit_templates, template_background
+from webbkg.parallel import available_threads, over_bands, split
+
+ROWS, COLUMNS, TEMPLATES = 256, 2048, 8
+BARS = {50: 15, 300: 20}  # times faster than jwst
+
+
+def make_library():
+    x = np.arange(COLUMNS)
+    rng = np.random.default_rng(3)
+    right = np.where(x < 950, 6.0 - 0.012 * (x - 700), 5.0)
+    sky = np.where(x < 697, 4.0 + 1e-4 * x, right)
+    tilt = np.linspace(-1, 1, ROWS)[:, np.newaxis]
+    library = sky + 0.1 * np.arange(TEMPLATES)[:, None, None] * tilt
+    return (library * rng.normal(1, 0.003, library.shape)).astype(np.float32)
+
+
+def make_cube(template, integrations):
+    rng = np.random.default_rng(5)
+    scale = np.where(np.arange(COLUMNS) < 697, 0.93, 1.04)
+    image = (template * scale).astype(np.float32)
+    image[30:60] += rng.exponential(50, (30, COLUMNS)).astype(np.float32)
+    sci = rng.standard_normal((integrations, ROWS, COLUMNS), np.float32)
+    sci *= np.float32(0.1)
+    sci += image
+    dq = np.zeros(sci.shape, np.uint32)
+    dq[:, :, :4] = dq[:, :, -4:] = 1 << 31
+    dq[:, rng.random((ROWS, COLUMNS)) < 0.01] |= 1
+    return sci, dq
+
+
+def fit_and_subtract(sci, dq, library):
+    """What the step does with a target it owns: in place."""
+    fit = fit_templates(sci, dq, library)
+    background = template_background(fit, library)
+    flagged = bool(background.dq.any())
+
+    def make_worker():
+        def subtract(start, stop):
+            for index in range(start, stop):
+                np.subtract(sci[index], background.sci, out=sci[index])
+                if flagged:
+                    np.bitwise_or(dq[index], background.dq, out=dq[index])
+
+        return subtract
+
+    over_bands(split(len(sci), 4), make_worker, threads=available_threads())
+    return fit
+
+
+def make_peer(sci, dq, library):
+    """Let jwst do the same, from an open model and an open reference."""
+    peer.without_crds()
+    logging.disable(logging.CRITICAL)
+    from jwst.background.background_sub_soss import subtract_soss_bkg
+    from stdatamodels.jwst import datamodels
+
+    model = datamodels.CubeModel()
+    model.data, model.dq = sci, dq
+    model.meta.subarray.name = "SUBSTRIP256"
+    reference = datamodels.SossBkgModel(data=library)
+
+    def run():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return subtract_soss_bkg(model, reference, 35.0, [25.0, 50.0])
+
+    return run
+
+
+def bench_warm(rounds):
+    """Time fit and subtraction in one process, both implementations in turn, and our memory."""
+    rows = []
+    for integrations, bar in BARS.items():
+        library = make_library()
+        sci, dq = make_cube(library[3], integrations)
+        run_peer = make_peer(sci, dq, library)
+        own = sci.copy()
+        fit_and_subtract(own[:2], dq[:2], library)  # loads the kernels
+        own[...] = sci
+        grown = growth(lambda o=own, d=dq, t=library: fit_and_subtract(o, d, t))
+        seconds = {"webbkg": [], "jwst": []}
+        for _ in range(rounds):
+            own[...] = sci
+            start = time.perf_counter()
+            fit_and_subtract(own, dq, library)
+            middle = time.perf_counter()
+            run_peer()
+            seconds["webbkg"].append(middle - start)
+            seconds["jwst"].append(time.perf_counter() - middle)
+        rows.append(
+            {
+                "case": f"{integrations} × 256 × 2048, {TEMPLATES} templates",
+                "jwst (s)": f"{median(seconds['jwst']):.1f}",
+                "webbkg (s)": f"{median(seconds['webbkg']):.2f}",
+                "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
+                "bar": f"≥ {bar}",
+                "memory above the target's (bar ≤ 120 MB)": f"{grown:.0f} MB",
+            }
+        )
+        del sci, dq, own, run_peer
+    return rows
+
+
+def write_data(folder, integrations):
+    """Write a library and a target of so many integrations, unless they are there."""
+    from stdatamodels.jwst import datamodels
+
+    folder.mkdir(parents=True, exist_ok=True)
+    library = make_library()
+    if not (folder / "bkg.fits").exists():
+        reference = datamodels.SossBkgModel(data=library)
+        reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
+        reference.save(folder / "bkg.fits")
+    target = folder / f"s{integrations}_rateints.fits"
+    if not target.exists():
+        sci, dq = make_cube(library[3], integrations)
+        model = datamodels.CubeModel(data=sci, dq=dq, err=np.full(sci.shape, 0.1, np.float32))
+        model.meta.instrument.name, model.meta.instrument.detector = "NIRISS", "NIS"
+        model.meta.exposure.type = "NIS_SOSS"
+        model.meta.subarray.name = "SUBSTRIP256"
+        model.meta.subarray.xstart, model.meta.subarray.ystart = 1, 1793
+        model.meta.subarray.xsize, model.meta.subarray.ysize = COLUMNS, ROWS
+        model.save(target)
+    return target
+
+
+def bench_whole(folder, rounds):
+    """Time whole processes from file to file; the inputs are in the page cache."""
+    rows = []
+    for integrations, bars, repeats in (
+        (300, "≥ 4 ×, ≤ 1.1 null, ≤ 600 MB", rounds),
+        (1000, "≥ 5 ×, ≤ 1000 MB", 1),
+    ):
+        make = (
+            "import sys; from pathlib import Path; from benchmarks import soss;"
+            "soss.write_data(Path(sys.argv[1]), int(sys.argv[2]))"
+        )
+        subprocess.run([sys.executable, "-c", make, folder, str(integrations)], check=True)
+        target = folder / f"s{integrations}_rateints.fits"
+        subprocess.run(["cat", target], stdout=subprocess.DEVNULL, check=True)
+        runs = alternate_processes(_commands(target), folder, repeats, warm=False)
+        seconds = {name: [run.seconds for run in runs[name]] for name in runs}
+        peaks = {name: median([run.peak for run in runs[name]]) for name in runs}
+        for name in ("webbkg subtract", "strun"):
+            rows.append(
+                {
+                    "integrations": integrations,
+                    "process": name,
+                    "seconds": f"{median(seconds[name]):.1f}",
+                    "× faster than jwst": f"**{ratio(seconds['jwst'], seconds[name]):.1f}**",
+                    "÷ null step": f"**{ratio(seconds[name], seconds['null']):.2f}**",
+                    "peak (MB)": f"**{peaks[name]:.0f}**",
+                    "bars": bars,
+                    "null step": f"{median(seconds['null']):.1f} s, {peaks['null']:.0f} MB",
+                    "plain copy": f"{median(seconds['copy']):.1f} s",
+                    "jwst": f"{median(seconds['jwst']):.1f} s, {peaks['jwst']:.0f} MB",
+                }
+            )
+    return rows
+
+
+def _commands(target):
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    copy = (
+        "import sys; source, target = open(sys.argv[1], 'rb'), open('copy.fits', 'wb')\n"
+        "while chunk := source.read(1 << 23): target.write(chunk)"
+    )
+    return {
+        "copy": ([sys.executable, "-c", copy, target], None),
+        "null": ([sys.executable, "-m", "benchmarks.null", target, "null.fits"], paths),
+        "webbkg subtract": (
+            [BIN / "webbkg", "subtract", target, "--override-bkg", "bkg.fits", "--quiet"],
+            None,
+        ),
+        "strun": (
+            [
+                BIN / "strun",
+                "webbkg::bkg_subtract",
+                target,
+                "--override_bkg=bkg.fits",
+                "--suffix=strun",
+            ],
+            None,
+        ),
+        "jwst": ([sys.executable, "-m", "benchmarks.peer", "--bkg=bkg.fits", target], paths),
+    }
+
+
+def bench(section, folder, rounds):
+    """Measure one section: warm or whole."""
+    if section == "warm":
+        return bench_warm(rounds)
+    return bench_whole(folder / "soss", min(rounds, 3))
