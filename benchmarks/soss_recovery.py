@@ -264,7 +264,7 @@ def curve_row(star: float, groups: int, segments: int, length: int) -> dict[str,
         "RMS of all": f"{np.sqrt(np.mean(np.square(steps))):.0f}",
         "largest": f"{np.abs(steps).max():.0f}",
         "sky left in, together (ppm)": f"{np.mean(left_in):+.0f}",
-        "depth, together (ppm)": f"{np.mean(depth):+.1f}",
+        "change of depth, together (ppm)": f"{np.mean(depth):+.1f}",
         "noise of a point (ppm)": f"{np.mean(noise):.0f}",
     }
 
@@ -309,10 +309,10 @@ def draw_figure(path: Path, grid: dict[tuple[float, int], tuple[SossField, Trial
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    for side, axis in enumerate(axes):
+    for side, (name, axis) in enumerate(zip(SIDES, axes, strict=True)):
         for star in STARS:
             points = [
-                (100 * noise_of(grid[star, g][0]), 100 * grid[star, g][1].errors[:, side])
+                (100 * noise_of(grid[star, g][0], name), 100 * grid[star, g][1].errors[:, side])
                 for g in GROUPS
                 if len(grid[star, g][1].errors) > 1
             ]
@@ -323,7 +323,9 @@ def draw_figure(path: Path, grid: dict[tuple[float, int], tuple[SossField, Trial
         x = np.geomspace(1.5, 50, 50)
         axis.plot(x, MIDDLE_OF_WINDOW * x, "k:", label="percentile window alone")
         axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-        axis.set(xscale="log", xlabel="noise / sky (%)", title=f"scale_{SIDES[side]}")
+        axis.set(xscale="log", xlabel="noise / sky of that side (%)", title=f"scale_{name}")
+        axis.set_xticks([2, 5, 10, 20, 40], [2, 5, 10, 20, 40])
+        axis.minorticks_off()
     axes[0].set_ylabel("error of the scale (%)")
     axes[1].legend(title="star, peak (DN/s)", fontsize="small")
     figure.savefig(path, metadata={"Date": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_every_template_jumps_where_the_fit_looks_for_it(library, index):
     assert np.abs(found - jump_columns(SCENE))[:240].max() <= 1
     assert 685 <= found.min() < found.max() < 725
     levels = template[128, 670], template[128, 732]
-    assert levels[0] == pytest.approx(4.65, abs=0.15)
+    assert levels[0] == pytest.approx(4.68, abs=0.16)
     assert levels[1] / levels[0] == pytest.approx(1.5, abs=0.08)
 
 
@@ -99,7 +100,7 @@ def test_traces_lie_where_their_orders_say(strip):
     for column, row in ((0, 92), (1000, 56), (1500, 48), (2047, 76)):
         assert ORDER_1.centre(column) == pytest.approx(row, abs=1e-6)
     star = strip.star
-    assert 400 < star.max() < 520
+    assert star.max() == pytest.approx(440)
     rows = np.arange(256)
     for column in (200, 1000, 1700):
         near = np.abs(rows - ORDER_1.centre(column)) < 20
@@ -150,8 +151,8 @@ def test_flicker_follows_the_fast_axis_of_the_detector(strip):
 
 
 def test_noise_is_as_large_as_the_detector_makes_it(strip):
-    quiet = replace(strip, setup=replace(strip.setup, detector=replace(SCENE.detector)))
-    quiet = replace(quiet, setup=replace(quiet.setup, detector=_without_flicker(SCENE.detector)))
+    setup = replace(strip.setup, detector=_without_flicker(SCENE.detector))
+    quiet = replace(strip, setup=setup)
     one = draw_series(quiet, 3)
     planes = one.measure(1)
     light = one.light(1)
@@ -173,8 +174,9 @@ def test_with_noise_scales_noise_alone(strip):
     setup = replace(strip.setup, detector=scene.detector)
     soft = draw_series(replace(strip, scene=scene, setup=setup), 1)
     good = ~strip.bad.mask((256, 2048))
-    one, other = ((s.measure(0).sci - s.light(0))[good] for s in (loud, soft))
-    np.testing.assert_allclose(other, 0.1 * one, atol=2e-4 + 1e-5 * 500)
+    measured = ((s, s.measure(0)) for s in (loud, soft))
+    one, other = ((p.sci - p.cosmic_rays - s.light(0))[good] for s, p in measured)
+    np.testing.assert_allclose(other, 0.1 * one, atol=2e-4)
 
 
 def test_transit_dims_the_star_alone(strip):
@@ -230,6 +232,17 @@ def test_segments_hold_the_exposure_and_say_which_part(narrow):
     assert np.diff(times["int_mid_MJD_UTC"]) * 86400 == pytest.approx(7 * 2.214, rel=1e-3)
     assert models[0].meta.exposure.type == "NIS_SOSS"
     assert models[0].meta.subarray.name == "SUBSTRIP96"
+
+
+def test_a_segment_is_held_once(narrow):
+    series = draw_series(narrow, 24)
+    segment = split_series(series, 2)[1]
+    segment_model(series, segment)  # what is imported and cached on the way is not counted
+    tracemalloc.start()
+    model = segment_model(series, segment)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * 5 * model.data.nbytes
 
 
 def test_rate_is_the_average(narrow):

@@ -67,8 +67,7 @@ class Trace:
     columns, rows : tuple of float
         Points on its centre; a polynomial goes through all of them.
     bright_columns, brightness : tuple of float
-        Its brightness across the peak, relative to the scene's star, interpolated in the
-        logarithm; no light outside the first and the last of these columns.
+        Its brightness, relative to the other orders, interpolated in the logarithm; no light outside the first and the last of these columns.
     """
 
     order: int
@@ -128,7 +127,7 @@ class SossScene:
     readout : Readout
         How an integration is sampled.
     star : float
-        Brightest pixel of its first order (DN/s).
+        Its brightest pixel, outside transit (DN/s).
     traces : tuple of Trace
         Its orders.
     zeroth_orders : int
@@ -279,7 +278,9 @@ def render_star(scene: SossScene) -> FloatImage:
     for trace in scene.traces:
         distance = np.abs(row - trace.centre(np.arange(COLUMNS)))
         wing = WING * (1 + (distance / WING_WIDTH) ** 2) ** -WING_POWER
-        image += scene.star * trace.spectrum() * (_across(distance) + wing)
+        image += trace.spectrum() * (_across(distance) + wing)
+    if scene.traces:
+        image *= scene.star / image.max()
     return image.astype(np.float32)
 
 
