@@ -1,6 +1,7 @@
 """SOSS through the step and the command: library, segments, status, provenance."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -126,6 +127,17 @@ def test_no_usable_pixel_is_skipped(folder):
     result = run(target)
     assert result.meta.cal_step.bkg_subtract == "SKIPPED"
     assert "template matching failed" in details(result)["reason"]
+
+
+def test_a_scale_that_rests_on_little_is_told(folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        run(configure_log=False)
+    assert "rests on" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        result = run(configure_log=False, soss_source_percentile=21.8)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert "the right scale rests on" in caplog.text
+    assert "soss_source_percentile" in caplog.text
 
 
 def test_references_that_are_absent_or_wrong(folder):

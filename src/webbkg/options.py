@@ -28,6 +28,9 @@ SOSS_SMOOTHING = 3.0
 SOSS_STEP_COLUMNS = (685, 725)
 """Columns (start, stop) in which the step of a SOSS template lies."""
 
+SOSS_FEW_SAMPLES = 0.01
+"""Share of the samples of a side below which its scale is reported to rest on little."""
+
 SOSS_LAST_COLUMN = 950
 """Last column that enters the SOSS fit, on the right side of the step."""
 

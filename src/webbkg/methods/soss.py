@@ -622,7 +622,11 @@ def _choose(
     rmse = np.array([[side.rmse for side in sides] for _, sides in fits])
     total = rmse.sum(axis=1)
     if np.isnan(total).all():
-        reason = "template matching failed: no template has a valid ratio on both sides"
+        reason = (
+            "template matching failed: no template has a valid ratio on both sides; everything "
+            f"at or above {threshold:.4g} was taken as source: if that lies below the sky, raise "
+            "soss_source_percentile"
+        )
         return _skipped(reason, rmse, threshold, stream)
     best = int(np.nanargmin(total))
     splits, (left, right) = fits[best]

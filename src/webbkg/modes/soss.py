@@ -12,6 +12,7 @@ import numpy.typing as npt
 from webbkg.exposures import read_meta
 from webbkg.methods.soss import ArraySegment, Segment, fit_segments, template_background
 from webbkg.modes import Request, Target
+from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN
 from webbkg.references import check_detector, open_reference
 from webbkg.results import Outcome, SideFit, Status, TemplateFit
 from webbkg.streaming import open_segment
@@ -43,7 +44,25 @@ def measure(target: Target, request: Request) -> Outcome:
         with contextlib.ExitStack() as opened:
             segments = [_segment(one, opened) for one in request.segments or (target.model,)]
             fit = fit_segments(segments, templates, request.soss)
+        _warn_of_little_evidence(fit, target, request)
         return _outcome(fit, templates, name, request)
+
+
+def _warn_of_little_evidence(fit: TemplateFit, target: Target, request: Request) -> None:
+    """Say where a scale rests on few samples, as where the source cut lies below the sky."""
+    if fit.left is None or fit.right is None:
+        return
+    before = int(fit.discontinuity.sum())
+    after = len(fit.discontinuity) * (SOSS_LAST_COLUMN + 1) - before
+    for label, side, pixels in (("left", fit.left, before), ("right", fit.right, after)):
+        share_used = side.n_sky / max(pixels * fit.n_integrations, 1)
+        if share_used < SOSS_FEW_SAMPLES:
+            request.warn(
+                f"{target.name}: the {label} scale rests on {side.n_sky} samples, "
+                f"{100 * share_used:.2g} % of that side: everything at or above "
+                f"{fit.source_threshold:.4g} was taken as source; a higher "
+                "soss_source_percentile keeps more of the sky"
+            )
 
 
 def _segment(source: Any, opened: contextlib.ExitStack) -> Segment:
