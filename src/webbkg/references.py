@@ -141,7 +141,7 @@ def find_reference(step: Any, target: Any, kind: str) -> Any:
     except no_answer() as error:
         raise ReferenceUnavailableError(
             f"the {kind} reference is needed, and CRDS cannot supply it ({error}); {way_out}"
-        ) from error
+        ) from None
     return None if found == "N/A" else found
 
 
