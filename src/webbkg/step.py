@@ -196,7 +196,9 @@ class BackgroundStep(Step):
     def _can_stream(self, path: Path) -> bool:
         """Tell whether a target goes from file to file: no one else looks at its planes."""
         alone = self.product_only and self.save_results and self.parent is None
-        return alone and not (self._pre_hooks or self._post_hooks) and is_streamable(path)
+        as_fits = Path(self.make_output_path(basepath=self.output_file)).suffix == ".fits"
+        hooks = self._pre_hooks or self._post_hooks
+        return alone and as_fits and not hooks and is_streamable(path)
 
     def _request(self, item: Any, model: Any, job: Job, segments: tuple[Any, ...] = ()) -> Request:
         """Gather what a mode may want to know."""
@@ -278,6 +280,7 @@ class BackgroundStep(Step):
         path = self.make_output_path(basepath=output_file, suffix=suffix, idx=idx, **components)
         if _is_same_file(path, self._untouched.get(id(model))):
             log.info("%s is left as it is", path)
+            self._drop_stand_ins(model)
             return path
         if any(model is one for one in getattr(self, "_together", [])):
             return self._save_together(model, Path(path))
@@ -288,14 +291,18 @@ class BackgroundStep(Step):
     def _write(self, model: Any, stream: IO[bytes], path: Path) -> None:
         """Write a product; the planes of a streamed one are taken from its target."""
         source = getattr(self, "_streamed", {}).get(id(model))
-        if source is None or path.suffix != ".fits":
+        if source is None:
             write_model(model, stream, path)
             return
         index = next(i for i, one in enumerate(self._results) if one is model)
         write_streamed(model, source, self.outcomes[index].background, stream)
-        # The planes were stand-ins: better none than zeros that look like data.
-        for name in [name for name, value in model.instance.items() if np.ndim(value) > 1]:
-            del model.instance[name]
+        self._drop_stand_ins(model)
+
+    def _drop_stand_ins(self, model: Any) -> None:
+        """Take the planes of a streamed model away: better none than zeros that look like data."""
+        if id(model) in self._streamed:
+            for name in [name for name, value in model.instance.items() if np.ndim(value) > 1]:
+                del model.instance[name]
 
     def _note_product(self, model: Any, path: Path) -> None:
         log.info("Saved %s", path)
