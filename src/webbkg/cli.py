@@ -116,74 +116,83 @@ class _Report:
         return Exit.SKIPPED if self.already_done else Exit[self.status]
 
 
+_Target = Annotated[
+    list[str],
+    typer.Argument(help="Exposures to subtract from, or an association (.json); globs too."),
+]
+_Background = Annotated[
+    list[str] | None,
+    typer.Option("--background", "-b", metavar="FILE...", help="Background exposures; globs too."),
+]
+_Sigma = Annotated[float, typer.Option(help="Clip threshold, in standard deviations.")]
+_Maxiters = Annotated[
+    int | None, typer.Option(help="Most clip iterations; by default until stable.")
+]
+_OutputDir = Annotated[
+    Path | None, typer.Option("--output-dir", "-o", help="Folder of the products.")
+]
+_OutputFile = Annotated[Path | None, typer.Option(help="Name of the product, for one target.")]
+_Suffix = Annotated[str | None, typer.Option(help="Suffix of the product.")]
+_SaveCombinedBackground = Annotated[
+    bool,
+    typer.Option("--save-combined-background", help="Save the averaged background exposures."),
+]
+_SaveBackground = Annotated[
+    bool,
+    typer.Option("--save-background", help="Save what was subtracted, with its uncertainty."),
+]
+_OverrideBkg = Annotated[str | None, typer.Option(help="Template file, instead of CRDS's choice.")]
+_OverrideWavelengthrange = Annotated[
+    str | None, typer.Option(help="WAVELENGTHRANGE file, instead of CRDS's choice.")
+]
+_SossSourcePercentile = Annotated[
+    float, typer.Option(help="SOSS: pixels at or above this percentile are source.")
+]
+_SossBkgPercentile = Annotated[
+    tuple[float, float],
+    typer.Option(help="SOSS: percentiles between which ratios set the scale."),
+]
+_WfssMmagExtract = Annotated[
+    float | None, typer.Option(help="WFSS: faintest AB magnitude that is masked.")
+]
+_WfssMask = Annotated[
+    str | None, typer.Option(help="WFSS: file whose MASK extension is 1 for sky.")
+]
+_WfssMaxiter = Annotated[int, typer.Option(help="WFSS: most outlier rejections.")]
+_WfssRmsStop = Annotated[
+    float, typer.Option(help="WFSS: stop when the RMS improves by less (percent).")
+]
+_WfssOutlierPercent = Annotated[float, typer.Option(help="WFSS: rejected at each end (percent).")]
+_AllowRepeat = Annotated[
+    bool, typer.Option("--allow-repeat", help="Subtract again from what is already subtracted.")
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")]
+
+
 @app.command(no_args_is_help=True)
 def subtract(
-    target: Annotated[
-        list[str],
-        typer.Argument(help="Exposures to subtract from, or an association (.json); globs too."),
-    ],
-    background: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--background", "-b", metavar="FILE...", help="Background exposures; globs too."
-        ),
-    ] = None,
-    sigma: Annotated[
-        float, typer.Option(help="Clip threshold, in standard deviations.")
-    ] = ImageOptions.sigma,
-    maxiters: Annotated[
-        int | None, typer.Option(help="Most clip iterations; by default until stable.")
-    ] = None,
-    output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Folder of the products.")
-    ] = None,
-    output_file: Annotated[
-        Path | None, typer.Option(help="Name of the product, for one target.")
-    ] = None,
-    suffix: Annotated[str | None, typer.Option(help="Suffix of the product.")] = None,
-    save_combined_background: Annotated[
-        bool,
-        typer.Option("--save-combined-background", help="Save the averaged background exposures."),
-    ] = False,
-    save_background: Annotated[
-        bool,
-        typer.Option("--save-background", help="Save what was subtracted, with its uncertainty."),
-    ] = False,
-    override_bkg: Annotated[
-        str | None, typer.Option(help="Template file, instead of CRDS's choice.")
-    ] = None,
-    override_wavelengthrange: Annotated[
-        str | None, typer.Option(help="WAVELENGTHRANGE file, instead of CRDS's choice.")
-    ] = None,
-    soss_source_percentile: Annotated[
-        float, typer.Option(help="SOSS: pixels at or above this percentile are source.")
-    ] = SossOptions.source_percentile,
-    soss_bkg_percentile: Annotated[
-        tuple[float, float],
-        typer.Option(help="SOSS: percentiles between which ratios set the scale."),
-    ] = SossOptions.bkg_percentile,
-    wfss_mmag_extract: Annotated[
-        float | None, typer.Option(help="WFSS: faintest AB magnitude that is masked.")
-    ] = None,
-    wfss_mask: Annotated[
-        str | None, typer.Option(help="WFSS: file whose MASK extension is 1 for sky.")
-    ] = None,
-    wfss_maxiter: Annotated[
-        int, typer.Option(help="WFSS: most outlier rejections.")
-    ] = WfssOptions.maxiter,
-    wfss_rms_stop: Annotated[
-        float, typer.Option(help="WFSS: stop when the RMS improves by less (percent).")
-    ] = WfssOptions.rms_stop,
-    wfss_outlier_percent: Annotated[
-        float, typer.Option(help="WFSS: rejected at each end (percent).")
-    ] = WfssOptions.outlier_percent,
-    allow_repeat: Annotated[
-        bool, typer.Option("--allow-repeat", help="Subtract again from what is already subtracted.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")
-    ] = False,
+    target: _Target,
+    background: _Background = None,
+    sigma: _Sigma = ImageOptions.sigma,
+    maxiters: _Maxiters = None,
+    output_dir: _OutputDir = None,
+    output_file: _OutputFile = None,
+    suffix: _Suffix = None,
+    save_combined_background: _SaveCombinedBackground = False,
+    save_background: _SaveBackground = False,
+    override_bkg: _OverrideBkg = None,
+    override_wavelengthrange: _OverrideWavelengthrange = None,
+    soss_source_percentile: _SossSourcePercentile = SossOptions.source_percentile,
+    soss_bkg_percentile: _SossBkgPercentile = SossOptions.bkg_percentile,
+    wfss_mmag_extract: _WfssMmagExtract = None,
+    wfss_mask: _WfssMask = None,
+    wfss_maxiter: _WfssMaxiter = WfssOptions.maxiter,
+    wfss_rms_stop: _WfssRmsStop = WfssOptions.rms_stop,
+    wfss_outlier_percent: _WfssOutlierPercent = WfssOptions.outlier_percent,
+    allow_repeat: _AllowRepeat = False,
+    quiet: _Quiet = False,
+    as_json: _AsJson = False,
 ) -> None:
     """Subtract the background of each target and write the product.
 

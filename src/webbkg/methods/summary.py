@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.kernels import order
+
 
 def finite_median(values: npt.NDArray[np.floating[Any]]) -> float | None:
-    """Median of the finite `values`, of any shape; None if there is none."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else None
+    """Median of the finite `values` (float32 or float64, any shape); None if there is none."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if np.isinf(flat).any():
+        flat = flat[np.isfinite(flat)]
+    median = float(order.percentiles(flat, (50.0,))[0]) if flat.size else np.nan
+    return None if np.isnan(median) else median
