@@ -12,7 +12,8 @@ from webbkg.kernels import order
 
 def finite_median(values: npt.NDArray[np.floating[Any]]) -> float | None:
     """Median of the finite `values` (float32 or float64, any shape); None if there is none."""
-    flat = np.ascontiguousarray(values).reshape(-1)
+    native = values.dtype.newbyteorder("=")  # planes come big-endian from FITS
+    flat = np.ascontiguousarray(values, dtype=native).reshape(-1)
     if np.isinf(flat).any():
         flat = flat[np.isfinite(flat)]
     median = float(order.percentiles(flat, (50.0,))[0]) if flat.size else np.nan
