@@ -477,6 +477,12 @@ def _unpack(packed: IO[bytes], path: Path) -> IO[bytes]:
         return Path(unpacked.name).open("rb")
 
 
+def is_gzipped(path: Path) -> bool:
+    """Tell by its first bytes whether a file is gzipped."""
+    with path.open("rb") as stream:
+        return stream.read(2) == _GZIP_MAGIC
+
+
 def read_header(path: Path) -> Mapping[str, Any]:
     """Read the primary header of a FITS file.
 

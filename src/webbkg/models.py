@@ -155,12 +155,6 @@ def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
         model.to_asdf(stream)
 
 
-def is_gzipped(path: Path) -> bool:
-    """Tell by its first bytes whether a file is gzipped."""
-    with path.open("rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
-
-
 def _check_output(path: Path, inputs: Iterable[Path]) -> None:
     if path.suffix not in (".fits", ".asdf"):
         raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")

@@ -423,10 +423,6 @@ def _is_same_file(path: str, other: Path | None) -> bool:
     return other is not None and Path(path).exists() and other.samefile(path)
 
 
-def _is_path(item: Any) -> bool:
-    return isinstance(item, Path)
-
-
 def _check_file(path: Path) -> None:
     """Look at the headers of a target before its data model is opened."""
     if path.suffix.lower() != ".asdf":

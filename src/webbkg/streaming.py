@@ -24,10 +24,11 @@ from webbkg.exposures import (
     FITS_BLOCK,
     Exposure,
     data_length,
+    is_gzipped,
     read_headers,
 )
 from webbkg.kernels import planes
-from webbkg.models import is_gzipped, quick_start
+from webbkg.models import quick_start
 from webbkg.parallel import available_threads, over_bands, split
 from webbkg.results import Background, FlagImage, FloatImage
 

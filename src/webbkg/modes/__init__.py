@@ -7,6 +7,7 @@ the background is the average of background exposures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -122,3 +123,8 @@ def share(part: int, whole: int) -> str:
     '1,200 (2.5 %)'
     """
     return f"{part:,} ({100 * part / whole:.3g} %)" if whole else f"{part:,} of none"
+
+
+def plain_number(value: float) -> float | str:
+    """Write what is not finite as a word: JSON and YAML have no common spelling for it."""
+    return float(value) if math.isfinite(value) else str(value)

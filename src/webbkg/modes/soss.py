@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from webbkg.exposures import read_meta
 from webbkg.methods.soss import ArraySegment, Segment, fit_segments, template_background
-from webbkg.modes import Request, Target
+from webbkg.modes import Request, Target, plain_number
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN
 from webbkg.references import check_detector, open_reference
 from webbkg.results import Outcome, SideFit, Status, TemplateFit
@@ -95,8 +95,8 @@ def _details(fit: TemplateFit, name: str, request: Request) -> dict[str, Any]:
         "template": "None" if fit.template is None else fit.template,
         "left": _side(fit.left),
         "right": _side(fit.right),
-        "rmse": [[_number(value) for value in sides] for sides in fit.rmse.tolist()],
-        "source_threshold": _number(fit.source_threshold),
+        "rmse": [[plain_number(value) for value in sides] for sides in fit.rmse.tolist()],
+        "source_threshold": plain_number(fit.source_threshold),
         "integrations": fit.n_integrations,
         "segments": max(1, len(request.segments)),
     }
@@ -106,17 +106,12 @@ def _side(side: SideFit | None) -> dict[str, Any] | str:
     if side is None:
         return "None"
     return {
-        "scale": _number(side.scale),
-        "scale_err": _number(side.scale_err),
-        "rmse": _number(side.rmse),
+        "scale": plain_number(side.scale),
+        "scale_err": plain_number(side.scale_err),
+        "rmse": plain_number(side.rmse),
         "n_sky": side.n_sky,
         "n_scale": side.n_scale,
     }
-
-
-def _number(value: float) -> float | str:
-    """Write what is not finite as a word: JSON and YAML have no common spelling for it."""
-    return float(value) if np.isfinite(value) else str(value)
 
 
 def _summary(fit: TemplateFit, name: str, segments: int) -> tuple[tuple[str, str], ...]:

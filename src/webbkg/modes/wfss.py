@@ -13,7 +13,7 @@ from webbkg.associations import find_file
 from webbkg.errors import InputError
 from webbkg.exposures import read_meta
 from webbkg.methods.wfss import fit_scale, scaled_background
-from webbkg.modes import Request, Target, share
+from webbkg.modes import Request, Target, plain_number, share
 from webbkg.references import TemplateImage, check_detector, cut_template, open_reference
 from webbkg.results import BoolImage, Outcome, ScaleFit, Status
 
@@ -213,8 +213,8 @@ def _details(
         "rms_stop": options.rms_stop,
         "outlier_percent": options.outlier_percent,
         "scale": fit.scale,
-        "scale_err": _number(fit.scale_err),
-        "chi2_dof": _number(fit.chi2_dof),
+        "scale_err": plain_number(fit.scale_err),
+        "chi2_dof": plain_number(fit.chi2_dof),
         "pixels": int(mask.sky.size),
         "pixels_sky": fit.sky_pixels,
         "pixels_offered": fit.offered,
@@ -223,18 +223,13 @@ def _details(
             {
                 "offered": step.offered,
                 "rejected": step.rejected,
-                "scale": _number(step.scale),
-                "rms": _number(step.rms),
+                "scale": plain_number(step.scale),
+                "rms": plain_number(step.rms),
             }
             for step in fit.iterations
         ],
         "stopped": str(fit.stopped),
     }
-
-
-def _number(value: float) -> float | str:
-    """Write what is not finite as a word: JSON and YAML have no common spelling for it."""
-    return float(value) if np.isfinite(value) else str(value)
 
 
 def _summary(fit: ScaleFit, template: TemplateImage, mask: _Mask) -> tuple[tuple[str, str], ...]:
