@@ -216,7 +216,7 @@ def measure_growth(who, how, folder):
         subtract_background(target, request, in_place=True, allow_repeat=True)
 
     def kept():
-        subtract_background(target, request)
+        subtract_background(target, replace(request, keep_background=False))
 
     def theirs():
         from jwst.background.background_sub_wfss import subtract_wfss_bkg

@@ -15,6 +15,9 @@ from webbkg.errors import (
     OptionError,
     ReferenceUnavailableError,
 )
+from webbkg.modes import Request
+from webbkg.options import WfssOptions
+from webbkg.subtract import subtract_background
 from webbkg.templates import make_template
 
 GRISM = {
@@ -221,6 +224,23 @@ def test_inputs_and_references_are_untouched(folder):
         assert model.meta.instance == copy.meta.instance
         np.testing.assert_array_equal(model.data, copy.data)
         np.testing.assert_array_equal(model.dq, copy.dq)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_kept_target_shares_no_memory_with_the_result(folder, keep):
+    target = grism_target()
+    paths = {"bkg": folder / "bkg.fits"}
+    request = Request(
+        wfss=WfssOptions(mask="mask.fits"),
+        find_reference=paths.__getitem__,
+        keep_background=keep,
+    )
+    result, outcome = subtract_background(target, request)
+    assert (outcome.background is not None) is keep
+    for plane in ("data", "err", "dq", "var_poisson", "var_rnoise"):
+        assert not np.shares_memory(getattr(target, plane), getattr(result, plane))
+    np.testing.assert_array_equal(result.data, run().data)
+    np.testing.assert_array_equal(target.data, grism_target().data)
 
 
 def test_a_bare_image_becomes_a_template(folder):

@@ -400,7 +400,7 @@ def _run_step(
     progress: Callable[[int, int], None] | None,
     wants_medians: bool,
 ) -> list[_Report]:
-    from webbkg.models import quick_start
+    from webbkg.startup import quick_start
 
     with quick_start():
         from webbkg.step import BackgroundStep

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,33 +14,7 @@ import numpy as np
 from webbkg.errors import InputError, MissingFileError, OutputError
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
-
-_started = False
-"""Whether a model has been opened in this process."""
-
-
-@contextlib.contextmanager
-def quick_start() -> Iterator[None]:
-    """Make the first opening of a model fast, and leave no trace.
-
-    ASDF then reads some fifty YAML manifests, with PyYAML's pure Python loader; its C loader
-    gives the same. The many new objects, none of them garbage, make the collector run in vain.
-    """
-    if _started:
-        yield
-        return
-    import yaml
-
-    collecting = gc.isenabled()
-    python_loader = yaml.SafeLoader
-    gc.disable()
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)
-    try:
-        yield
-    finally:
-        yaml.SafeLoader = python_loader
-        if collecting:
-            gc.enable()
+from webbkg.startup import note_started, quick_start
 
 
 def is_model(thing: object) -> bool:
@@ -59,7 +32,6 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     InputError
         If it cannot be read as a data model.
     """
-    global _started
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file; check the name and the folder")
@@ -68,7 +40,7 @@ def open_model(path: str | os.PathLike[str]) -> Any:
 
         try:
             model = datamodels.open(str(path))
-            _started = True
+            note_started()
             return model
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
             raise InputError(f"{path}: cannot be opened as a data model ({error})") from error

@@ -25,8 +25,9 @@ from webbkg.errors import (
     ReferenceUnavailableError,
 )
 from webbkg.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
-from webbkg.models import is_model, quick_start
+from webbkg.models import is_model
 from webbkg.options import PARAMETER_LOOKUP_SECONDS, REFERENCE_FETCH_SECONDS
+from webbkg.startup import quick_start
 
 OBSERVATORY = "jwst"
 
@@ -168,7 +169,11 @@ def open_reference(reference: Any, *kinds: str) -> Iterator[Any]:
         yield reference
         return
     with _open_as(reference, kinds) as model:
-        yield model
+        try:
+            yield model
+        finally:
+            # It is part of reference cycles, in which its planes would wait for the collector.
+            model.instance.clear()
 
 
 def _open_as(path: str, kinds: tuple[str, ...]) -> Any:
@@ -200,6 +205,9 @@ def check_detector(model: Any, info: ExposureInfo, target: str, name: str) -> No
             )
 
 
+_DTYPES = {"data": np.float32, "err": np.float32, "dq": np.uint32}
+
+
 @dataclass(frozen=True)
 class TemplateImage:
     """A reference background image on the target's window: sci, err (float32), dq (uint32)."""
@@ -215,7 +223,7 @@ def cut_template(model: Any, window: DetectorWindow, name: str) -> TemplateImage
 
     A template without window keywords is taken as full frame.
     """
-    planes = {plane: read_meta(model, plane) for plane in ("data", "err", "dq")}
+    planes = {plane: read_meta(model, plane) for plane in _DTYPES}
     if planes["data"] is None or np.ndim(planes["data"]) != 2:
         raise InputError(f"{name}: a bkg reference must have a 2-D image")
     shape = planes["data"].shape
@@ -230,11 +238,12 @@ def cut_template(model: Any, window: DetectorWindow, name: str) -> TemplateImage
     ):
         return f"the bkg reference {name} ({own}) does not cover the target ({window})"
     cut = (slice(*overlap.other_rows), slice(*overlap.other_columns))
-    err, dq = (
-        plane[cut] if plane is not None and plane.shape == shape else None
-        for plane in (planes["err"], planes["dq"])
-    )
-    return TemplateImage(name, planes["data"][cut], err, dq)
+    cuts = {
+        plane: np.ascontiguousarray(values[cut], _DTYPES[plane])
+        for plane, values in planes.items()
+        if values is not None and values.shape == shape
+    }
+    return TemplateImage(name, cuts["data"], cuts.get("err"), cuts.get("dq"))
 
 
 def context_used() -> tuple[str, str] | None:

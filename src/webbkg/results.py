@@ -266,7 +266,7 @@ class Outcome:
     already_done : bool
         The target had been subtracted before and came back unchanged.
     background : Background or None
-        What was subtracted.
+        What was subtracted, if that was to be kept.
     sky_mask : (rows, columns) bool or None
         Of a WFSS fit: True where sky.
     scale : float or None

@@ -223,6 +223,9 @@ class BackgroundStep(Step):
             progress=self.progress,
             warn=log.warning,
             measure_medians=self.measure_medians,
+            keep_background=not is_model(item)
+            or self.save_background
+            or self.save_combined_background,
         )
 
     def _finish(self, item: Any, result: Any, outcome: Outcome, owned: bool, job: Job) -> Any:

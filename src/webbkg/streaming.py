@@ -28,9 +28,9 @@ from webbkg.exposures import (
     read_headers,
 )
 from webbkg.kernels import planes
-from webbkg.models import quick_start
 from webbkg.parallel import available_threads, over_bands, split
 from webbkg.results import Background, FlagImage, FloatImage
+from webbkg.startup import quick_start
 
 SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""

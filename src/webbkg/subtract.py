@@ -74,28 +74,51 @@ def subtract_background(
         done = Outcome(status=Status.COMPLETE, reason=reason, already_done=True)
         return (model if in_place else model.copy()), done
     outcome = measured or find_mode(target.info.exposure_type)(target, request)
-    result = model if in_place else model.copy()
-    if outcome.background is not None and apply:
-        before = finite_median(result.data) if request.measure_medians else None
-        apply_background(result, outcome.background)
-        after = finite_median(result.data) if request.measure_medians else None
+    background = outcome.background if apply else None
+    if not request.keep_background:
+        outcome = replace(outcome, background=None)
+    before = after = None
+    if background is None:
+        result = model if in_place else model.copy()
+    else:
+        if request.measure_medians:
+            before = finite_median(model.data)
+        planes = _planes_of(model, in_place)
+        _apply(planes, background)
+        del background  # its memory, before the other planes are copied
+        result = model if in_place else _copy_with(model, planes)
+        result.data, result.dq = planes["data"], planes["dq"]
+        if request.measure_medians:
+            after = finite_median(result.data)
         outcome = replace(outcome, median_before=before, median_after=after)
     _record(result, target, outcome)
     return result, outcome
 
 
-def apply_background(model: Any, background: Background) -> None:
-    """Subtract a background from every integration of `model`, in place.
+def _planes_of(model: Any, in_place: bool) -> dict[str, Any]:
+    """Take SCI and DQ to write into: the model's own where that is wanted and possible."""
+    planes = {name: getattr(model, name) for name in ("data", "dq")}
+    return {
+        name: plane if in_place and plane.flags.writeable else plane.copy()
+        for name, plane in planes.items()
+    }
+
+
+def _copy_with(model: Any, planes: dict[str, Any]) -> Any:
+    """Copy a model, but take these planes instead of copies of its own."""
+    memo = {id(model.instance[name]): plane for name, plane in planes.items()}
+    return model.copy(memo=memo)
+
+
+def _apply(planes: dict[str, Any], background: Background) -> None:
+    """Subtract a background from every integration, in place.
 
     Where it is unknown the result is NaN and DO_NOT_USE; where nothing was observed (not
     `covered`) the target stays as it is. ERR and variances are unchanged.
     """
-    for plane in ("data", "dq"):
-        if not getattr(model, plane).flags.writeable:
-            setattr(model, plane, getattr(model, plane).copy())
     where: Any = True if background.covered.all() else background.covered
     flagged = bool(background.dq.any())
-    sci, dq = _images(model.data), _images(model.dq)
+    sci, dq = _images(planes["data"]), _images(planes["dq"])
 
     def subtract(start: int, stop: int) -> None:
         for index in range(start, stop):

@@ -87,6 +87,9 @@ class Request:
         Takes a warning for the user.
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
+    keep_background : bool
+        Whether the outcome is to hold what was subtracted. If not, its memory is free before
+        the result is copied from the target.
     """
 
     backgrounds: tuple[Input, ...] = ()
@@ -100,6 +103,7 @@ class Request:
     progress: Callable[[int, int], None] | None = None
     warn: Callable[[str], None] = field(default=lambda _: None)
     measure_medians: bool = False
+    keep_background: bool = True
 
 
 def find_mode(exposure_type: str | None) -> Callable[[Target, Request], Outcome]:
