@@ -51,11 +51,18 @@ def run_process(command, folder, environment=None):
 
 
 def alternate_processes(commands, folder, rounds, *, warm=True):
-    """Run each command in turn, `rounds` times after one warm-up; returns lists of `Run`."""
+    """Run each command in turn, `rounds` times after one warm-up; returns lists of `Run`.
+
+    What a command has written is removed, so that none of them replaces a file.
+    """
     runs = {name: [] for name in commands}
+    inputs = set(folder.iterdir())
     for index in range(0 if warm else 1, rounds + 1):
         for name, (command, environment) in commands.items():
             run = run_process(command, folder, environment)
+            for written in set(folder.iterdir()) - inputs:
+                if written.is_file():
+                    written.unlink()
             if index:
                 runs[name].append(run)
     return runs

@@ -210,7 +210,10 @@ _DTYPES = {"data": np.float32, "err": np.float32, "dq": np.uint32}
 
 @dataclass(frozen=True)
 class TemplateImage:
-    """A reference background image on the target's window: sci, err (float32), dq (uint32)."""
+    """A reference background image on the target's window: sci, err (float32), dq (uint32).
+
+    The arrays are its own, whoever may hold the reference.
+    """
 
     name: str
     sci: npt.NDArray[Any]
@@ -239,7 +242,7 @@ def cut_template(model: Any, window: DetectorWindow, name: str) -> TemplateImage
         return f"the bkg reference {name} ({own}) does not cover the target ({window})"
     cut = (slice(*overlap.other_rows), slice(*overlap.other_columns))
     cuts = {
-        plane: np.ascontiguousarray(values[cut], _DTYPES[plane])
+        plane: np.array(values[cut], _DTYPES[plane], order="C")
         for plane, values in planes.items()
         if values is not None and values.shape == shape
     }

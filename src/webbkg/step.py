@@ -27,6 +27,7 @@ from webbkg.modes import Request
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import CombinedBackground, Outcome
 from webbkg.segments import are_segments, check_segments
+from webbkg.startup import leave_no_garbage
 from webbkg.streaming import is_streamable, open_standing_in, write_streamed
 from webbkg.subtract import subtract_background
 from webbkg.suffixes import strip_suffix
@@ -339,6 +340,7 @@ class BackgroundStep(Step):
         """
         if not self._is_running:
             self.product_only = True
+            leave_no_garbage()
         super().set_primary_input(obj, exclusive=exclusive)
 
     @staticmethod

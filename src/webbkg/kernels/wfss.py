@@ -282,16 +282,13 @@ def scale_template(
     scale: float,
     scale_err: float,
     bits: np.uint32,
-    sci: Floats,
-    err: Floats,
-    dq: Flags,
 ) -> None:
-    """Fill the planes of a scaled template; where it is not finite they are NaN, with `bits`."""
+    """Scale the planes of a template in place; where it is not finite they are NaN, with `bits`."""
     for j in range(template.size):
         level = np.float64(template[j])
         known = abs(level) < np.inf
         own = scale * np.float64(template_err[j])
         fitted = scale_err * level
-        sci[j] = scale * level if known else np.nan
-        err[j] = np.sqrt(own * own + fitted * fitted) if known else np.nan
-        dq[j] = template_dq[j] if known else template_dq[j] | bits
+        template[j] = scale * level if known else np.nan
+        template_err[j] = np.sqrt(own * own + fitted * fitted) if known else np.nan
+        template_dq[j] = template_dq[j] if known else template_dq[j] | bits

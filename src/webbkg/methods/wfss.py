@@ -106,6 +106,8 @@ def scaled_background(
     template_err: npt.ArrayLike | None,
     template_dq: npt.ArrayLike | None,
     fit: ScaleFit,
+    *,
+    overwrite: bool = False,
 ) -> Background:
     """Multiply a template by its fitted scale.
 
@@ -123,6 +125,9 @@ def scaled_background(
         Its data-quality flags; None for none.
     fit : ScaleFit
         A COMPLETE one.
+    overwrite : bool
+        The caller gives the arrays away: those of the dtype above, in C order, are overwritten
+        and become the result's.
 
     Returns
     -------
@@ -136,17 +141,10 @@ def scaled_background(
     """
     if fit.status is not Status.COMPLETE:
         raise OptionError(f"fit must be COMPLETE to be applied (got {fit.status}: {fit.reason})")
-    level = _image(template, np.float32)
-    own = _or_filled(template_err, 0, np.float32, level.shape)
-    flags = _or_filled(template_dq, 0, np.uint32, level.shape)
+    level = _image(template, np.float32, own=not overwrite)
+    own = _or_filled(template_err, 0, np.float32, level.shape, own=not overwrite)
+    flags = _or_filled(template_dq, 0, np.uint32, level.shape, own=not overwrite)
     _check_shapes({"template": level, "template_err": own, "template_dq": flags})
-    shape = level.shape
-    result = Background(
-        sci=np.empty(shape, np.float32),
-        err=np.empty(shape, np.float32),
-        dq=np.empty(shape, np.uint32),
-        covered=np.ones(shape, np.bool_),
-    )
     wfss.scale_template(
         level.reshape(-1),
         own.reshape(-1),
@@ -154,22 +152,25 @@ def scaled_background(
         fit.scale,
         fit.scale_err,
         np.uint32(DO_NOT_USE),
-        result.sci.reshape(-1),
-        result.err.reshape(-1),
-        result.dq.reshape(-1),
     )
-    return result
+    return Background(sci=level, err=own, dq=flags, covered=np.ones(level.shape, np.bool_))
 
 
-def _image(values: npt.ArrayLike, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
-    return np.ascontiguousarray(values, dtype=dtype)
+def _image(values: npt.ArrayLike, dtype: type[Scalar], *, own: bool = False) -> npt.NDArray[Scalar]:
+    """Take `values` as a C array of a dtype; a copy of its `own` where they must stay as they are."""
+    return np.array(values, dtype, order="C") if own else np.ascontiguousarray(values, dtype)
 
 
 def _or_filled(
-    values: npt.ArrayLike | None, fill: float, dtype: type[Scalar], shape: tuple[int, ...]
+    values: npt.ArrayLike | None,
+    fill: float,
+    dtype: type[Scalar],
+    shape: tuple[int, ...],
+    *,
+    own: bool = False,
 ) -> npt.NDArray[Scalar]:
     """Take `values`, or else an image of `fill`."""
-    return np.full(shape, fill, dtype) if values is None else _image(values, dtype)
+    return np.full(shape, fill, dtype) if values is None else _image(values, dtype, own=own)
 
 
 def _check_shapes(planes: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -190,7 +190,9 @@ def _outcome(fit: ScaleFit, template: TemplateImage, mask: _Mask, request: Reque
         status=fit.status,
         reason=fit.reason,
         background=(
-            scaled_background(template.sci, template.err, template.dq, fit) if complete else None
+            scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
+            if complete
+            else None
         ),
         sky_mask=mask.sky,
         scale=fit.scale,
