@@ -28,6 +28,7 @@ _HOME = {
     "Outcome": "webbkg.results",
     "Status": "webbkg.results",
     "WebbkgError": "webbkg.errors",
+    "use_in": "webbkg.integration",
     "use_threads": "webbkg.parallel",
 }
 
@@ -50,11 +51,13 @@ __all__ = [
     "make_template",
     "sigma_clip_mask",
     "subtract_background",
+    "use_in",
     "use_threads",
 ]
 
 if TYPE_CHECKING:
     from webbkg.errors import WebbkgError
+    from webbkg.integration import use_in
     from webbkg.methods.average import average_background, sigma_clip_mask
     from webbkg.methods.soss import fit_templates
     from webbkg.methods.wfss import fit_scale

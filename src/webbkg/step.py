@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -35,6 +36,17 @@ from webbkg.suffixes import strip_suffix
 log = logging.getLogger(__name__)
 
 
+class _LogFormatter(logging.Formatter):
+    """Writes the lines of a product's ``cal_logs``; the times are UTC."""
+
+    converter = time.gmtime  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03d - %(name)s - %(levelname)s - %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+
 class BackgroundStep(Step):
     """Subtract the background of a JWST exposure.
 
@@ -47,6 +59,7 @@ class BackgroundStep(Step):
     bkg_suffix = "combinedbackground"
     background_suffix = "background"
     reference_file_types: ClassVar = ["bkg", "wavelengthrange"]
+    _log_records_formatter = _LogFormatter()
     # References are asked for when a target needs them; an image needs none.
     prefetch_references = False
 
@@ -398,9 +411,18 @@ class BackgroundStep(Step):
             return cls._empty_config()
 
     def finalize_result(self, result: Any, reference_files_used: list[tuple[str, str]]) -> None:
-        """Record the references, and the CRDS context where CRDS can tell it."""
+        """Record the references, the CRDS context where CRDS can tell it, and the log so far.
+
+        The log goes where the pipeline's own steps put it: ``cal_logs``, by the alias of the
+        step or pipeline that was called.
+        """
         if not is_model(result):
             return
+        called = self
+        while called.parent is not None:
+            called = called.parent
+        earlier = read_meta(result, "cal_logs") or {}
+        result.cal_logs = {**earlier, called.class_alias: list(called.log_records)}
         for kind, name in reference_files_used:
             setattr(getattr(result.meta.ref_file, kind), "name", name)  # noqa: B010
         context = references.context_used()
