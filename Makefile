@@ -4,13 +4,15 @@ PYTHON ?= python3
 EXTRAS ?= test,docs,compare
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The versions that are tested: `newest`, and for test-oldest `oldest`.
+CONSTRAINTS ?= constraints/newest.txt
 
-.PHONY: demo test bench docs lint clean
+.PHONY: demo test test-oldest bench docs lint clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -18,6 +20,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Without the extra `compare`: the jwst package is not there.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test CONSTRAINTS=constraints/oldest.txt
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
@@ -31,5 +37,5 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) docs/_build demo-output
+	rm -rf $(VENV) .venv-oldest docs/_build demo-output
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
