@@ -96,6 +96,16 @@ def observe(instrument, blocking, grism, window=FULL):
 def _observe(instrument, blocking, grism, window):
     from jwst.assign_wcs import AssignWcsStep
 
+    model = bare_target(instrument, blocking, grism, window)
+    not_needed = {f"override_{name}": "N/A" for name in AssignWcsStep.reference_file_types}
+    references = not_needed | _wcs_references(instrument, blocking, grism)
+    model = AssignWcsStep.call(model, sip_approx=False, **references)
+    model.meta.source_catalog = str(CATALOG)
+    return model
+
+
+def bare_target(instrument, blocking, grism, window=FULL):
+    """Return a target that has no WCS yet."""
     rng = np.random.default_rng(0)
     sky = SCALE * np.nan_to_num(cut(sky_template(), window))
     model = datamodels.ImageModel(sky.shape)
@@ -106,10 +116,6 @@ def _observe(instrument, blocking, grism, window):
     model.dq = np.zeros(sky.shape, np.uint32)
     _describe(model.meta, instrument, blocking, grism)
     _set_window(model.meta.subarray, window)
-    not_needed = {f"override_{name}": "N/A" for name in AssignWcsStep.reference_file_types}
-    references = not_needed | _wcs_references(instrument, blocking, grism)
-    model = AssignWcsStep.call(model, sip_approx=False, **references)
-    model.meta.source_catalog = str(CATALOG)
     return model
 
 
