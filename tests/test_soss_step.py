@@ -182,6 +182,13 @@ def test_segments_are_fitted_together(folder):
     ]
 
 
+def test_open_segments_are_fitted_together_too(folder):
+    models = [datamodels.open(name) for name in NAMES]
+    for ours, stored in zip(run(models), run(NAMES), strict=True):
+        assert ours.meta.cal_step.bkg_subtract == "COMPLETE"
+        np.testing.assert_array_equal(ours.data, stored.data)
+
+
 def test_targets_of_different_exposures_are_fitted_apart(folder):
     other = segment(3, 2, meta__observation__exposure_number="5")
     save(other, folder / NAMES[1])

@@ -237,10 +237,13 @@ class BackgroundStep(Step):
             progress=self.progress,
             warn=log.warning,
             measure_medians=self.measure_medians,
-            keep_background=not is_model(item)
-            or self.save_background
-            or self.save_combined_background,
+            keep_background=self._keeps_background(item, segments),
         )
+
+    def _keeps_background(self, item: Any, segments: tuple[Any, ...]) -> bool:
+        """Tell whether a background is needed once its target is done with."""
+        saved = self.save_background or self.save_combined_background
+        return saved or len(segments) > 0 or not is_model(item)
 
     def _finish(self, item: Any, result: Any, outcome: Outcome, owned: bool, job: Job) -> Any:
         """Keep what is needed to name the product and to tell what was done."""
@@ -422,7 +425,8 @@ class BackgroundStep(Step):
         while called.parent is not None:
             called = called.parent
         earlier = read_meta(result, "cal_logs") or {}
-        result.cal_logs = {**earlier, called.class_alias: list(called.log_records)}
+        alias = called.class_alias or type(called).__name__
+        result.cal_logs = {**earlier, alias: list(called.log_records)}
         for kind, name in reference_files_used:
             setattr(getattr(result.meta.ref_file, kind), "name", name)  # noqa: B010
         context = references.context_used()
