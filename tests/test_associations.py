@@ -83,6 +83,16 @@ def test_backgrounds_come_as_one_path_a_comma_string_a_list_or_models(folder):
     assert resolve(target, [model, one]).backgrounds == (model, one)
 
 
+def test_a_comma_string_may_be_the_one_item_of_the_parameter(folder):
+    one, two = folder / "b1_rate.fits", folder / "b2_rate.fits"
+    target = folder / "t_rate.fits"
+    assert resolve(target, None, [f"{one},{two},"]).backgrounds == (one, two)
+    assert resolve(target, None, [str(one), str(two)]).backgrounds == (one, two)
+    comma = one.rename(folder / "b,1_rate.fits")
+    assert resolve(target, None, [str(comma)]).backgrounds == (comma,)
+    assert resolve(target, None, [comma.name], input_dir=folder).backgrounds == (comma,)
+
+
 def test_a_bare_name_is_looked_for_here_then_beside_the_target(folder):
     target = folder / "t_rate.fits"
     assert resolve(target, "b1_rate.fits").backgrounds == (folder / "b1_rate.fits",)
@@ -151,6 +161,10 @@ def test_a_missing_file_is_named_with_the_folders_that_were_searched(folder):
 def test_what_is_neither_file_nor_model_is_refused(folder):
     with pytest.raises(InputError, match="background: must be a file or an open data model"):
         resolve(folder / "t_rate.fits", [3.5])
+    with pytest.raises(InputError, match=r"background: must be .* \(got int\)"):
+        resolve(folder / "t_rate.fits", 5)
+    with pytest.raises(InputError, match=r"target: must be .* \(got bytes\)"):
+        resolve(b"t_rate.fits")
     with pytest.raises(InputError, match="no target was given"):
         resolve([])
 

@@ -156,7 +156,7 @@ def test_products_are_named_as_stpipe_names_them(exposures):
         "t_bsub.fits",
         "mine_backgroundstep.fits",
         "t_bkg_subtract.fits",
-        "set_backgroundstep.fits",
+        "set_asn_backgroundstep.fits",
     }
     assert datamodels.open("out/t_backgroundstep.fits").meta.filename == "t_backgroundstep.fits"
 
@@ -188,6 +188,7 @@ def test_the_averaged_background_is_saved_with_its_uncertainty(exposures):
         np.testing.assert_allclose(saved.err, np.hypot(0.25, 0.25) / 2, rtol=1e-7)
         assert saved.meta.instrument.detector == "NIS"
         assert saved.meta.filename == name
+        assert saved.meta.cal_step.bkg_subtract is None
 
 
 def test_an_uncovered_pixel_is_nan_and_flagged_in_the_saved_background(exposures):

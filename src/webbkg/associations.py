@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def resolve(
     backgrounds : path, comma-separated string, data model, or list of these, optional
         Background exposures; an empty list means none.
     bkg_list : list of paths, optional
-        Used where `backgrounds` is None.
+        Used where `backgrounds` is None. A comma-separated string may be its one item: stpipe
+        makes a list of what a call gives as a string.
     input_dir : path, optional
         Where a file is looked for that is not in the current folder.
 
@@ -85,10 +86,10 @@ def resolve(
     MissingFileError
         If a file does not exist.
     """
-    named = backgrounds if backgrounds is not None else bkg_list
+    folders = _folders(input_dir)
+    named = backgrounds if backgrounds is not None else _split_only(bkg_list, folders)
     if is_association(target):
         return _resolve_association(target, named, input_dir)
-    folders = _folders(input_dir)
     targets = _as_list(target)
     if not targets:
         raise InputError("no target was given; name an exposure or an association")
@@ -179,7 +180,18 @@ def _as_list(named: Any) -> list[Any]:
         return [part.strip() for part in named.split(",") if part.strip()]
     if isinstance(named, os.PathLike) or is_model(named):
         return [named] if not isinstance(named, Sequence) else list(named)
+    if isinstance(named, bytes) or not isinstance(named, Iterable):
+        return [named]  # neither a file nor a model, as `find_file` will say
     return [item for item in named if not (isinstance(item, str) and not item.strip())]
+
+
+def _split_only(listed: Any, folders: list[Path]) -> Any:
+    """Take the one item of a list as a comma-separated string, unless a file has that name."""
+    if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], str):
+        only = listed[0]
+        if not any((folder / only).exists() for folder in folders):
+            return only
+    return listed
 
 
 def _folders(input_dir: str | os.PathLike[str] | None) -> list[Path]:

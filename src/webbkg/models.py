@@ -64,6 +64,7 @@ def background_model(background: Background, target: Any) -> Any:
 
         model = datamodels.ImageModel()
     model.update(target)
+    model.meta.cal_step.bkg_subtract = None  # a background is not background-subtracted
     model.data = background.sci
     model.err = background.err
     model.dq = np.where(

@@ -1,7 +1,8 @@
 """The suffixes of JWST product names, which a new suffix replaces.
 
-Source: JWST pipeline documentation, "Data Product Types" and "Science products" tables, and the
-names of the pipeline's steps.
+Source: what `remove_suffix` of the steps of jwst 3.0.0 answers to the product types of the JWST
+pipeline documentation and to the names of that package's steps; the tests compare the two.
+An association's ``_asn`` is none of them: its products keep it.
 """
 
 from __future__ import annotations
@@ -9,28 +10,32 @@ from __future__ import annotations
 import re
 
 _PRODUCTS = """
-    uncal ramp rate rateints cal calints bsub bsubints i2d s2d s3d x1d x1dints c1d crf crfints
-    cat segm whtlt phot asn pool trapsfilled dark fitopt blot median outlier_i2d outlier_s2d
-    psfstack psfalign psfsub ami-oi amimulti-oi aminorm-oi ami-avg ami psf-amiavg gain_scale
-    gain_scaleints combinedbackground background
+    uncal ramp rate rateints cal calints bsub bsubints i2d s2d s3d x1d x1dints c1d crf crfints cat
+    whtlt phot dark blot median psfstack psfalign psfsub ami ami-oi aminorm aminorm-oi wfscmb
 """
 _STEPS = """
-    ami_analyze ami_average ami_normalize assign_mtwcs assign_wcs align_refs backgroundstep
-    barshadow bkg_subtract badpix_selfcal charge_migration clean_flicker_noise combine_1d
-    cube_build cubebuildstep dark_current dq_init emicorr extract_1d extract_2d firstframe
-    flat_field fringe gain_scalestep group_scale imprint ipc jump klip lastframe linearity
-    master_background master_background_mos msa_flagging nsclean outlier_detection pathloss
-    persistence photom picture_frame pixel_replace ramp_fit refpix reset residual_fringe resample
-    resample_spec rscd saturation skymatch source_catalog spectral_leak srctype stack_refs
-    straylight subtract_images superbias targ_centroid tso_photometry tweakreg wavecorr
-    wfss_contam white_light
+    adaptive_trace_model align_refs ami_analyze ami_normalize assign_mtwcs assign_wcs
+    clean_flicker_noise combine_1d cube_build dark_current dq_init emicorr extract_1d extract_2d
+    firstframe flat_field fringe gain_scale group_scale guider_cds hlsp imprint ipc jump klip
+    lastframe linearity master_background outlier_detection pathloss persistence photom
+    picture_frame ramp_fit refpix resample resample_spec reset residual_fringe rscd saturation
+    skymatch source_catalog spectral_leak stackrefs straylight superbias targ_centroid tweakreg
+    white_light
+"""
+_NAMES_ALONE = "bkg_subtract srctype"
+_CLASSES_ALONE = """
+    backgroundstep badpixselfcalstep barshadowstep chargemigrationstep masterbackgroundmosstep
+    msaflagopenstep pixelreplacestep sourcetypestep tsophotometrystep wavecorrstep wfscombinestep
+    wfsscontamstep ami3pipeline coron3pipeline darkpipeline detector1pipeline guiderpipeline
+    image2pipeline image3pipeline spec2pipeline spec3pipeline tso3pipeline
 """
 
 KNOWN_SUFFIXES = frozenset(
-    name
-    for step in _STEPS.split()
-    for name in (step, step.replace("_", ""), step.replace("_", "") + "step")
-) | frozenset(_PRODUCTS.split())
+    [
+        *f"{_PRODUCTS} {_STEPS} {_NAMES_ALONE} {_CLASSES_ALONE}".split(),
+        *(name.replace("_", "") + "step" for name in _STEPS.split()),
+    ]
+)
 
 _PATTERN = re.compile(
     rf"^(?P<stem>.+?)(?P<separator>[_-])(?:{'|'.join(sorted(map(re.escape, KNOWN_SUFFIXES)))})$"
