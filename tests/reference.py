@@ -3,10 +3,15 @@
 import warnings
 from dataclasses import dataclass
 
+import astropy
 import numpy as np
 from astropy.stats import sigma_clip
+from packaging.version import Version
 
 DO_NOT_USE = 1
+
+# Before, it kept every sample where every one of them goes: its limits were NaN then.
+ASTROPY_CLIPS_ALL = Version(astropy.__version__) >= Version("8.0.2")
 
 
 def clip_mask(values, sigma, maxiters):
@@ -28,12 +33,17 @@ def clip_mask(values, sigma, maxiters):
 
 def astropy_mask(stack, sigma, maxiters):
     """Tell which samples survive according to astropy, along the first axis."""
+    stack = np.asarray(stack, dtype=np.float64)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        clipped = sigma_clip(
-            np.asarray(stack, dtype=np.float64), sigma=sigma, maxiters=maxiters or None, axis=0
-        )
-    return ~np.ma.getmaskarray(clipped)
+        clipped = sigma_clip(stack, sigma=sigma, maxiters=maxiters or None, axis=0)
+    keep = ~np.ma.getmaskarray(clipped)
+    if not ASTROPY_CLIPS_ALL:
+        with np.errstate(all="ignore"):
+            for at in np.argwhere((keep == np.isfinite(stack)).all(axis=0)):
+                column = (slice(None), *at)
+                keep[column] = clip_mask(stack[column], sigma, maxiters)
+    return keep
 
 
 def average_samples(sci, err, sigma, maxiters):

@@ -55,6 +55,9 @@ def quantised_stack(rng, samples, pixels):
     return stack
 
 
+@pytest.mark.skipif(
+    not reference.ASTROPY_CLIPS_ALL, reason="ties take the very roundings of astropy >= 8.0.2"
+)
 @pytest.mark.parametrize("samples", [1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 25, 40])
 def test_mask_is_that_of_astropy_for_thousands_of_ties(samples):
     rng = np.random.default_rng(samples)

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from packaging.version import Version
 
 from webbkg.kernels import selection
 from webbkg.kernels.selection import Counts, Window, guess_windows, key_of, resolve, value_of
+
+# Before, it interpolated between float32 samples with other roundings.
+NUMPY_ROUNDS_AS_NOW = Version(np.__version__) >= Version("2.4")
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
 clustered = st.integers(-40, 40).map(lambda k: np.float32(1) + np.float32(k) * np.float32(2**-23))
@@ -57,7 +61,11 @@ def test_percentile_is_numpys(values, percent):
     assert ask_all(values, lambda d: d.percentile(percent)) == expected
     expected = np.percentile(values, percent)
     assert isinstance(expected, np.float32)
-    assert ask_all(values, lambda d: d.percentile(percent, single=True)) == expected
+    single = ask_all(values, lambda d: d.percentile(percent, single=True))
+    if NUMPY_ROUNDS_AS_NOW:
+        assert single == expected
+    else:
+        assert abs(single - expected) <= 2**-23 * abs(values).max()
 
 
 @settings(deadline=None)

@@ -13,6 +13,8 @@ from crds_cache import without_crds
 from factories import save
 from peer import grism
 
+pytest.importorskip("jwst", reason="the jwst package (extra 'compare') is not installed")
+
 pytestmark = grism.MARKS
 
 STRUN = Path(sys.executable).parent / "strun"
