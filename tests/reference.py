@@ -28,7 +28,7 @@ def clip_mask(values, sigma, maxiters):
         if inside.all() or iteration == maxiters:
             break
         survivors = survivors[inside]
-    return (values >= low) & (values <= high)
+    return np.isfinite(values) & (values >= low) & (values <= high)
 
 
 def astropy_mask(stack, sigma, maxiters):
