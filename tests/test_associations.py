@@ -1,11 +1,18 @@
 """What a call names: lists, strings, associations."""
 
 import json
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from stdatamodels.jwst import datamodels
 
 from factories import make_model, ramp, save
+from webbkg import BackgroundStep
 from webbkg.associations import resolve
 from webbkg.errors import AssociationError, InputError, MissingFileError
 
@@ -188,3 +195,62 @@ def test_archive_associations_are_read(real_data, tmp_path, name, targets, backg
     job = resolve(tmp_path / name)
     assert len(job.targets) == targets
     assert len(job.backgrounds) == backgrounds
+
+
+@pytest.fixture
+def archive(real_data, tmp_path, monkeypatch):
+    """Copy an association of the archive, its exptypes in odd cases, its exposures small."""
+
+    def copy(name, **changes):
+        place = tmp_path / "a folder with spaces"
+        place.mkdir()
+        content = json.loads((real_data / "associations" / name).read_text()) | changes
+        for number, entry in enumerate(content["products"][0]["members"]):
+            entry["exptype"] = entry["exptype"].title()
+            save(make_model((10 - number) * ramp((4, 5))), place / entry["expname"])
+        content["products"][0]["members"].append(member("guide_cal.fits", "engineering"))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return write(place / name, content)
+
+    return copy
+
+
+def check_subtracted(product):
+    """Target 10, backgrounds 9 and 8, times the ramp."""
+    assert product.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_allclose(product.data, 1.5 * ramp((4, 5)), rtol=1e-6)
+    assert product.meta.asn.table_name == "jw93125-o001_spec2_00001_asn.json"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("relative", [True, False])
+def test_archive_associations_run_from_anywhere(archive, relative):
+    path = archive("jw93125-o001_spec2_00001_asn.json")
+    check_subtracted(BackgroundStep.call(os.path.relpath(path) if relative else str(path)))
+
+
+@pytest.mark.real
+def test_archive_associations_run_from_the_command_line(archive):
+    path = archive("jw93125-o001_spec2_00001_asn.json")
+    strun = Path(sys.executable).parent / "strun"
+    command = [strun, "webbkg::bkg_subtract", path, "--output_dir=the products"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    products = list(Path("the products").iterdir())
+    assert [product.name for product in products] == [
+        "jw93125-o001_spec2_00001_asn_backgroundstep.fits"
+    ]
+    with datamodels.open(products[0]) as product:
+        check_subtracted(product)
+
+
+@pytest.mark.real
+def test_of_several_archive_products_the_first_is_used_with_a_warning(archive, real_data, caplog):
+    name = "jw93125-o001_spec2_00001_asn.json"
+    products = json.loads((real_data / "associations" / name).read_text())["products"]
+    other = {"name": "other", "members": [member("not_there_rate.fits", "science")]}
+    path = archive(name, products=[*products, other])
+    with caplog.at_level(logging.WARNING):
+        check_subtracted(BackgroundStep.call(str(path), configure_log=False))
+    assert "products" in caplog.text
