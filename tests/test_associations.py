@@ -165,6 +165,22 @@ def test_a_missing_file_is_named_with_the_folders_that_were_searched(folder):
         resolve(path)
 
 
+def test_what_goes_with_a_grism_exposure_is_missed_only_where_it_is_needed(folder):
+    absent = [member("cat0.ecsv", "sourcecat"), member("s0.fits", "segmap")]
+    absent.append(member("d0.fits", "direct_image"))
+    job = resolve(association(member(folder / "t_rate.fits", "science"), *absent))
+    assert job.source_catalog == Path("cat0.ecsv")
+    assert job.segmentation_map == Path("s0.fits")
+    assert job.direct_image == Path("d0.fits")
+    image, grism = make_model(ramp((4, 5))), make_model(ramp((4, 5)))
+    grism.meta.exposure.type = "NIS_WFSS"
+    background = {"expname": make_model(ramp((4, 5))), "exptype": "background"}
+    asn = association({"expname": image, "exptype": "science"}, background, *absent)
+    assert BackgroundStep.call(asn).meta.cal_step.bkg_subtract == "COMPLETE"
+    with pytest.raises(MissingFileError, match=r"source catalogue: no file cat0\.ecsv"):
+        BackgroundStep.call(association({"expname": grism, "exptype": "science"}, *absent))
+
+
 def test_what_is_neither_file_nor_model_is_refused(folder):
     with pytest.raises(InputError, match="background: must be a file or an open data model"):
         resolve(folder / "t_rate.fits", [3.5])

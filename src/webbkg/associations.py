@@ -18,7 +18,7 @@ Input = Any
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One call, resolved: everything is an existing file or an open model.
+    """One call, resolved: targets and backgrounds are existing files or open models.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Job:
     backgrounds : tuple
         Background exposures.
     source_catalog, segmentation_map, direct_image : Path, data model or None
-        What a grism exposure's association adds.
+        What a grism exposure's association adds; a file need not exist.
     association : str or None
         Name of the association's file.
     folder : Path or None
@@ -124,8 +124,13 @@ def _resolve_association(
         )
 
     def first(kind: str) -> Input | None:
-        found = members.get(kind)
-        return find_file(found[0], folders, f"{name}, member {kind}") if found else None
+        """Find what a target may not need; a file that does not exist is missed where it is."""
+        if kind not in members:
+            return None
+        try:
+            return find_file(members[kind][0], folders, f"{name}, member {kind}")
+        except MissingFileError:
+            return Path(members[kind][0])
 
     target = find_file(science[0], folders, f"{name}, member science")
     listed = members.get("background") or _as_list(named)
