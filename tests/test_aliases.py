@@ -2,14 +2,20 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stdatamodels.jwst import datamodels
 
 from crds_cache import without_crds
 from factories import make_model, ramp, save
+from webbkg.exposures import DetectorWindow
+from webbkg.simulate.grism_scene import MIRI_PRISM
+from webbkg.simulate.wfss import draw_field, observe
+from webbkg.simulate.wfss_files import write_field
 
 STRUN = Path(sys.executable).parent / "strun"
 NEEDS_JWST = pytest.mark.skipif(find_spec("jwst") is None, reason="jwst is not installed")
@@ -93,3 +99,95 @@ def test_without_jwst_the_alias_is_enough_and_jwst_is_never_imported(folder):
     (folder / "hidden").mkdir()
     (folder / "hidden" / "sitecustomize.py").write_text(HIDE_JWST)
     check_product(strun("bkg_subtract", PYTHONPATH=str(folder / "hidden")))
+
+
+SOSS = {
+    "meta.instrument.name": "NIRISS",
+    "meta.instrument.detector": "NIS",
+    "meta.instrument.filter": "CLEAR",
+    "meta.instrument.pupil": "GR700XD",
+    "meta.exposure.type": "NIS_SOSS",
+    "meta.subarray.name": "SUBSTRIP96",
+}
+
+
+def write_soss(folder):
+    """Write a time series and a library of two sky images whose level jumps at column 700."""
+    rows, columns = np.mgrid[:256, :2048]
+    level = np.where(columns < 700, 4.0, 6.0) + 1e-4 * columns
+    library = np.stack([level + tilt * (rows - 128) / 128 for tilt in (0.0, 0.3)])
+    noise = np.random.default_rng(1).normal(0, 0.02, (2, 96, 2048))
+    target = noise + library[1, 10:106]
+    target[:, 40:75] += 50
+    reference = datamodels.SossBkgModel(data=library.astype(np.float32))
+    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
+    reference.save(folder / "soss_bkg.fits")
+    save(make_model(target, at=(0, 1802), meta=SOSS), folder / "soss_rateints.fits")
+
+
+ALL_MODES = """
+import sys
+from webbkg import BackgroundStep
+for target, given in (
+    ("t_rate.fits", {"bkg_list": ["b1_rate.fits"]}),
+    ("soss_rateints.fits", {"override_bkg": "soss_bkg.fits"}),
+    ("asn.json", {"override_bkg": "bkg.fits", "override_wavelengthrange": "wavelengthrange.asdf"}),
+):
+    result = BackgroundStep.call(target, save_results=True, output_dir="out", **given)
+    print(target, result.meta.cal_step.bkg_subtract)
+print("imported:", [name for name in sys.modules if name.split(".")[0] == "jwst"])
+"""
+
+
+def test_no_mode_imports_jwst_or_warns(folder):
+    write_soss(folder)
+    part = replace(
+        MIRI_PRISM.detector.full, name="GENERIC", window=DetectorWindow(300, 400, 256, 192)
+    )
+    covered = DetectorWindow(280, 350, 320, 260)
+    write_field(folder, observe(draw_field(MIRI_PRISM, 3, part)), template_window=covered)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ALL_MODES],
+        env=without_crds(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == [
+        "t_rate.fits COMPLETE",
+        "soss_rateints.fits COMPLETE",
+        "asn.json COMPLETE",
+        "imported: []",
+    ], done.stderr
+
+
+ENTRY_POINTS = """
+import sys
+from stpipe.entry_points import get_steps
+for step in get_steps():
+    if step.class_alias == "bkg_subtract":
+        print(step.package_name, step.class_name)
+"""
+
+
+@pytest.mark.parametrize("hidden", [pytest.param(False, marks=NEEDS_JWST), True])
+def test_the_entry_points_load_without_a_warning(folder, hidden):
+    settings = {}
+    if hidden:
+        (folder / "sitecustomize.py").write_text(HIDE_JWST)
+        settings["PYTHONPATH"] = str(folder)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ENTRY_POINTS],
+        env={**without_crds(), **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = {"webbkg webbkg.step.BackgroundStep"}
+    if not hidden:
+        found.add("jwst jwst.step.BackgroundStep")
+    assert set(done.stdout.splitlines()) == found

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from stdatamodels.jwst import datamodels
 from stpipe import Step
+from stpipe.exceptions import ValidationError
 
 from crds_cache import Cache, environment, without_crds
 from factories import IMAGING, make_model, ramp, save
@@ -97,6 +98,7 @@ RUNS = {
     "file over crds": (("pars.asdf",), {"crds": True}, (2.8, 7)),
     "command line over file": (("pars.asdf", "--sigma=2.7"), {"crds": True}, (2.7, 7)),
     "file alone": (("pars.asdf",), {}, (2.8, "None")),
+    "None in the file over crds": (("none.asdf",), {"crds": True}, (2.9, "None")),
     "crds switched off": ((CLASSES[0], "--disable-crds-steppars"), {"crds": True}, (3.0, "None")),
     "crds switched off outside": (
         (CLASSES[0],),
@@ -109,6 +111,7 @@ RUNS = {
 @pytest.mark.parametrize("run", RUNS)
 def test_the_later_of_default_crds_file_and_command_line_wins(folder, crds, run):
     write_parameters("pars.asdf", sigma=2.8)
+    write_parameters("none.asdf", maxiters=None)
     (what, *options), settings, expected = RUNS[run]
     env = dict(crds) if settings.pop("crds", False) else without_crds()
     strun(what, "t_rate.fits", *options, BACKGROUNDS, env={**env, **settings})
@@ -116,21 +119,33 @@ def test_the_later_of_default_crds_file_and_command_line_wins(folder, crds, run)
 
 
 CALL = """
-import sys
+import os
 from webbkg import BackgroundStep
 backgrounds = ["b1_rate.fits", "b2_rate.fits"]
-for given in ({}, {"config_file": "pars.asdf"}, {"config_file": "pars.asdf", "sigma": 2.7}):
+
+def tell(**given):
     result = BackgroundStep.call("t_rate.fits", backgrounds, **given)
     print(result.meta.background.webbkg.sigma, result.meta.background.webbkg.maxiters)
+
+tell()
+tell(config_file="pars.asdf")
+tell(config_file="pars.asdf", sigma=2.7)
+tell(config_file="of_jwst.asdf")
+tell(maxiters=None)
+os.environ["STPIPE_DISABLE_CRDS_STEPPARS"] = "true"
+tell()
 """
 
 
 def test_a_call_takes_them_in_the_same_order(folder, crds):
+    """The class that a file names is of no concern to a call."""
     write_parameters("pars.asdf", sigma=2.8)
+    write_parameters("of_jwst.asdf", name="jwst.background.BackgroundStep", sigma=2.6)
     done = subprocess.run(
         [sys.executable, "-c", CALL], env=crds, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines()[-3:] == ["2.9 7", "2.8 7", "2.7 7"], done.stderr
+    told = [line for line in done.stdout.splitlines() if re.match(r"\d\.\d (\d|None)$", line)]
+    assert told == ["2.9 7", "2.8 7", "2.7 7", "2.6 7", "2.9 None", "3.0 None"], done.stderr
 
 
 def as_option(value):
@@ -180,15 +195,46 @@ def test_a_wrong_parameter_in_a_file_is_named_and_nothing_written(folder, parame
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"maxiters": 2.5}, "'maxiters': the value \"2.5\" is of the wrong type"),
+        ({"soss_bkg_percentile": [1.0]}, "'soss_bkg_percentile': the value \"\\[1.0\\]\" is too"),
+        ({"no_such_parameter": 1}, "Extra value 'no_such_parameter' in root"),
+    ],
+)
+def test_a_wrong_parameter_in_the_file_of_a_call_is_an_error(folder, parameters, told):
+    write_parameters("pars.asdf", **parameters)
+    before = sorted(folder.iterdir())
+    with pytest.raises(ValidationError, match=told):
+        BackgroundStep.call(
+            "t_rate.fits", "b1_rate.fits", config_file="pars.asdf", save_results=True
+        )
+    assert sorted(folder.iterdir()) == before
+
+
+def help_lines(shown):
+    """Return the lines that tell each option, by its name."""
+    told = {}
+    for block in re.split(r"^  --", shown, flags=re.MULTILINE)[1:]:
+        first, *more = block.strip().splitlines()
+        name, _, text = first.partition(" ")
+        assert name not in told
+        told[name] = [line.strip() for line in (text, *more) if line.strip()]
+    return told
+
+
 def test_the_help_has_one_clear_line_for_each_parameter(folder):
-    shown = strun(CLASSES[0], "--help").stdout
-    entries = dict(
-        re.findall(r"^  --([a-z]\w+) ?\s+(.+?)(?=^  -|\Z)", shown, flags=re.MULTILINE | re.DOTALL)
-    )
-    parameters = [*OTHER_THAN_DEFAULT, "override_bkg", "override_wavelengthrange"]
-    for name in parameters:
-        text = " ".join(entries[name].split())
-        told = re.sub(r"\[.*default=.*\]$", "", text).strip()
-        assert 10 < len(told) < 100, (name, told)
-    assert "[default=3.0]" in entries["sigma"]
-    assert "[default=False]" in " ".join(entries["allow_repeat"].split())
+    """Where the terminal is wide enough. A default that it shows is the one that holds."""
+    told = help_lines(strun(CLASSES[0], "--help", env={**without_crds(), "COLUMNS": "180"}).stdout)
+    spec, defaults = BackgroundStep.load_spec_file(), BackgroundStep().get_pars()
+    assert set(OTHER_THAN_DEFAULT) < set(spec) <= set(told)
+    for name in spec:
+        (line,) = told[name]
+        text, _, limits = line.partition(" [")
+        assert 10 < len(text) < 90, line
+        shown = limits.rstrip("]").rpartition("default=")[2].strip('"')
+        if defaults.get(name) is None or defaults[name] == "":
+            assert shown in ("", "None")
+        elif name not in ("pre_hooks", "post_hooks"):  # stpipe shows `list` for an empty list
+            assert shown == str(defaults[name])

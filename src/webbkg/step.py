@@ -71,7 +71,7 @@ class BackgroundStep(Step):
         maxiters = integer(default=None)  # Most clip iterations; None or 0: until stable
         soss_source_percentile = float(default={SossOptions.source_percentile})  # SOSS: pixels at or above this percentile are source
         soss_bkg_percentile = float_list(min=2, max=2, default=None)  # SOSS: percentiles between which ratios set the scale; None: 25, 50
-        wfss_mmag_extract = float(default=None)  # WFSS: faintest AB magnitude of the sources that are masked
+        wfss_mmag_extract = float(default=None)  # WFSS: sources of this AB magnitude and fainter are not masked; None: all are
         wfss_mask = string(default=None)  # WFSS: file whose MASK extension is 1 for sky, 0 for source
         wfss_maxiter = integer(default={WfssOptions.maxiter})  # WFSS: most outlier rejections; 0 for none
         wfss_rms_stop = float(default={WfssOptions.rms_stop})  # WFSS: stop when the RMS improves by less (percent); 0 for never
