@@ -72,8 +72,9 @@ def test_an_empty_cache_costs_one_warning(folder):
 def test_a_server_that_never_answers_is_waited_for_no_longer_than_asked(folder, silent_server):
     run, seconds = strun(folder, CRDS_SERVER_URL=silent_server, CRDS_CLIENT_TIMEOUT_SECONDS="2")
     check_product(folder, run)
-    assert "within 2 s" in run.stdout + run.stderr
-    assert seconds < 60  # the client alone would wait for an hour
+    # Whichever of the two comes first: the client's own patience of 2 s, or webbkg's.
+    assert "No step parameters from CRDS" in run.stdout + run.stderr
+    assert seconds < 60  # with its default the client would wait for an hour
 
 
 @pytest.fixture
