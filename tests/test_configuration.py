@@ -113,6 +113,7 @@ def test_the_later_of_default_crds_file_and_command_line_wins(folder, crds, run)
     write_parameters("pars.asdf", sigma=2.8)
     write_parameters("none.asdf", maxiters=None)
     (what, *options), settings, expected = RUNS[run]
+    settings = dict(settings)
     env = dict(crds) if settings.pop("crds", False) else without_crds()
     strun(what, "t_rate.fits", *options, BACKGROUNDS, env={**env, **settings})
     assert options_used() == expected

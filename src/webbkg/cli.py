@@ -150,7 +150,8 @@ _SossBkgPercentile = Annotated[
     typer.Option(help="SOSS: percentiles between which ratios set the scale."),
 ]
 _WfssMmagExtract = Annotated[
-    float | None, typer.Option(help="WFSS: faintest AB magnitude that is masked.")
+    float | None,
+    typer.Option(help="WFSS: sources of this AB magnitude and fainter are not masked."),
 ]
 _WfssMask = Annotated[
     str | None, typer.Option(help="WFSS: file whose MASK extension is 1 for sky.")
