@@ -52,8 +52,8 @@ def read_listings(folder):
 
 def average(paths, threads=None):
     """Average background files on the first one's window, with webbkg."""
-    from webbkg.exposures import Exposure
-    from webbkg.methods.average import average_exposures
+    from webbkg.files.exposures import Exposure
+    from webbkg.image.average import average_exposures
     from webbkg.options import ImageOptions
 
     exposures = [Exposure.from_file(path) for path in paths]

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks import peer
 from benchmarks.measure import BIN, alternate_processes, growth, median, ratio
-from webbkg.methods.soss import fit_templates, template_background
-from webbkg.parallel import available_threads, over_bands, split
+from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.soss.fit import fit_templates, template_background
 
 ROWS, COLUMNS, TEMPLATES = 256, 2048, 8
 BARS = {50: 15, 300: 20}  # times faster than jwst

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.run import table
-from webbkg.methods.soss import ArraySegment, fit_segments, fit_templates, template_background
 from webbkg.options import SossOptions
 from webbkg.results import TemplateFit
 from webbkg.simulate.detector import Readout
@@ -27,6 +26,7 @@ from webbkg.simulate.soss import (
     split_series,
 )
 from webbkg.simulate.soss_scene import ORDER_1, SossScene, make_library
+from webbkg.soss.fit import ArraySegment, fit_segments, fit_templates, template_background
 
 GROUPS = (2, 3, 6, 15, 50)  # the noise: groups of an integration
 STARS = (0.0, 44.0, 440.0, 1500.0, 4400.0)  # DN/s at the peak of order 1

@@ -67,7 +67,7 @@ def _prepare_mask(folder):
     """Read catalogue and orders; return the function that makes the mask of them."""
     from stdatamodels.jwst import datamodels
 
-    from webbkg.traces import catalog_sky_mask, orders_and_limits, read_catalog
+    from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
 
     target = datamodels.open(folder / "target_rate.fits")
     with datamodels.open(folder / REFERENCES["wavelengthrange"]) as ranges:
@@ -108,7 +108,7 @@ def _bench_fit(rounds, folder):
     from jwst.background.background_sub_wfss import ScalingFactorComputer
     from stdatamodels.jwst import datamodels
 
-    from webbkg.methods.wfss import fit_scale
+    from webbkg.wfss.fit import fit_scale
 
     target = datamodels.open(folder / "target_rate.fits")
     bkg = datamodels.open(folder / REFERENCES["bkg"])

@@ -18,8 +18,7 @@ import numpy as np
 from astropy.io import fits
 
 from benchmarks.run import table
-from webbkg.exposures import DetectorWindow
-from webbkg.methods.wfss import fit_scale
+from webbkg.files.exposures import DetectorWindow
 from webbkg.options import WfssOptions
 from webbkg.simulate.detector import NIRCAM_LONG, Setup, draw_bad_pixels, expose
 from webbkg.simulate.grism_scene import NIRCAM_R, WfssScene
@@ -27,7 +26,8 @@ from webbkg.simulate.imaging import SHALLOW
 from webbkg.simulate.sources import Population
 from webbkg.simulate.wfss import Field, draw_field, measure
 from webbkg.simulate.wfss_files import source_catalog, wavelengthrange_model
-from webbkg.traces import catalog_sky_mask, orders_and_limits, read_catalog
+from webbkg.wfss.fit import fit_scale
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
 
 WINDOW = DetectorWindow(760, 810, 512, 512)
 PERFECT = replace(NIRCAM_LONG, hot_fraction=0.0, dead_fraction=0.0, cosmic_ray_left=0.0)

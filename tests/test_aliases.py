@@ -12,7 +12,7 @@ from stdatamodels.jwst import datamodels
 
 from crds_cache import without_crds
 from factories import make_model, ramp, save
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM
 from webbkg.simulate.wfss import draw_field, observe
 from webbkg.simulate.wfss_files import write_field

@@ -13,8 +13,8 @@ from stdatamodels.jwst import datamodels
 
 from factories import make_model, ramp, save
 from webbkg import BackgroundStep
-from webbkg.associations import resolve
 from webbkg.errors import AssociationError, InputError, MissingFileError
+from webbkg.files.associations import resolve
 
 
 @pytest.fixture

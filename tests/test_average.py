@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import reference
 from webbkg import ImageOptions, average_background
 from webbkg.errors import OptionError
-from webbkg.methods.average import ArraySamples, average_exposures, sigma_clip_mask
+from webbkg.image.average import ArraySamples, average_exposures, sigma_clip_mask
 
 DO_NOT_USE = 1
 SHAPE = (6, 11)

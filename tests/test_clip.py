@@ -12,7 +12,7 @@ from scipy.optimize import differential_evolution
 import reference
 from webbkg import ImageOptions, sigma_clip_mask
 from webbkg.errors import OptionError
-from webbkg.methods.average import average_background, largest_deviation, sorting_network
+from webbkg.image.average import average_background, largest_deviation, sorting_network
 
 FINITE = st.floats(-1e6, 1e6)
 POOLS = {

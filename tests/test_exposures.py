@@ -15,8 +15,8 @@ import factories
 from factories import DO_NOT_USE, make_model, ramp, write_fits
 from webbkg import BackgroundStep, ImageOptions
 from webbkg.errors import InputError, MissingFileError
-from webbkg.exposures import DetectorWindow, Exposure, ExposureInfo, window_of
-from webbkg.methods.average import average_exposures
+from webbkg.files.exposures import DetectorWindow, Exposure, ExposureInfo, window_of
+from webbkg.image.average import average_exposures
 
 SHAPE = (7, 9)
 
@@ -471,8 +471,8 @@ def test_a_failed_opening_leaves_no_file_open(tmp_path):
 MEASURE = """
 import resource, sys
 from webbkg import ImageOptions
-from webbkg.exposures import Exposure
-from webbkg.methods.average import average_exposures
+from webbkg.files.exposures import Exposure
+from webbkg.image.average import average_exposures
 
 def peak(paths):
     opened = [Exposure.from_file(path) for path in paths]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from webbkg.kernels import order
+from webbkg.numerics import order
 
 KINDS = [np.float32, np.float64]
 

@@ -8,9 +8,9 @@ import pytest
 
 import factories
 from webbkg import ImageOptions
-from webbkg.exposures import DetectorWindow, Exposure
-from webbkg.methods.average import average_exposures
-from webbkg.parallel import available_threads, over_bands, split, use_threads
+from webbkg.files.exposures import DetectorWindow, Exposure
+from webbkg.image.average import average_exposures
+from webbkg.numerics.parallel import available_threads, over_bands, split, use_threads
 
 
 @pytest.mark.parametrize(

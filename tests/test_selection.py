@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from packaging.version import Version
 
-from webbkg.kernels import selection
-from webbkg.kernels.selection import Counts, Window, guess_windows, key_of, resolve, value_of
+from webbkg.numerics import selection
+from webbkg.numerics.selection import Counts, Window, guess_windows, key_of, resolve, value_of
 
 # Before, it interpolated between float32 samples with other roundings.
 NUMPY_ROUNDS_AS_NOW = Version(np.__version__) >= Version("2.4")

@@ -12,8 +12,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from webbkg.errors import OptionError
-from webbkg.exposures import DetectorWindow, Exposure
-from webbkg.models import open_model
+from webbkg.files.exposures import DetectorWindow, Exposure
+from webbkg.files.models import open_model
 from webbkg.results import CombinedBackground, SampleCounts
 from webbkg.simulate.demo import run_demo
 from webbkg.simulate.detector import (

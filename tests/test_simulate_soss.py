@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from webbkg.errors import OptionError
-from webbkg.methods.soss import find_discontinuity, fit_templates
-from webbkg.models import open_model
+from webbkg.files.models import open_model
 from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, SossOptions
 from webbkg.simulate.detector import (
     NIRCAM_LONG,
@@ -41,6 +40,7 @@ from webbkg.simulate.soss_scene import (
     light_curve,
     make_library,
 )
+from webbkg.soss.fit import find_discontinuity, fit_templates
 
 SCENE = SossScene()
 

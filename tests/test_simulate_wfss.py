@@ -10,9 +10,8 @@ import pytest
 from astropy.table import QTable
 
 from webbkg.errors import OptionError
-from webbkg.exposures import DetectorWindow
-from webbkg.methods.wfss import fit_scale
-from webbkg.models import open_model
+from webbkg.files.exposures import DetectorWindow
+from webbkg.files.models import open_model
 from webbkg.options import WfssOptions
 from webbkg.simulate.detector import Subarray, dq_flag
 from webbkg.simulate.dispersion import grism_wcs
@@ -34,7 +33,8 @@ from webbkg.simulate.wfss_files import (
     wavelengthrange_model,
     write_field,
 )
-from webbkg.traces import catalog_sky_mask, orders_and_limits, read_catalog, trace_boxes
+from webbkg.wfss.fit import fit_scale
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog, trace_boxes
 
 SCENES = {
     "NIRCam R": NIRCAM_R,

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 import reference_soss
 from webbkg.errors import InputError, OptionError
-from webbkg.methods import soss
-from webbkg.methods.soss import (
+from webbkg.options import SossOptions
+from webbkg.results import Status
+from webbkg.soss import fit as soss
+from webbkg.soss.fit import (
     ArraySegment,
     find_discontinuity,
     fit_segments,
     fit_templates,
     template_background,
 )
-from webbkg.options import SossOptions
-from webbkg.results import Status
 
 DO_NOT_USE = 1
 REFERENCE_PIXEL = 1 << 31

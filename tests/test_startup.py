@@ -28,7 +28,7 @@ def test_opening_a_model_leaves_yaml_collector_and_scipy_as_they_were(rate):
     found = run(f"""
 import gc, sys, yaml
 loader = yaml.SafeLoader
-from webbkg.models import open_model
+from webbkg.files.models import open_model
 open_model({str(rate)!r})
 assert "gwcs" in sys.modules
 assert yaml.SafeLoader is loader and gc.isenabled()
@@ -44,7 +44,7 @@ print(optimize.brentq(lambda x: x - 2, 0, 5))
 def test_opening_a_model_does_not_import_what_only_an_inverse_needs(rate):
     found = run(f"""
 import sys
-from webbkg.models import open_model
+from webbkg.files.models import open_model
 open_model({str(rate)!r})
 print("scipy.optimize" in sys.modules)
 """)
@@ -54,7 +54,7 @@ print("scipy.optimize" in sys.modules)
 def test_what_gwcs_took_for_scipy_works_when_it_is_needed(rate):
     found = run(f"""
 import sys
-from webbkg.models import open_model
+from webbkg.files.models import open_model
 open_model({str(rate)!r})
 taken = {{
     vars(module)["optimize"]

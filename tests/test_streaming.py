@@ -13,8 +13,9 @@ from stdatamodels.jwst import datamodels
 
 from factories import DO_NOT_USE, checksum, make_model, ramp, save
 from test_soss_step import SOSS, sky_image
-from webbkg import BackgroundStep, streaming
+from webbkg import BackgroundStep
 from webbkg.errors import OutputError
+from webbkg.files import streaming
 
 BIN = Path(sys.executable).parent
 SHAPE = (5, 700, 800)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from webbkg.methods.summary import finite_median
+from webbkg.numerics.summary import finite_median
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])

@@ -9,9 +9,9 @@ from astropy.coordinates import FK5, AltAz, Galactic, SkyCoord
 from astropy.table import MaskedColumn, QTable, Table
 
 import reference_wfss as reference
-from webbkg import traces
 from webbkg.errors import InputError, MissingFileError
-from webbkg.traces import (
+from webbkg.wfss import traces
+from webbkg.wfss.traces import (
     OrderLimits,
     SourceCatalog,
     blocking_filter,

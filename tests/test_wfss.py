@@ -9,12 +9,12 @@ import pytest
 
 import reference_wfss as reference
 from webbkg.errors import OptionError
-from webbkg.kernels import order
-from webbkg.methods import fit_pixels
-from webbkg.methods.wfss import fit_scale, scaled_background
+from webbkg.numerics import order
+from webbkg.numerics.parallel import use_threads
 from webbkg.options import WfssOptions
-from webbkg.parallel import use_threads
 from webbkg.results import ScaleFit, Status, StopReason
+from webbkg.wfss import fit_pixels
+from webbkg.wfss.fit import fit_scale, scaled_background
 
 SMALL = (61, 83)
 LARGE = (600, 700)  # large enough for the percentiles to be bracketed by a sample

@@ -15,10 +15,10 @@ from webbkg.errors import (
     OptionError,
     ReferenceUnavailableError,
 )
+from webbkg.files.templates import make_template
 from webbkg.modes import Request
 from webbkg.options import WfssOptions
 from webbkg.subtract import subtract_background
-from webbkg.templates import make_template
 
 GRISM = {
     "meta.instrument.name": "NIRCAM",

@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 _HOME = {
     "BackgroundStep": "webbkg.step",
     "subtract_background": "webbkg.subtract",
-    "average_background": "webbkg.methods.average",
-    "sigma_clip_mask": "webbkg.methods.average",
-    "fit_scale": "webbkg.methods.wfss",
-    "fit_templates": "webbkg.methods.soss",
-    "make_template": "webbkg.templates",
+    "average_background": "webbkg.image.average",
+    "sigma_clip_mask": "webbkg.image.average",
+    "fit_scale": "webbkg.wfss.fit",
+    "fit_templates": "webbkg.soss.fit",
+    "make_template": "webbkg.files.templates",
     "ImageOptions": "webbkg.options",
     "WfssOptions": "webbkg.options",
     "SossOptions": "webbkg.options",
@@ -29,7 +29,7 @@ _HOME = {
     "Status": "webbkg.results",
     "WebbkgError": "webbkg.errors",
     "use_in": "webbkg.integration",
-    "use_threads": "webbkg.parallel",
+    "use_threads": "webbkg.numerics.parallel",
 }
 
 __all__ = [
@@ -57,12 +57,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from webbkg.errors import WebbkgError
+    from webbkg.files.templates import make_template
+    from webbkg.image.average import average_background, sigma_clip_mask
     from webbkg.integration import use_in
-    from webbkg.methods.average import average_background, sigma_clip_mask
-    from webbkg.methods.soss import fit_templates
-    from webbkg.methods.wfss import fit_scale
+    from webbkg.numerics.parallel import use_threads
     from webbkg.options import ImageOptions, SossOptions, WfssOptions
-    from webbkg.parallel import use_threads
     from webbkg.results import (
         Background,
         CombinedBackground,
@@ -71,9 +70,10 @@ if TYPE_CHECKING:
         Status,
         TemplateFit,
     )
+    from webbkg.soss.fit import fit_templates
     from webbkg.step import BackgroundStep
     from webbkg.subtract import subtract_background
-    from webbkg.templates import make_template
+    from webbkg.wfss.fit import fit_scale
 
 
 def __getattr__(name: str) -> Any:

@@ -312,7 +312,7 @@ def make_template_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.fits).")],
 ) -> None:
     """Wrap a bare sky image into a reference file, for --override-bkg."""
-    from webbkg.templates import make_template
+    from webbkg.files.templates import make_template
 
     try:
         made = make_template(image, like, output)
@@ -354,7 +354,7 @@ class _Collector(logging.Handler):
 
 def _groups(targets: list[str]) -> list[list[str]]:
     """Let each target be run by itself, but the segments of one exposure together."""
-    from webbkg.segments import are_segments
+    from webbkg.soss.segments import are_segments
 
     if len(targets) > 1 and all(Path(target).is_file() for target in targets):
         with contextlib.suppress(WebbkgError):  # told when its turn comes

@@ -12,11 +12,11 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from stpipe import Step
 
-from webbkg import references
-from webbkg.associations import Job, resolve
 from webbkg.errors import OutputError
-from webbkg.exposures import Exposure, read_meta
-from webbkg.models import (
+from webbkg.files import references
+from webbkg.files.associations import Job, resolve
+from webbkg.files.exposures import Exposure, read_meta
+from webbkg.files.models import (
     background_model,
     is_model,
     open_header,
@@ -24,14 +24,14 @@ from webbkg.models import (
     save_all,
     write_model,
 )
+from webbkg.files.streaming import is_streamable, open_standing_in, write_streamed
+from webbkg.files.suffixes import strip_suffix
 from webbkg.modes import Request
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import CombinedBackground, Outcome
-from webbkg.segments import are_segments, check_segments
+from webbkg.soss.segments import are_segments, check_segments
 from webbkg.startup import leave_no_garbage
-from webbkg.streaming import is_streamable, open_standing_in, write_streamed
 from webbkg.subtract import subtract_background
-from webbkg.suffixes import strip_suffix
 
 log = logging.getLogger(__name__)
 

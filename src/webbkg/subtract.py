@@ -14,10 +14,10 @@ import numpy as np
 
 from webbkg import __version__
 from webbkg.errors import InputError
-from webbkg.exposures import ExposureInfo, read_meta, window_of
-from webbkg.methods.summary import finite_median
+from webbkg.files.exposures import ExposureInfo, read_meta, window_of
 from webbkg.modes import Request, Target, find_mode
-from webbkg.parallel import available_threads, over_bands, split
+from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.summary import finite_median
 from webbkg.results import Background, Outcome, Status
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def subtract_background(
         The caller gives `model` away: change it instead of a copy. If an error is raised it is
         as it was.
     apply : bool
-        False leaves SCI and DQ to whoever writes the product; see `webbkg.streaming`.
+        False leaves SCI and DQ to whoever writes the product; see `webbkg.files.streaming`.
     measured : Outcome, optional
         What another segment of the same exposure was measured to need; nothing is measured.
 

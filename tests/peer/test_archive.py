@@ -11,7 +11,7 @@ import pytest
 from factories import IMAGING, MIRI, NIRSPEC, make_model, ramp, save
 from peer import oracle
 from webbkg import BackgroundStep
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM
 from webbkg.simulate.wfss import draw_field, observe
 from webbkg.simulate.wfss_files import write_field

@@ -8,8 +8,8 @@ from stdatamodels.jwst import datamodels
 
 from factories import make_model
 from peer import oracle
-from webbkg.methods.soss import find_discontinuity, fit_templates, template_background
 from webbkg.options import SossOptions
+from webbkg.soss.fit import find_discontinuity, fit_templates, template_background
 
 pytestmark = pytest.mark.peer
 

@@ -17,7 +17,7 @@ from factories import checksum, make_model, ramp, save
 from peer import oracle
 from webbkg import BackgroundStep
 from webbkg.errors import InputError, MissingFileError
-from webbkg.suffixes import KNOWN_SUFFIXES
+from webbkg.files.suffixes import KNOWN_SUFFIXES
 
 pytestmark = pytest.mark.peer
 

@@ -5,9 +5,9 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from peer import grism, oracle
-from webbkg.methods.wfss import fit_scale, scaled_background
 from webbkg.options import WfssOptions
-from webbkg.traces import blocking_filter, catalog_sky_mask, orders_and_limits, read_catalog
+from webbkg.wfss.fit import fit_scale, scaled_background
+from webbkg.wfss.traces import blocking_filter, catalog_sky_mask, orders_and_limits, read_catalog
 
 pytestmark = grism.MARKS
 

@@ -17,7 +17,7 @@ from crds_cache import Cache, environment
 from factories import DO_NOT_USE, make_model, ramp, set_window
 from peer import oracle
 from webbkg import BackgroundStep
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.detector import nircam_subarray
 from webbkg.simulate.grism_scene import NIRCAM_R
 from webbkg.simulate.sources import Population

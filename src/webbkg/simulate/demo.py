@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from webbkg.errors import OptionError
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.results import CombinedBackground, SampleCounts
 from webbkg.simulate.detector import MIRI_BRIGHTSKY, Subarray, nircam_subarray
 from webbkg.simulate.imaging import (
@@ -25,7 +25,7 @@ SMALLEST, LARGEST = 128, 2048
 
 IMAGING_BACKGROUNDS = 5
 """Too few for the clipping to reject anything at 3 sigma: see
-`webbkg.methods.average.largest_deviation`."""
+`webbkg.image.average.largest_deviation`."""
 
 INTEGRATIONS_BACKGROUNDS = 12
 """Enough for the clipping to reject what one exposure of them holds."""

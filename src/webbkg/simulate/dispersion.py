@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 
 Values = npt.NDArray[np.float64]
 

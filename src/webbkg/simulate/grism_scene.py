@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
 from webbkg.simulate import sources
 from webbkg.simulate.detector import (

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from webbkg.errors import OptionError
-from webbkg.exposures import DetectorWindow
-from webbkg.models import save_whole
+from webbkg.files.exposures import DetectorWindow
+from webbkg.files.models import save_whole
 from webbkg.results import BoolImage, FloatImage
 from webbkg.simulate import sources
 from webbkg.simulate.detector import (

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
 from webbkg.simulate.detector import (
     NIRISS,

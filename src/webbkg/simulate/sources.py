@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
 
 Values = npt.NDArray[np.float64]

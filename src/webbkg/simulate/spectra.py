@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from webbkg.exposures import DetectorWindow
+from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
 from webbkg.simulate.dispersion import Grism, Order
 from webbkg.simulate.sources import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from webbkg.exposures import DetectorWindow
-from webbkg.models import save_whole
+from webbkg.files.exposures import DetectorWindow
+from webbkg.files.models import save_whole
 from webbkg.options import DO_NOT_USE
 from webbkg.simulate.grism_scene import WfssScene, make_template
 from webbkg.simulate.spectra import half_boxes

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.kernels.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled
 
 MOST_BINS = 1 << 18
 FIRST_KEY = 0x00800000  # of the lowest finite value

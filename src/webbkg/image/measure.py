@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from webbkg.errors import MismatchError
-from webbkg.exposures import Exposure
-from webbkg.methods.average import average_exposures, largest_deviation
+from webbkg.files.exposures import Exposure
+from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.modes import Request, Target, share
 from webbkg.options import GRATING_TILT_TOLERANCE
 from webbkg.results import CombinedBackground, Outcome, SampleCounts, Status

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from webbkg import traces
-from webbkg.associations import find_file
 from webbkg.errors import InputError
-from webbkg.exposures import read_meta
-from webbkg.methods.wfss import fit_scale, scaled_background
+from webbkg.files.associations import find_file
+from webbkg.files.exposures import read_meta
+from webbkg.files.references import TemplateImage, check_detector, cut_template, open_reference
 from webbkg.modes import Request, Target, plain_number, share
-from webbkg.references import TemplateImage, check_detector, cut_template, open_reference
 from webbkg.results import BoolImage, Outcome, ScaleFit, Status
+from webbkg.wfss import traces
+from webbkg.wfss.fit import fit_scale, scaled_background
 
 
 def measure(target: Target, request: Request) -> Outcome:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.exposures import read_meta
-from webbkg.methods.soss import ArraySegment, Segment, fit_segments, template_background
+from webbkg.files.exposures import read_meta
+from webbkg.files.references import check_detector, open_reference
+from webbkg.files.streaming import open_segment
 from webbkg.modes import Request, Target, plain_number
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN
-from webbkg.references import check_detector, open_reference
 from webbkg.results import Outcome, SideFit, Status, TemplateFit
-from webbkg.streaming import open_segment
+from webbkg.soss.fit import ArraySegment, Segment, fit_segments, template_background
 
 
 def measure(target: Target, request: Request) -> Outcome:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.kernels.compiled import compiled
+from webbkg.numerics.compiled import compiled
 
 KEY_BITS = 16
 BINS = 1 << KEY_BITS

@@ -24,8 +24,8 @@ from webbkg.errors import (
     MissingFileError,
     ReferenceUnavailableError,
 )
-from webbkg.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
-from webbkg.models import is_model
+from webbkg.files.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
+from webbkg.files.models import is_model
 from webbkg.options import PARAMETER_LOOKUP_SECONDS, REFERENCE_FETCH_SECONDS
 from webbkg.startup import quick_start
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from webbkg.kernels.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled
 
 CHUNK = 256  # pixels whose samples and sums stay in the nearest caches
 LANES = 64  # pixels that are sorted side by side

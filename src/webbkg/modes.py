@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from webbkg.associations import Input
 from webbkg.errors import ReferenceUnavailableError
-from webbkg.exposures import DetectorWindow, ExposureInfo
+from webbkg.files.associations import Input
+from webbkg.files.exposures import DetectorWindow, ExposureInfo
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import Outcome
 
@@ -108,7 +108,7 @@ class Request:
 
 def find_mode(exposure_type: str | None) -> Callable[[Target, Request], Outcome]:
     """Return the ``measure`` function for an exposure type (EXP_TYPE)."""
-    module = import_module(f"webbkg.modes.{_REGISTRY.get(exposure_type or '', _DEFAULT)}")
+    module = import_module(f"webbkg.{_REGISTRY.get(exposure_type or '', _DEFAULT)}.measure")
     measure: Callable[[Target, Request], Outcome] = module.measure
     return measure
 

@@ -20,15 +20,15 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.exposures import (
+from webbkg.files.exposures import (
     FITS_BLOCK,
     Exposure,
     data_length,
     is_gzipped,
     read_headers,
 )
-from webbkg.kernels import planes
-from webbkg.parallel import available_threads, over_bands, split
+from webbkg.numerics import words as word_kernels
+from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.results import Background, FlagImage, FloatImage
 from webbkg.startup import quick_start
 
@@ -87,7 +87,7 @@ def _plain_type(header: Any) -> type[np.float32] | type[np.uint32] | None:
 
 @dataclass(frozen=True)
 class FileSegment:
-    """SCI and DQ of a file, for `webbkg.methods.soss`."""
+    """SCI and DQ of a file, for `webbkg.soss.fit`."""
 
     exposure: Exposure
 
@@ -107,7 +107,7 @@ class FileSegment:
         for name in ("SCI", "DQ"):
             words = np.empty((stop - start, self.shape[1]), np.uint32)
             self.exposure.planes[name].read(integration, start, stop, words)
-            planes.make_native(words.reshape(-1), name == "DQ")
+            word_kernels.make_native(words.reshape(-1), name == "DQ")
             read.append(words)
         return read[0].view(np.float32), read[1]
 
@@ -234,12 +234,12 @@ def _change(
     covered = background.covered
     if part.key[0] == "SCI":
         sci = background.sci
-        return lambda words, start, stop: planes.subtract_stored(
+        return lambda words, start, stop: word_kernels.subtract_stored(
             words.reshape(-1), sci[start:stop].reshape(-1), covered[start:stop].reshape(-1)
         )
     if part.key[0] == "DQ" and background.dq.any():
         dq = background.dq
-        return lambda words, start, stop: planes.flag_stored(
+        return lambda words, start, stop: word_kernels.flag_stored(
             words.reshape(-1), dq[start:stop].reshape(-1), covered[start:stop].reshape(-1)
         )
     return None

@@ -350,7 +350,7 @@ class Exposure:
 
     @classmethod
     def _from_asdf(cls, path: Path) -> Exposure:
-        from webbkg.models import open_model
+        from webbkg.files.models import open_model
 
         exposure = cls.from_model(open_model(path))
         exposure.path = path
@@ -412,7 +412,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class PlacedExposure:
-    """The overlap of an exposure with a target's window; see `webbkg.methods.average.Samples`."""
+    """The overlap of an exposure with a target's window; see `webbkg.image.average.Samples`."""
 
     planes: tuple[Plane, ...]
     n_integrations: int

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError, MissingFileError
-from webbkg.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
-from webbkg.models import open_model, save_whole
+from webbkg.files.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
+from webbkg.files.models import open_model, save_whole
 from webbkg.options import DO_NOT_USE
 from webbkg.startup import quick_start
 

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.kernels import clip, planes
+from webbkg.image import kernels as clip
+from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.words import place_samples
 from webbkg.options import DO_NOT_USE, ImageOptions
-from webbkg.parallel import available_threads, over_bands, split
 from webbkg.results import (
     BoolImage,
     CombinedBackground,
@@ -446,7 +447,7 @@ class _BandAverager:
         if (height, width) != sci.shape:
             sci.fill(np.nan)
             err.fill(0)
-        planes.place_samples(
+        place_samples(
             words,
             as_in_fits,
             source.first_column,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from webbkg.kernels.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled
 
 SIGN_BIT = np.uint32(1 << 31)
 

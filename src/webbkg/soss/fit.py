@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError, OptionError
-from webbkg.kernels import selection, soss
-from webbkg.kernels.selection import Counts, Distribution, Window
+from webbkg.numerics import selection
+from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.selection import Counts, Distribution, Window
 from webbkg.options import (
     DO_NOT_USE,
     REFERENCE_PIXEL,
@@ -27,8 +28,8 @@ from webbkg.options import (
     SOSS_SUBSTRIP96_ROWS,
     SossOptions,
 )
-from webbkg.parallel import available_threads, over_bands, split
 from webbkg.results import Background, FlagImage, FloatImage, SideFit, Status, TemplateFit
+from webbkg.soss import kernels
 
 UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
 MOST_ROWS_A_BAND = 32
@@ -428,7 +429,7 @@ class _Sample:
 
 
 class _SkyBuffers:
-    """One thread's buffers for the sky samples of a band; see `kernels.soss.gather_sky`."""
+    """One thread's buffers for the sky samples of a band; see `webbkg.soss.kernels.gather_sky`."""
 
     def __init__(self, height: int, columns: int) -> None:
         self._values = np.empty(height * columns + 1, np.float32)
@@ -440,7 +441,7 @@ class _SkyBuffers:
         """Collect the usable values below `threshold`: values, columns, starts of the rows."""
         sky = self._values, self._places, self._starts[: len(sci) + 1]
         limit = np.float32(threshold)
-        soss.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, *sky)
+        kernels.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, *sky)
         return sky
 
 
@@ -469,7 +470,7 @@ def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
 
 
 class _PixelSums:
-    """Per-pixel sums of the sky samples over the integrations; see `kernels.soss.add_sums`."""
+    """Per-pixel sums of the sky samples over the integrations; see `webbkg.soss.kernels.add_sums`."""
 
     def __init__(self, rows: int, columns: int) -> None:
         shape = rows, columns
@@ -574,7 +575,7 @@ class _RatioCounter:
         """Count the ratios of one integration in a band that begins at `row`."""
         sky = self._buffers.gather(sci, dq, self._threshold)
         if self._sums.wanted:
-            soss.add_sums(*sky, row, *self._sums.planes)
+            kernels.add_sums(*sky, row, *self._sums.planes)
         windows, below, bins, totals = self._counters
         selection.count_ratios(*sky, row, *self._templates, windows, below, bins, totals)
 
@@ -602,7 +603,7 @@ def _measure(
     """Add the RMSE of a template with its scales."""
     result = np.zeros((2, 2))
     pair = np.array([float(one.scale) for one in scales])
-    soss.sum_residuals(template, splits, pair, *sums.planes, result)
+    kernels.sum_residuals(template, splits, pair, *sums.planes, result)
     return [
         SideFit(
             scale=float(one.scale),

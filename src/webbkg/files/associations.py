@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from webbkg.errors import AssociationError, InputError, MissingFileError
-from webbkg.models import is_model
+from webbkg.files.models import is_model
 
 Input = Any
 """A Path, or an open data model."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from webbkg.errors import InputError
-from webbkg.exposures import ExposureInfo, read_header, read_meta
+from webbkg.files.exposures import ExposureInfo, read_header, read_meta
 from webbkg.modes import is_soss
 from webbkg.results import Status
 

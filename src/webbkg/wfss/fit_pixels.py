@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.kernels import order, wfss
+from webbkg.numerics import order
+from webbkg.numerics.parallel import over_bands, split
 from webbkg.options import DO_NOT_USE
-from webbkg.parallel import over_bands, split
 from webbkg.results import BoolImage, FlagImage, FloatImage
+from webbkg.wfss import kernels
 
 CHUNK = 1 << 17  # pixels that a thread takes at a time, and whose sums are taken together
 LINES = 64  # lines of an image that a thread takes at a time
@@ -164,9 +165,9 @@ class FitPixels:
 
         def prepare(start: int, stop: int) -> tuple[npt.NDArray[np.int64], list[float]]:
             counts = np.zeros(3, np.int64)
-            sums = np.zeros(wfss.TERMS)
+            sums = np.zeros(kernels.TERMS)
             part = slice(start, stop)
-            wfss.prepare(
+            kernels.prepare(
                 sci[part],
                 err[part],
                 dq[part],
@@ -224,9 +225,9 @@ class FitPixels:
 
         def run(start: int, stop: int) -> tuple[list[int], Floats, Places, list[float]]:
             counts = np.zeros(2, np.int64)
-            sums = np.zeros(wfss.TERMS)
+            sums = np.zeros(kernels.TERMS)
             part = slice(start, stop)
-            size = wfss.reject_and_sum(
+            size = kernels.reject_and_sum(
                 self._values[part],
                 self._template[part],
                 self._err[part],
@@ -259,7 +260,7 @@ class FitPixels:
         waiting, self._waiting = self._waiting, _Rejection()
 
         def reject(start: int, stop: int) -> None:
-            wfss.reject(self._values[start:stop], self._template[start:stop], *waiting)
+            kernels.reject(self._values[start:stop], self._template[start:stop], *waiting)
 
         over_bands(self._chunks, lambda: reject, threads=self._threads)
 
@@ -269,7 +270,7 @@ class FitPixels:
 
         def subtract(start: int, stop: int) -> None:
             part = slice(start, stop)
-            wfss.subtract(self._values[part], self._template[part], scale, out[part])
+            kernels.subtract(self._values[part], self._template[part], scale, out[part])
 
         over_bands(self._chunks, lambda: subtract, threads=self._threads)
         return out
@@ -286,7 +287,7 @@ class FitPixels:
 
         def measure(start: int, stop: int) -> None:
             lines = slice(start, stop)
-            wfss.line_medians(
+            kernels.line_medians(
                 np.ascontiguousarray(values[lines]),
                 np.ascontiguousarray(template[lines]),
                 scale,

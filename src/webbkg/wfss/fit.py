@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.kernels import wfss
-from webbkg.methods.fit_pixels import FitPixels, Planes
+from webbkg.numerics.parallel import available_threads
 from webbkg.options import DO_NOT_USE, MINIMUM_SKY_PERCENT, WfssOptions
-from webbkg.parallel import available_threads
 from webbkg.results import Background, FitIteration, ScaleFit, Status, StopReason
+from webbkg.wfss import kernels
+from webbkg.wfss.fit_pixels import FitPixels, Planes
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -145,7 +145,7 @@ def scaled_background(
     own = _or_filled(template_err, 0, np.float32, level.shape, own=not overwrite)
     flags = _or_filled(template_dq, 0, np.uint32, level.shape, own=not overwrite)
     _check_shapes({"template": level, "template_err": own, "template_dq": flags})
-    wfss.scale_template(
+    kernels.scale_template(
         level.reshape(-1),
         own.reshape(-1),
         flags.reshape(-1),

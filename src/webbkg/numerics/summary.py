@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.kernels import order
+from webbkg.numerics import order
 
 
 def finite_median(values: npt.NDArray[np.floating[Any]]) -> float | None:

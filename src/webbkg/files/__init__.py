@@ -1,0 +1,1 @@
+"""The outside world: exposures, models, associations, references, products."""

@@ -1,0 +1,1 @@
+"""Image from image: background exposures, averaged."""

@@ -1,1 +1,0 @@
-"""Compiled loops and nothing else: serial inside, and they release the GIL."""

@@ -1,1 +1,0 @@
-"""The science: arrays and options in, frozen results out. No files, no models, no logging."""

@@ -1,0 +1,1 @@
+"""Grism skies: a reference sky, scaled to the source-free pixels."""
