@@ -42,7 +42,8 @@ def folder(tmp_path, monkeypatch):
 
 def run(*, product_only, **parameters):
     step = BackgroundStep(save_results=True, **parameters)
-    step.product_only = product_only
+    if product_only:
+        step.set_primary_input("t_rateints.fits")  # as the command line does
     return step.run("t_rateints.fits", ["b_rate.fits"])
 
 

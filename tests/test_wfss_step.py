@@ -18,7 +18,7 @@ from webbkg.errors import (
 from webbkg.files.templates import make_template
 from webbkg.modes import Request
 from webbkg.options import WfssOptions
-from webbkg.subtract import subtract_background
+from webbkg.run import subtract_background
 
 GRISM = {
     "meta.instrument.name": "NIRCAM",
@@ -173,9 +173,17 @@ def test_a_template_of_another_detector_is_refused(folder):
         run(override_bkg=template)
 
 
-def test_neither_mask_nor_catalogue_is_an_error(folder):
-    with pytest.raises(InputError, match=r"give a source catalogue .* or a mask file"):
-        run(wfss_mask=None)
+@pytest.mark.parametrize("catalog", [None, "", "  "])
+def test_without_mask_and_catalogue_all_is_sky_with_a_warning(folder, caplog, catalog):
+    """As in the reference implementation, which warns too."""
+    target = grism_target(meta__source_catalog=catalog)
+    with caplog.at_level("WARNING"):
+        result = run(target, wfss_mask=None, configure_log=False)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert (result.mask == 1).all()
+    assert result.meta.background.webbkg.mask == "all sky"
+    assert "every pixel is taken as sky" in caplog.text
+    assert "give a source catalogue" in caplog.text
 
 
 def test_a_catalogue_needs_a_wcs(folder):
@@ -231,8 +239,8 @@ def test_a_kept_target_shares_no_memory_with_the_result(folder, keep):
     target = grism_target()
     paths = {"bkg": folder / "bkg.fits"}
     request = Request(
-        wfss=WfssOptions(mask="mask.fits"),
-        find_reference=paths.__getitem__,
+        options=WfssOptions(mask="mask.fits"),
+        references=paths,
         keep_background=keep,
     )
     result, outcome = subtract_background(target, request)

@@ -73,6 +73,22 @@ def background_model(background: Background, target: Any) -> Any:
     return model
 
 
+def copy_with(model: Any, planes: dict[str, Any]) -> Any:
+    """Copy a model, but take these planes instead of copies of its own."""
+    memo = {id(model.instance[name]): plane for name, plane in planes.items()}
+    return model.copy(memo=memo)
+
+
+def path_of(model: Any) -> Path | None:
+    """Tell which file an open model came from, as far as it knows; else None."""
+    for reference in getattr(model, "_file_references", ()):
+        held: Any = getattr(reference, "_file", None)
+        name = held.filename() if hasattr(held, "filename") else getattr(held, "uri", None)
+        if name:
+            return Path(str(name).removeprefix("file://"))
+    return None
+
+
 def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
     """Write a model under its final name, completely or not at all; see `save_all`."""
     return save_all([model], [Path(path)], inputs)[0]
@@ -110,7 +126,7 @@ def save_all(
     """
     inputs = list(inputs)
     for path in paths:
-        _check_output(path, inputs)
+        check_output(path, inputs)
     with writing_whole(list(paths)) as partials:
         for model, path, partial in zip(models, paths, partials, strict=True):
             model.meta.filename = path.name
@@ -128,7 +144,8 @@ def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
         model.to_asdf(stream)
 
 
-def _check_output(path: Path, inputs: Iterable[Path]) -> None:
+def check_output(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a product that would overwrite an input, or of an unknown ending."""
     if path.suffix not in (".fits", ".asdf"):
         raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
