@@ -21,9 +21,8 @@ from webbkg.files.models import (
     is_model,
     open_header,
     open_model,
-    save_all,
-    write_model,
 )
+from webbkg.files.output import save_all, write_model
 from webbkg.files.streaming import is_streamable, open_standing_in, write_streamed
 from webbkg.files.suffixes import strip_suffix
 from webbkg.modes import Request
