@@ -12,9 +12,9 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from stpipe import Step
 
-from webbkg.errors import OutputError
-from webbkg.files import references
+from webbkg.errors import OutputError, ReferenceUnavailableError
 from webbkg.files.associations import Job, resolve
+from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
 from webbkg.files.exposures import Exposure, read_meta
 from webbkg.files.models import (
     background_model,
@@ -111,6 +111,7 @@ class BackgroundStep(Step):
                     f"{folder}: cannot be made ({error.strerror}); choose another output_dir"
                 ) from error
         self._is_running = True
+        self._crds = Crds()
         try:
             return super().run(*args)
         finally:
@@ -230,7 +231,7 @@ class BackgroundStep(Step):
                 bkg_percentile=tuple(self.soss_bkg_percentile or SossOptions.bkg_percentile),
             ),
             segments=tuple(self._streamed.get(id(one), one) for one in segments or (model,)),
-            find_reference=lambda kind: references.find_reference(self, model, kind),
+            find_reference=lambda kind: self._find_reference(model, kind),
             source_catalog=job.source_catalog,
             folders=self._folders(item, job),
             progress=self.progress,
@@ -238,6 +239,13 @@ class BackgroundStep(Step):
             measure_medians=self.measure_medians,
             keep_background=self._keeps_background(item, segments),
         )
+
+    def _find_reference(self, model: Any, kind: str) -> Any:
+        override = self.get_ref_override(kind)
+        reference = self._crds.find_reference(kind, override, model.get_crds_parameters)
+        if reference.recorded is not None:
+            self._reference_files_used.append((kind, reference.recorded))
+        return reference.found
 
     def _keeps_background(self, item: Any, segments: tuple[Any, ...]) -> bool:
         """Tell whether a background is needed once its target is done with."""
@@ -379,21 +387,21 @@ class BackgroundStep(Step):
         """Return what CRDS selects by: the metadata of the (first) target, without its arrays."""
         if is_model(dataset) and not isinstance(dataset, Sequence):
             return dataset.get_crds_parameters(), dataset.crds_observatory
-        if not references.crds_is_configured():
-            return {}, references.OBSERVATORY
+        if not crds_is_configured():
+            return {}, OBSERVATORY
         target = resolve(dataset, []).targets[0]
         if is_model(target):
             return target.get_crds_parameters(), target.crds_observatory
         header = open_model(target) if target.suffix == ".asdf" else open_header(target)
         with header:
-            return header.get_crds_parameters(), references.OBSERVATORY
+            return header.get_crds_parameters(), OBSERVATORY
 
     @classmethod
     def get_config_from_reference(
         cls, dataset: Any, disable: bool | None = None, crds_observatory: str | None = None
     ) -> Any:
         """Look for a parameter reference, unless CRDS is not set up."""
-        if not references.crds_is_configured():
+        if not crds_is_configured():
             return cls._empty_config()
         return super().get_config_from_reference(
             dataset, disable=disable, crds_observatory=crds_observatory
@@ -403,8 +411,10 @@ class BackgroundStep(Step):
     def _get_config_from_parameters(cls, crds_parameters: Any, crds_observatory: str) -> Any:
         ask = super()._get_config_from_parameters
         try:
-            return references.ask_crds(lambda: ask(crds_parameters, crds_observatory))
-        except references.no_answer() as error:
+            return Crds().ask(
+                "parameters", lambda: ask(crds_parameters, crds_observatory), patience()
+            )
+        except ReferenceUnavailableError as error:
             log.warning(
                 "No step parameters from CRDS, the defaults are used (%s); check CRDS_PATH and "
                 "CRDS_SERVER_URL, or set STPIPE_DISABLE_CRDS_STEPPARS=true",
@@ -428,7 +438,7 @@ class BackgroundStep(Step):
         result.cal_logs = {**earlier, alias: list(called.log_records)}
         for kind, name in reference_files_used:
             setattr(getattr(result.meta.ref_file, kind), "name", name)  # noqa: B010
-        context = references.context_used()
+        context = self._crds.context_used()
         if context is not None:
             result.meta.ref_file.crds.context_used, result.meta.ref_file.crds.sw_version = context
 
