@@ -202,7 +202,7 @@ def _commands(target, backgrounds):
         "strun": (
             [
                 BIN / "strun",
-                "webbkg::bkg_subtract",
+                "webbkg",
                 target,
                 "--bkg_list=" + ",".join(map(str, backgrounds)),
                 "--suffix=strun",

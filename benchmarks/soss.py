@@ -191,7 +191,7 @@ def _commands(target):
         "strun": (
             [
                 BIN / "strun",
-                "webbkg::bkg_subtract",
+                "webbkg",
                 target,
                 "--override_bkg=bkg.fits",
                 "--suffix=strun",

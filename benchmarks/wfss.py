@@ -272,7 +272,7 @@ def _commands(named, mask):
         underscored.append(f"--wfss_mask={mask}")
         for_peer.append(f"--mask={mask}")
     null = [sys.executable, "-m", "benchmarks.null", "target_rate.fits", "null.fits"]
-    strun = [BIN / "strun", "webbkg::bkg_subtract", named, *underscored, "--suffix=strun"]
+    strun = [BIN / "strun", "webbkg", named, *underscored, "--suffix=strun"]
     return {
         "null": (null, paths),
         "webbkg subtract": ([BIN / "webbkg", "subtract", named, *dashed, "--quiet"], None),

@@ -1,5 +1,6 @@
-"""The alias ``bkg_subtract``: whose step it is with jwst installed, and without."""
+"""The step's names: whose step ``bkg_subtract`` is with jwst installed, and without."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,23 +83,44 @@ def check_product(done):
 
 
 @NEEDS_JWST
-def test_with_both_the_package_must_be_named(folder):
-    done = strun("bkg_subtract")
-    assert done.returncode != 0
-    assert "matched more than 1 step" in done.stderr
-    for name in ("webbkg::bkg_subtract", "jwst::bkg_subtract"):
-        assert name in done.stderr
-    assert not list(folder.glob("*_backgroundstep.fits"))
+def test_beside_jwst_the_pipeline_s_name_runs_the_pipeline_s_step(folder):
+    done = strun("bkg_subtract", STPIPE_DISABLE_CRDS_STEPPARS="true")
+    assert "jwst.stpipe.core" in done.stdout + done.stderr
+    assert "matched more than 1 step" not in done.stderr
+    assert "webbkg.step" not in done.stdout + done.stderr
 
 
-def test_the_name_with_its_package_is_always_right(folder):
-    check_product(strun("webbkg::bkg_subtract"))
+@pytest.mark.parametrize("name", ["webbkg", "webbkg.BackgroundStep", "webbkg::webbkg"])
+def test_its_own_name_is_always_right(folder, name):
+    check_product(strun(name))
 
 
-def test_without_jwst_the_alias_is_enough_and_jwst_is_never_imported(folder):
+@pytest.mark.parametrize("name", ["bkg_subtract", "webbkg", "webbkg.BackgroundStep"])
+def test_without_jwst_all_names_are_right_and_jwst_is_never_imported(folder, name):
     (folder / "hidden").mkdir()
     (folder / "hidden" / "sitecustomize.py").write_text(HIDE_JWST)
-    check_product(strun("bkg_subtract", PYTHONPATH=str(folder / "hidden")))
+    check_product(strun(name, PYTHONPATH=in_front(folder / "hidden")))
+
+
+def in_front(folder):
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
+LOADED = """
+import sys
+from webbkg.integration import get_steps
+steps = get_steps()
+heavy = {"jwst", "stpipe", "stdatamodels", "astropy", "numpy", "asdf"}
+print([alias for _, alias, _ in steps], sorted(heavy & set(sys.modules)))
+"""
+
+
+@NEEDS_JWST
+def test_the_owner_of_the_name_is_found_without_importing_it():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['webbkg'] []"
 
 
 SOSS = {
@@ -166,8 +188,8 @@ ENTRY_POINTS = """
 import sys
 from stpipe.entry_points import get_steps
 for step in get_steps():
-    if step.class_alias == "bkg_subtract":
-        print(step.package_name, step.class_name)
+    if step.class_alias in ("bkg_subtract", "webbkg"):
+        print(step.class_alias, step.package_name, step.class_name)
 """
 
 
@@ -176,7 +198,7 @@ def test_the_entry_points_load_without_a_warning(folder, hidden):
     settings = {}
     if hidden:
         (folder / "sitecustomize.py").write_text(HIDE_JWST)
-        settings["PYTHONPATH"] = str(folder)
+        settings["PYTHONPATH"] = in_front(folder)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENTRY_POINTS],
         env={**without_crds(), **settings},
@@ -187,7 +209,8 @@ def test_the_entry_points_load_without_a_warning(folder, hidden):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    found = {"webbkg webbkg.step.BackgroundStep"}
-    if not hidden:
-        found.add("jwst jwst.step.BackgroundStep")
-    assert set(done.stdout.splitlines()) == found
+    owner = "webbkg webbkg.step" if hidden else "jwst jwst.step"
+    assert sorted(done.stdout.splitlines()) == [
+        f"bkg_subtract {owner}.BackgroundStep",
+        "webbkg webbkg webbkg.step.BackgroundStep",
+    ]

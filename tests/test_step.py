@@ -10,7 +10,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from factories import DO_NOT_USE, IMAGING, NIRSPEC, checksum, make_model, ramp, save
-from webbkg import BackgroundStep, ImageOptions
+from webbkg import BackgroundStep
 from webbkg.errors import (
     InputError,
     MismatchError,

@@ -103,7 +103,7 @@ def run(site, *command, crds=None):
 
 
 def strun(site, *options, crds=None):
-    return run(site, "strun", "webbkg::bkg_subtract", "asn.json", *options, crds=crds)
+    return run(site, "strun", "webbkg", "asn.json", *options, crds=crds)
 
 
 def subtract(site, *options):

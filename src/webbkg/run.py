@@ -21,14 +21,12 @@ from webbkg.files.crds import Crds
 from webbkg.files.exposures import Exposure, ExposureInfo, read_header, read_meta, window_of
 from webbkg.files.models import (
     background_model,
-    check_output,
     copy_with,
     is_model,
     open_model,
     path_of,
-    save_all,
-    write_model,
 )
+from webbkg.files.output import check_outputs, save_all, write_model
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.modes import SOSS, Request, Services, Target, find_mode
 from webbkg.numerics.summary import finite_median
@@ -199,7 +197,7 @@ def check_products(items: Iterable[Item], setting: Setting) -> None:
                 "apart, with another output_dir or suffix for one of them"
             )
         if not _is_itself(item, path):
-            check_output(path, _inputs(item, setting))
+            check_outputs([path], _inputs(item, setting))
 
 
 def process(group: Sequence[Item], setting: Setting) -> None:

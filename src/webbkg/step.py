@@ -14,7 +14,8 @@ from webbkg import run
 from webbkg.errors import OptionError, OutputError, ReferenceUnavailableError
 from webbkg.files.associations import resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
-from webbkg.files.models import is_model, open_header, open_model, save_whole
+from webbkg.files.models import is_model, open_header, open_model
+from webbkg.files.output import save_whole
 from webbkg.files.suffixes import strip_suffix
 from webbkg.options import parameters
 

@@ -1,17 +1,14 @@
-"""Data models in and out of files: opened fast, written whole or not at all."""
+"""Data models from files."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from webbkg.errors import InputError, MissingFileError, OutputError
+from webbkg.errors import InputError, MissingFileError
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
 from webbkg.startup import note_started, quick_start
@@ -87,97 +84,3 @@ def path_of(model: Any) -> Path | None:
         if name:
             return Path(str(name).removeprefix("file://"))
     return None
-
-
-def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
-    """Write a model under its final name, completely or not at all; see `save_all`."""
-    return save_all([model], [Path(path)], inputs)[0]
-
-
-def save_all(
-    models: Sequence[Any],
-    paths: Sequence[Path],
-    inputs: Iterable[Path] = (),
-    write: Callable[[Any, IO[bytes], Path], None] | None = None,
-) -> list[Path]:
-    """Write models under their final names: all of them completely, or none.
-
-    Parameters
-    ----------
-    models : sequence of data models
-        The FILENAME of each becomes its final name.
-    paths : sequence of Path
-        Where to write; the ending, ``.fits`` or ``.asdf``, says how.
-    inputs : iterable of Path
-        Files that must not be overwritten.
-    write : callable, optional
-        Takes a model, a file open for writing and the final name; by default the model writes
-        itself.
-
-    Returns
-    -------
-    list of Path
-        `paths`.
-
-    Raises
-    ------
-    OutputError
-        If a path is one of `inputs`, has another ending, or cannot be written.
-    """
-    inputs = list(inputs)
-    for path in paths:
-        check_output(path, inputs)
-    with writing_whole(list(paths)) as partials:
-        for model, path, partial in zip(models, paths, partials, strict=True):
-            model.meta.filename = path.name
-            with partial.open("wb") as stream:
-                (write or write_model)(model, stream, path)
-    return list(paths)
-
-
-def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
-    """Let a model write itself to an open file, in the format that the name's ending tells."""
-    # Given a stream, not a path, the model keeps the FILENAME that it has.
-    if path.suffix == ".fits":
-        model.to_fits(stream)
-    else:
-        model.to_asdf(stream)
-
-
-def check_output(path: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a product that would overwrite an input, or of an unknown ending."""
-    if path.suffix not in (".fits", ".asdf"):
-        raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")
-    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
-        raise OutputError(
-            f"{path}: would overwrite an input of this run; "
-            "choose another output_file, suffix or output_dir"
-        )
-
-
-@contextlib.contextmanager
-def writing_whole(paths: list[Path]) -> Iterator[list[Path]]:
-    """Give a partial file beside each of `paths`; rename all at the end, or leave none.
-
-    Raises
-    ------
-    OutputError
-        If one cannot be written.
-    """
-    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
-    try:
-        yield partials
-        for path in paths:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        for partial, path in zip(partials, paths, strict=True):
-            partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        names = ", ".join(str(path) for path in paths)
-        raise OutputError(
-            f"{names}: cannot be written ({reason}); free some space or choose another output_dir"
-        ) from error
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)

@@ -8,9 +8,7 @@ change by the kernel's own copying, SCI and DQ through a small buffer.
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.files.disk import COPY_CHUNK, allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.exposures import (
     FITS_BLOCK,
     Exposure,
@@ -36,10 +35,6 @@ SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""
 
 Change = Callable[[npt.NDArray[Any], int], None]
-
-COPY_CHUNK = 8 * 2**20
-
-_NOT_SUPPORTED = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 def is_streamable(exposure: Exposure) -> bool:
@@ -164,7 +159,7 @@ def write_streamed(
     parts = list(_lay_out(hdus))
     last = parts[-1]
     total = last.data_position + _padded(last.length)
-    _allocate(stream, total)
+    allocate(stream, total)
     with source.open("rb") as stored:
         places = _places(stored, source.name)
         for part in parts:
@@ -172,10 +167,10 @@ def write_streamed(
             if place is None or not _is_standing_in(part.hdu):
                 _write_hdu(part, stream)
                 continue
-            os.pwrite(stream.fileno(), part.header, part.position)
+            write_exactly(stream, part.header, part.position)
             change = changes.get(part.key[0]) if part.key[1] == 1 else None
             if change is None:
-                _copy(stored, place, stream, part.data_position, part.length)
+                copy_exactly(stored, place, stream, part.data_position, part.length)
             else:
                 _stream(stored, place, stream, part, change)
 
@@ -190,16 +185,6 @@ def _lay_out(hdus: Any) -> Iterator[_Part]:
 
 def _padded(length: int) -> int:
     return -(-length // FITS_BLOCK) * FITS_BLOCK
-
-
-def _allocate(stream: IO[bytes], size: int) -> None:
-    """Take the disk space now, so that a full disk is met before anything is written."""
-    try:
-        os.posix_fallocate(stream.fileno(), 0, size)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-        stream.truncate(size)
 
 
 def _places(stored: IO[bytes], name: str) -> dict[tuple[str, int], int]:
@@ -230,27 +215,7 @@ def _write_hdu(part: _Part, stream: IO[bytes]) -> None:
     else:
         fits.HDUList([fits.PrimaryHDU(), part.hdu]).writeto(buffer)
         content = buffer.getvalue()[FITS_BLOCK:]
-    os.pwrite(stream.fileno(), content, part.position)
-
-
-def _copy(source: IO[bytes], start: int, target: IO[bytes], position: int, length: int) -> None:
-    """Copy bytes from file to file, inside the operating system where it can."""
-    done = 0
-    while done < length:
-        try:
-            count = os.copy_file_range(
-                source.fileno(), target.fileno(), length - done, start + done, position + done
-            )
-        except OSError as error:
-            if error.errno not in _NOT_SUPPORTED:
-                raise
-            count = 0
-        if count == 0:
-            chunk = os.pread(source.fileno(), min(COPY_CHUNK, length - done), start + done)
-            if not chunk:
-                raise OSError(errno.EIO, "the target became shorter while it was read")
-            count = os.pwrite(target.fileno(), chunk, position + done)
-        done += count
+    write_exactly(stream, content, part.position)
 
 
 def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, change: Change) -> None:
@@ -265,11 +230,11 @@ def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, chang
 
         def work(first: int, last: int) -> None:
             for index in range(first, last):
-                _read_exactly(source, view, start + index * size)
+                read_exactly(source, view, start + index * size)
                 word_kernels.make_native(words.reshape(-1), dtype is np.uint32)
                 change(words.view(dtype), 0)
                 word_kernels.make_stored(words.reshape(-1), dtype is np.uint32)
-                _write_exactly(target, view, part.data_position + index * size)
+                write_exactly(target, view, part.data_position + index * size)
 
         return work
 
@@ -279,20 +244,6 @@ def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, chang
 def _cube_shape(header: Any) -> tuple[int, int, int]:
     integrations = header["NAXIS3"] if header["NAXIS"] == 3 else 1
     return integrations, header["NAXIS2"], header["NAXIS1"]
-
-
-def _read_exactly(source: IO[bytes], view: memoryview, position: int) -> None:
-    while len(view):
-        count = os.preadv(source.fileno(), [view], position)
-        if count == 0:
-            raise OSError(errno.EIO, "the target became shorter while it was read")
-        view, position = view[count:], position + count
-
-
-def _write_exactly(target: IO[bytes], view: memoryview, position: int) -> None:
-    while len(view):
-        count = os.pwrite(target.fileno(), view, position)
-        view, position = view[count:], position + count
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from webbkg.errors import InputError, MissingFileError
 from webbkg.files.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
-from webbkg.files.models import open_model, save_whole
+from webbkg.files.models import open_model
+from webbkg.files.output import save_whole
 from webbkg.options import DO_NOT_USE
 from webbkg.startup import quick_start
 

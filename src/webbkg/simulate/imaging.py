@@ -15,7 +15,7 @@ import numpy as np
 
 from webbkg.errors import OptionError
 from webbkg.files.exposures import DetectorWindow
-from webbkg.files.models import save_whole
+from webbkg.files.output import save_whole
 from webbkg.results import BoolImage, FloatImage
 from webbkg.simulate import sources
 from webbkg.simulate.detector import (

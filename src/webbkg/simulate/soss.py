@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.files.models import save_whole
+from webbkg.files.output import save_whole
 from webbkg.results import BoolImage, FlagImage, FloatImage
 from webbkg.simulate.detector import (
     BadPixels,

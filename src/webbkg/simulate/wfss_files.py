@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from webbkg.files.exposures import DetectorWindow
-from webbkg.files.models import save_whole
+from webbkg.files.output import save_whole
 from webbkg.options import DO_NOT_USE
 from webbkg.simulate.grism_scene import WfssScene, make_template
 from webbkg.simulate.spectra import half_boxes
