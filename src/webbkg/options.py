@@ -6,7 +6,6 @@ defaults (JWST pipeline documentation, "Background Subtraction: Step Arguments")
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from webbkg.errors import OptionError
@@ -69,9 +68,11 @@ class ImageOptions:
     Attributes
     ----------
     sigma : float
-        Clip threshold in standard deviations of the survivors; positive.
+        Clip threshold in standard deviations of the survivors; at least 0, infinite for no
+        clipping.
     maxiters : int or None
-        Largest number of clip iterations; None and 0 mean until stable.
+        Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
+        one, as astropy has it.
     band_memory : int
         Bytes that the samples held at one time may occupy.
     """
@@ -81,18 +82,7 @@ class ImageOptions:
     band_memory: int = BAND_MEMORY
 
     def __post_init__(self) -> None:
-        _require(
-            math.isfinite(self.sigma) and self.sigma > 0,
-            "sigma",
-            "a finite number above 0",
-            self.sigma,
-        )
-        _require(
-            self.maxiters is None or self.maxiters >= 0,
-            "maxiters",
-            "None or a whole number of at least 0",
-            self.maxiters,
-        )
+        _require(self.sigma >= 0, "sigma", "a number of at least 0", self.sigma)
         _require(self.band_memory > 0, "band_memory", "above 0 bytes", self.band_memory)
 
 
@@ -107,11 +97,12 @@ class WfssOptions:
     mask : str or None
         File whose MASK extension is 1 where sky; replaces the catalogue's mask.
     maxiter : int
-        Largest number of outlier rejections; 0 for none.
+        Largest number of outlier rejections; none for 0 and less.
     rms_stop : float
-        Stop when the RMS improves by less than this (percent, at most 100); 0 for never.
+        Stop when the RMS improves by less than this (percent); never for 0 and less.
     outlier_percent : float
-        Share of the fit pixels rejected at each end in each iteration (percent, below 50).
+        Share of the fit pixels rejected at each end in each iteration (percent, 0 to 100; from
+        50 on hardly a pixel is left).
     """
 
     mmag_extract: float | None = None
@@ -121,17 +112,10 @@ class WfssOptions:
     outlier_percent: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.maxiter >= 0, "wfss_maxiter", "a whole number of at least 0", self.maxiter)
         _require(
-            0 <= self.rms_stop <= 100,
-            "wfss_rms_stop",
-            "a percentage from 0 to 100",
-            self.rms_stop,
-        )
-        _require(
-            0 <= self.outlier_percent < 50,
+            0 <= self.outlier_percent <= 100,
             "wfss_outlier_percent",
-            "a percentage of at least 0 and below 50",
+            "a percentage from 0 to 100",
             self.outlier_percent,
         )
 
@@ -145,7 +129,7 @@ class SossOptions:
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
-        Ratios strictly between these two percentiles set the scale; increasing, 0 to 100.
+        Ratios strictly between these two percentiles, low and high, set the scale; 0 to 100.
     """
 
     source_percentile: float = 35.0
@@ -160,9 +144,9 @@ class SossOptions:
         )
         limits = tuple(self.bkg_percentile)
         _require(
-            len(limits) == 2 and 0 <= limits[0] < limits[1] <= 100,
+            len(limits) == 2 and all(0 <= limit <= 100 for limit in limits),
             "soss_bkg_percentile",
-            "two increasing numbers from 0 to 100",
+            "two numbers from 0 to 100",
             self.bkg_percentile,
         )
         object.__setattr__(self, "bkg_percentile", limits)

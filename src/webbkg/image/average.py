@@ -153,6 +153,14 @@ def sorting_network(size: int) -> npt.NDArray[np.int64]:
     return network
 
 
+def clip_iterations(maxiters: int | None) -> int:
+    """Express the largest number of iterations for the kernels: 0 means until stable.
+
+    As ``astropy.stats.sigma_clip`` has it: so do None, 0 and -1, and less than that means one.
+    """
+    return 0 if maxiters is None or -1 <= maxiters <= 0 else max(maxiters, 1)
+
+
 def sigma_clip_mask(
     stack: npt.ArrayLike, *, sigma: float = 3.0, maxiters: int | None = None
 ) -> npt.NDArray[np.bool_]:
@@ -169,9 +177,9 @@ def sigma_clip_mask(
     stack : (samples, ...) array_like
         Values, computed on as float64; those that are not finite never survive.
     sigma : float
-        Threshold in standard deviations; positive.
+        Threshold in standard deviations; at least 0, infinite for no clipping.
     maxiters : int or None
-        Largest number of iterations; None and 0 mean until stable.
+        Largest number of iterations; None, 0 and -1 mean until stable, less than that one.
 
     Returns
     -------
@@ -188,7 +196,8 @@ def sigma_clip_mask(
     keep = np.zeros(values.shape, dtype=np.bool_)
     if values.size:
         flat = np.ascontiguousarray(values.reshape(len(values), -1))
-        clip.clip_mask(flat, options.sigma, options.maxiters or 0, keep.reshape(len(values), -1))
+        iterations = clip_iterations(options.maxiters)
+        clip.clip_mask(flat, options.sigma, iterations, keep.reshape(len(values), -1))
     return keep
 
 
@@ -327,7 +336,7 @@ class _Stack:
         self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
         self._sigma = options.sigma
-        self._maxiters = options.maxiters or 0
+        self._maxiters = clip_iterations(options.maxiters)
 
     def images(self, index: int, height: int) -> tuple[FloatImage, FloatImage]:
         """SCI and ERR of one sample as images of `height` rows."""

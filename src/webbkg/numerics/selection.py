@@ -18,11 +18,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.numerics import order
 from webbkg.numerics.compiled import Array, compiled
 
 MOST_BINS = 1 << 18
 FIRST_KEY = 0x00800000  # of the lowest finite value
 END_KEY = 0xFF800000  # of positive infinity, above all finite values
+SIGMAS = 3.5  # half width of a guessed window: a miss costs a pass, and a wide one memory
 
 SIGN = np.uint32(1 << 31)
 ALL_BITS = np.uint32(0xFFFFFFFF)
@@ -372,23 +374,8 @@ class Distribution:
         return first, end, below_first, below_end
 
     def percentile(self, percent: float, *, single: bool = False) -> float | None:
-        """Return a percentile by linear interpolation, or None if it is not known.
-
-        Bit for bit what ``numpy.percentile(values, [percent])`` gives: the difference of the
-        two neighbours is a float32, the rest float64. With `single` what it gives for a plain
-        number instead of a list: all in float32. NaN if there is no value.
-        """
-        if self.size == 0:
-            return math.nan
-        position = (self.size - 1) * (percent / 100)
-        rank = min(int(position), self.size - 1)
-        lower, upper = self.value(rank), self.value(min(rank + 1, self.size - 1))
-        if lower is None or upper is None:
-            return None
-        kind = np.float32 if single else np.float64
-        low, high, step = kind(lower), kind(upper), kind(upper - lower)
-        share = position - rank
-        return float(high - step * kind(1 - share) if share >= 0.5 else low + step * kind(share))
+        """Return a percentile by `webbkg.numerics.order.percentile`, or None if it is not known."""
+        return order.percentile(self.size, percent, self.value, single=single)
 
     def median_between(self, low: float, high: float) -> tuple[np.float32, int] | None:
         """Return the median and the number of the values strictly between two limits.
@@ -420,16 +407,14 @@ def _key_above(limit: float) -> int:
     return key_of(nearest) + (1 if float(nearest) <= limit else 0)
 
 
-def guess_windows(sample: npt.NDArray[np.float32], percents: Iterable[float]) -> set[Window]:
+def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) -> set[Window]:
     """Guess from some of the values where the percentiles of all lie.
-
-    Within 3.5 standard deviations of its rank, to both sides, as if the sample were random.
 
     Parameters
     ----------
     sample : (n,) ndarray of float32
-        Finite values; reordered.
-    percents : iterable of float
+        Those that are not finite are left out.
+    percents : sequence of float
         The percentiles.
 
     Returns
@@ -437,18 +422,12 @@ def guess_windows(sample: npt.NDArray[np.float32], percents: Iterable[float]) ->
     set of Window
         One for each percentile; none if there is no value.
     """
+    sample = sample[np.isfinite(sample)]
     if len(sample) == 0:
         return set()
-    last = len(sample) - 1
-    ranks = []
-    for percent in percents:
-        share = percent / 100
-        margin = 3.5 * math.sqrt(share * (1 - share) * last) + 1
-        ranks += [max(math.floor(share * last - margin), 0)]
-        ranks += [min(math.ceil(share * last + margin), last)]
-    sample.partition(sorted(set(ranks)))
-    keys = [key_of(sample[rank]) for rank in ranks]
-    return {Window(low, high + 1) for low, high in zip(keys[::2], keys[1::2], strict=True)}
+    brackets = order.guess(sample, percents, SIGMAS)
+    keys = [(key_of(np.float32(low)), key_of(np.float32(high))) for low, high in brackets]
+    return {Window(max(low, FIRST_KEY), min(high + 1, END_KEY)) for low, high in keys}
 
 
 def resolve(
