@@ -96,6 +96,17 @@ def test_median_between_is_numpys(values, one, other):
     np.testing.assert_array_equal(median, expected, strict=True)
 
 
+@pytest.mark.parametrize("infinity", [np.inf, -np.inf])
+@pytest.mark.parametrize("percent", [0.0, 1.0, 99.0, 100.0])
+def test_infinite_values_in_the_sample_do_not_matter(infinity, percent):
+    """A window that ended beyond the last number had no end at all."""
+    values = np.random.default_rng(0).normal(1, 0.1, 1000).astype(np.float32)
+    for number in (1, 2, 8, 400):
+        sample = np.concatenate([values[::3], np.full(number, infinity, np.float32)])
+        found = ask_all(values, lambda d: d.percentile(percent), guess_windows(sample, [percent]))
+        assert found == np.percentile(values, [percent])[0]
+
+
 def test_key_sorts_as_the_value_and_back():
     values = np.array([-np.inf, -3e38, -1.0, -1e-45, 0.0, 1e-45, 1.0, 3e38, np.inf], np.float32)
     keys = [key_of(value) for value in values]
