@@ -292,12 +292,11 @@ def average_exposures(
         integrations=SampleCounts(),
     )
     threads = available_threads() if threads is None else threads
-    bands = split(rows, _rows_a_band(sources, columns, options, threads))
-    height = bands[0][1] if bands else 0
+    height, crew = _share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
     parts = over_bands(
-        bands,
-        lambda: _BandAverager(sources, result, options, height).average,
-        threads=threads,
+        split(rows, height),
+        lambda: _BandAverager(sources, result, options, min(height, rows)).average,
+        threads=crew,
         progress=progress,
     )
     return CombinedBackground(
@@ -318,13 +317,17 @@ def _coverage(sources: Sequence[Samples], shape: tuple[int, int]) -> BoolImage:
     return covered
 
 
-def _rows_a_band(
-    sources: Sequence[Samples], columns: int, options: ImageOptions, threads: int
-) -> int:
-    """Rows whose samples, SCI and ERR of every exposure and integration, fit the memory."""
+def _bytes_a_row(sources: Sequence[Samples], columns: int) -> int:
+    """Memory of a row on one thread: SCI and ERR of every sample, the words read, the rest."""
     samples = len(sources) + max((s.n_integrations for s in sources), default=0)
-    bytes_a_row = 8 * columns * max(samples, 1)
-    return max(1, min(MOST_ROWS_A_BAND, options.band_memory // (threads * bytes_a_row)))
+    widest = max((s.n_columns for s in sources), default=0)
+    return 8 * columns * (samples + 2) + 12 * widest
+
+
+def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int]:
+    """Rows of a band, and how many threads have room for one; at least one row on one thread."""
+    crew = max(1, min(threads, memory // max(bytes_a_row, 1)))
+    return max(1, min(MOST_ROWS_A_BAND, memory // max(crew * bytes_a_row, 1))), crew
 
 
 class _Stack:

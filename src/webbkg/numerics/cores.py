@@ -37,11 +37,10 @@ def _quota() -> float:
 def _group_folders() -> Iterator[Path]:
     """Folders of the process's groups and of those above them, whose quotas hold as well."""
     try:
-        lines = GROUPS.read_text().splitlines()
-    except OSError:
+        groups = [line.split(":", 2) for line in GROUPS.read_text().splitlines()]
+    except (OSError, ValueError):
         return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for _, controllers, path in (group for group in groups if len(group) == 3):
         if controllers and "cpu" not in controllers.split(","):
             continue
         # In a container the path may be the host's; then only the topmost folder is there.

@@ -34,6 +34,7 @@ LANES = 8  # flags looked at together
 
 Answer = TypeVar("Answer")
 Windows = tuple[Array, Array, Array, Array]
+Counters = tuple[Windows, Array, Array, Array]
 
 
 @compiled
@@ -111,15 +112,13 @@ def count_usable(
     values: Array,
     flags: Array,
     unusable_bits: np.uint32,
-    windows: Windows,
-    below: Array,
-    bins: Array,
-    totals: Array,
+    counters: Counters,
 ) -> None:
     """Count the finite `values` (rows, columns; float32) with none of `unusable_bits` in `flags`.
 
-    `windows`, `below`, `bins` and `totals` are those of `Counts`, for a single distribution.
+    `counters` are those of `Counts`, for a single distribution.
     """
+    windows, below, bins, totals = counters
     columns = values.shape[1]
     usable = np.empty(columns, np.float32)
     marks = np.empty(columns + LANES, np.uint8)
@@ -179,25 +178,22 @@ def _form_ratios(
 
 @compiled
 def count_ratios(
-    values: Array,
-    columns: Array,
-    starts: Array,
+    samples: tuple[Array, Array, Array],
     first_row: int,
     templates: Array,
     splits: Array,
-    windows: Windows,
-    below: Array,
-    bins: Array,
-    totals: Array,
+    counters: Counters,
 ) -> None:
     """Count value/template for every template and side, one integration of a band of rows.
 
-    `values` (float32) lie at `columns` (int32, ascending) of the row ``first_row + r`` from
-    ``starts[r]`` to ``starts[r + 1]``. `templates` (templates, rows, columns) are float32, and
+    Of `samples` the values (float32) lie at the columns (int32, ascending) of the row
+    ``first_row + r`` from ``starts[r]`` to ``starts[r + 1]``. `templates` (templates, rows, columns) are float32, and
     `splits` (templates, rows; int64) the first column of the right side. `windows`, `below`,
-    `bins` and `totals` are those of `Counts`; its distributions are template by template the
+    `bins` and `totals` are those of `Counts.arrays`; its distributions are template by template the
     left and the right side. Ratios that are not finite are left out.
     """
+    values, columns, starts = samples
+    windows, below, bins, totals = counters
     edges, keys, shifts, offsets = windows
     sky = np.empty(templates.shape[2], np.float32)
     left = np.empty(values.size, np.float32)
@@ -247,7 +243,42 @@ class Window:
         return -(-(self.stop - self.start) // (1 << self.shift))
 
 
-ALL_VALUES = Window(FIRST_KEY, END_KEY)
+class Layout:
+    """Where the counters of several distributions lie; every thread's are alike.
+
+    Attributes
+    ----------
+    wanted : list of list of Window
+        The windows of each distribution.
+    windows : tuple of arrays
+        For each distribution and window: the values (first, end), the first key, the shift, and
+        where its bins begin. Windows that a distribution does not have begin and end at NaN.
+    bins : int
+        Bins of all windows.
+    counter : dtype
+        Unsigned, and wide enough for the number of all values.
+    """
+
+    def __init__(self, wanted: Sequence[set[Window]], most_values: int) -> None:
+        self.wanted = [sorted(windows) for windows in wanted]
+        self.shape = len(wanted), max(map(len, wanted), default=0)
+        edges = np.full((*self.shape, 2), np.nan, np.float32)
+        starts, shifts = np.zeros(self.shape, np.uint32), np.zeros(self.shape, np.uint32)
+        self.offsets = np.zeros(self.shape, np.int64)
+        self.bins = 0
+        for d, windows in enumerate(self.wanted):
+            for w, window in enumerate(windows):
+                edges[d, w] = value_of(window.start), value_of(window.stop)
+                starts[d, w], shifts[d, w] = window.start, window.shift
+                self.offsets[d, w] = self.bins
+                self.bins += window.bins
+        self.windows: Windows = edges, starts, shifts, self.offsets
+        self.counter = np.dtype("u4" if most_values <= np.iinfo(np.uint32).max else "u8")
+
+    @property
+    def bytes_a_thread(self) -> int:
+        """Memory of one thread's counters, but for a few bytes."""
+        return self.bins * self.counter.itemsize
 
 
 class Counts:
@@ -255,9 +286,6 @@ class Counts:
 
     Attributes
     ----------
-    windows : tuple of arrays
-        For each distribution and window: the values (first, end), the first key, the shift, and
-        where its bins begin. Windows that a distribution does not have begin and end at NaN.
     below : (distributions, windows) int64
         Finite values below each window.
     bins : (bins,) uint32 or uint64
@@ -266,24 +294,16 @@ class Counts:
         Finite values.
     """
 
-    def __init__(self, wanted: Sequence[set[Window]], most_values: int) -> None:
-        self._wanted = [sorted(windows) for windows in wanted]
-        shape = len(wanted), max(map(len, wanted), default=0)
-        edges = np.full((*shape, 2), np.nan, np.float32)
-        starts, shifts = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
-        self._offsets = np.zeros(shape, np.int64)
-        size = 0
-        for d, windows in enumerate(self._wanted):
-            for w, window in enumerate(windows):
-                edges[d, w] = value_of(window.start), value_of(window.stop)
-                starts[d, w], shifts[d, w] = window.start, window.shift
-                self._offsets[d, w] = size
-                size += window.bins
-        self.windows: Windows = edges, starts, shifts, self._offsets
-        counter = np.uint32 if most_values <= np.iinfo(np.uint32).max else np.uint64
-        self.below = np.zeros(shape, np.int64)
-        self.bins = np.zeros(size, counter)
-        self.totals = np.zeros(len(wanted), np.int64)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.below = np.zeros(layout.shape, np.int64)
+        self.bins = np.zeros(layout.bins, layout.counter)
+        self.totals = np.zeros(layout.shape[0], np.int64)
+
+    @property
+    def counters(self) -> Counters:
+        """What the kernels take: windows, below, bins, totals."""
+        return self._layout.windows, self.below, self.bins, self.totals
 
     def add(self, other: Counts) -> None:
         """Add the counts of another thread."""
@@ -293,11 +313,10 @@ class Counts:
 
     def distributions(self) -> Iterator[Distribution]:
         """Tell what the counts say about each distribution, one at a time."""
-        for d, windows in enumerate(self._wanted):
+        for d, windows in enumerate(self._layout.wanted):
             facts = {}
-            for window, under, offset in zip(
-                windows, self.below[d], self._offsets[d], strict=False
-            ):
+            places = zip(windows, self.below[d], self._layout.offsets[d], strict=False)
+            for window, under, offset in places:
                 facts[window] = np.empty(window.bins + 1, np.int64)
                 facts[window][0] = under
                 np.cumsum(self.bins[offset : offset + window.bins], out=facts[window][1:])
