@@ -196,9 +196,11 @@ class ImageOptions(Options):
     Attributes
     ----------
     sigma : float
-        Clip threshold in standard deviations of the survivors; infinity clips nothing.
+        Clip threshold in standard deviations of the survivors; at least 0, infinite for no
+        clipping.
     maxiters : int or None
-        Largest number of clip iterations; None, and 0 and less, mean until stable.
+        Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
+        one, as astropy has it.
     band_memory : int
         Bytes that the samples held at one time may occupy; no parameter of the step.
     """
@@ -261,7 +263,8 @@ class WfssOptions(Options):
     rms_stop : float
         Stop when the RMS improves by less than this (percent); never for 0 and less.
     outlier_percent : float
-        Share of the fit pixels rejected at each end in each iteration (percent).
+        Share of the fit pixels rejected at each end in each iteration (percent, 0 to 100; from
+        50 on hardly a pixel is left).
     """
 
     prefix: ClassVar[str] = "wfss_"
