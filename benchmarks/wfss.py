@@ -7,7 +7,8 @@ import logging
 import subprocess
 import sys
 import warnings
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,17 @@ def write_data(folder):
     """
     from webbkg.simulate import sources
     from webbkg.simulate.grism_scene import NIRCAM_R
-    from webbkg.simulate.wfss import draw_field, observe
+    from webbkg.simulate.wfss import GrismField, draw_field, observe
+
+    class Crowd(GrismField):
+        """Stars by number, not by density."""
+
+        @cached_property
+        def catalogue(self):
+            scene, rng = self.scene, np.random.default_rng(2)
+            full, count = scene.detector.full.window, scene.population.stars
+            drawn = sources.draw_catalogue(scene.population, full, scene.margin, rng)
+            return sources.Catalogue(*(values[:count] for values in vars(drawn).values()))
 
     missing = [number for number in CROWDS if not (folder / str(number) / "mask.fits").exists()]
     if not missing:
@@ -39,13 +50,9 @@ def write_data(folder):
         population = sources.Population(
             stars=number, galaxies=0, faintest=0.1, brightest=1.0, fwhm=1.0
         )
-        drawn = sources.draw_catalogue(
-            population, scene.detector.full.window, scene.margin, np.random.default_rng(2)
-        )
-        crowd = type(drawn)(*(getattr(drawn, field.name)[:number] for field in fields(drawn)))
-        crowded = replace(simulated.field.scene, population=population)
-        field = replace(simulated.field, scene=crowded, catalogue=crowd)
-        _write_field(folder / str(number), replace(simulated, field=field))
+        crowded, seed = replace(scene, population=population), simulated.field.seed
+        crowd = Crowd(scene=crowded, seed=seed, setup=simulated.setup)
+        _write_field(folder / str(number), replace(simulated, field=crowd))
 
 
 def _write_field(folder, simulated):

@@ -24,7 +24,7 @@ from webbkg.simulate.detector import NIRCAM_LONG, Setup, draw_bad_pixels, expose
 from webbkg.simulate.grism_scene import NIRCAM_R, WfssScene
 from webbkg.simulate.imaging import SHALLOW
 from webbkg.simulate.sources import Population
-from webbkg.simulate.wfss import Field, draw_field, measure
+from webbkg.simulate.wfss import GrismField, draw_field, measure
 from webbkg.simulate.wfss_files import source_catalog, wavelengthrange_model
 from webbkg.wfss.fit import fit_scale
 from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
@@ -68,7 +68,7 @@ class Trial:
         return float(np.mean(np.abs(self.error - self.mean) <= sigmas * self.quoted))
 
 
-def catalog_mask(field: Field) -> np.ndarray:
+def catalog_mask(field: GrismField) -> np.ndarray:
     scene = field.scene
     ranges = wavelengthrange_model(scene)
     return catalog_sky_mask(
@@ -82,7 +82,7 @@ def catalog_mask(field: Field) -> np.ndarray:
 
 def run_trials(
     scene: WfssScene, exposures: int, seed: int = 2025
-) -> tuple[Field, dict[tuple[bool, int], Trial]]:
+) -> tuple[GrismField, dict[tuple[bool, int], Trial]]:
     """Fit every exposure with either ERR and with 0 and 5 rejections."""
     field = draw_field(scene, seed, replace(scene.detector.full, name="GENERIC", window=WINDOW))
     sky = catalog_mask(field) if len(field.catalogue.flux) else None

@@ -7,32 +7,31 @@ they can be made one at a time, in any segments. `webbkg.simulate.soss_scene` sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.files.models import save_whole
-from webbkg.results import BoolImage, FlagImage, FloatImage
-from webbkg.simulate.detector import (
-    BadPixels,
-    Planes,
-    Setup,
-    Subarray,
-    draw_bad_pixels,
-    expose,
-    reference_pixels,
+from webbkg.results import FlagImage, FloatImage
+from webbkg.simulate.detector import Planes, Subarray, Values
+from webbkg.simulate.products import (
+    PLANES,
+    VARIANCES,
+    Identity,
+    Segment,
+    gather,
+    make_model,
+    reference_metadata,
+    write_models,
 )
-from webbkg.simulate.products import Identity, Segment, make_model, make_segment
+from webbkg.simulate.scene import Field
 from webbkg.simulate.soss_scene import (
-    COLUMNS,
-    ROWS,
     SUBSTRIP256,
     SossScene,
-    Values,
     light_curve,
     make_library,
     make_sky,
@@ -41,55 +40,41 @@ from webbkg.simulate.soss_scene import (
     rows_of,
 )
 
-EXPOSURE_TYPE = "NIS_SOSS"
-FILTER, PUPIL = "CLEAR", "GR700XD"
-
 
 @dataclass(frozen=True, kw_only=True)
-class SossField:
-    """What does not change during an exposure, on one strip of the detector.
-
-    Attributes
-    ----------
-    scene : SossScene
-        What is observed; it holds the true template and scales.
-    seed : int
-        Which zeroth orders, bad pixels and noise.
-    setup : Setup
-        The detector and how it is read; `setup.window` is where the planes lie.
-    sky, star, zeroth : (rows, columns) float32
-        True sky, star outside transit, and zeroth orders of other stars (DN/s); 0 on reference
-        pixels.
-    bad : BadPixels
-        Those of the strip.
-    reference : (rows, columns) bool
-        True on reference pixels.
-    """
+class SossField(Field):
+    """What does not change during an exposure, on one strip of the detector."""
 
     scene: SossScene
-    seed: int
-    setup: Setup
-    sky: FloatImage = field(repr=False)
-    star: FloatImage = field(repr=False)
-    zeroth: FloatImage = field(repr=False)
-    bad: BadPixels = field(repr=False)
-    reference: BoolImage = field(repr=False)
+
+    @cached_property
+    def sky(self) -> FloatImage:
+        """True sky: a template of the library, scaled on either side of its jump."""
+        return make_sky(self.scene)[rows_of(self.setup.subarray)]
+
+    @cached_property
+    def star(self) -> FloatImage:
+        """All orders of the star, outside transit (DN/s)."""
+        return render_star(self.scene)[rows_of(self.setup.subarray)] * self.lit
+
+    @cached_property
+    def zeroth(self) -> FloatImage:
+        """Zeroth orders of other stars (DN/s)."""
+        drawn = render_zeroth_orders(self.scene, self.seed)
+        return drawn[rows_of(self.setup.subarray)] * self.lit
+
+    @property
+    def sources(self) -> FloatImage:
+        """Star and zeroth orders, outside transit (DN/s)."""
+        return self.zeroth + self.star
 
 
 @dataclass(frozen=True, kw_only=True)
 class SossSeries:
-    """A time series, whose integrations are made when they are asked for.
+    """A time series, whose integrations are made when they are asked for."""
 
-    Attributes
-    ----------
-    shown : SossField
-        What is observed.
-    curve : (integrations,) float64
-        Brightness of the star, 1 outside transit.
-    """
-
-    shown: SossField
-    curve: Values = field(repr=False)
+    shown: SossField  #: what is observed
+    curve: Values = field(repr=False)  #: the star's brightness by integration, 1 outside transit
 
     @property
     def n_integrations(self) -> int:
@@ -103,31 +88,23 @@ class SossSeries:
 
     def measure(self, integration: int) -> Planes:
         """Measure one integration; each has noise and cosmic rays of its own."""
-        shown = self.shown
-        light = self.light(integration)
-        return expose(light, shown.setup, shown.bad, shown.seed, 0, integration)
+        return self.shown.expose(self.light(integration), 0, integration)
+
+    def gather(self, start: int, stop: int | None, names: Iterable[str]) -> dict[str, Any]:
+        """Measure integrations `start` to `stop`, one at a time: cubes of planes by name."""
+        numbers = range(self.n_integrations)[start:stop]
+        return gather(map(self.measure, numbers), len(numbers), names)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SossFiles:
-    """What `write_series` wrote.
+    """What `write_series` wrote."""
 
-    Attributes
-    ----------
-    segments : list of Path
-        The rateints products, in time.
-    rate : Path
-        The average of all integrations.
-    template : Path
-        The BKG reference.
-    truth : Path
-        NumPy archive: ``template``, ``scale_left``, ``scale_right``, ``sky``, ``star``,
-        ``zeroth``, ``light_curve``.
-    """
-
-    segments: list[Path]
-    rate: Path
-    template: Path
+    segments: list[Path]  #: the rateints products, in time
+    rate: Path  #: the average of all integrations
+    template: Path  #: the BKG reference
+    #: NumPy archive: ``template``, ``scale_left``, ``scale_right``, ``sky``, ``star``, ``zeroth``,
+    #: ``light_curve``.
     truth: Path
 
 
@@ -137,71 +114,34 @@ def with_noise(scene: SossScene, factor: float) -> SossScene:
     An imagined detector of another gain: photon noise goes as the root of the electrons.
     """
     detector, electrons = scene.detector, factor**-2
-    return replace(
-        scene,
-        detector=replace(
-            detector,
-            gain=detector.gain * electrons,
-            read_noise=detector.read_noise * factor * electrons,
-            flicker_noise=detector.flicker_noise * factor * electrons,
-            cosmic_ray_charge=detector.cosmic_ray_charge * electrons,
-        ),
+    changed = replace(
+        detector,
+        gain=detector.gain * electrons,
+        read_noise=detector.read_noise * factor * electrons,
+        flicker_noise=detector.flicker_noise * factor * electrons,
+        cosmic_ray_charge=detector.cosmic_ray_charge * electrons,
     )
+    return replace(scene, detector=changed)
 
 
 def draw_field(
     scene: SossScene | None = None, seed: int = 1, subarray: Subarray = SUBSTRIP256
 ) -> SossField:
-    """Draw what does not change during an exposure.
-
-    Parameters
-    ----------
-    scene : SossScene, optional
-        What is observed.
-    seed : int
-        The same seed gives the same bits.
-    subarray : Subarray
-        SUBSTRIP256, SUBSTRIP96, or another part of the former, all columns wide.
-
-    Returns
-    -------
-    SossField
+    """Draw what does not change during an exposure; the same seed gives the same bits.
 
     Raises
     ------
     OptionError
-        If the strip is not part of SUBSTRIP256.
+        If the strip is not SUBSTRIP256, SUBSTRIP96 or another part of the former, all columns
+        wide.
     """
+    rows_of(subarray)
     scene = scene or SossScene()
-    rows = rows_of(subarray)
-    setup = Setup(scene.detector, scene.readout, subarray)
-    reference = reference_pixels(scene.detector, setup.window)
-    lit = (~reference).astype(np.float32)
-    return SossField(
-        scene=scene,
-        seed=seed,
-        setup=setup,
-        sky=make_sky(scene)[rows],
-        star=render_star(scene)[rows] * lit,
-        zeroth=render_zeroth_orders(scene, seed)[rows] * lit,
-        bad=draw_bad_pixels(scene.detector, seed).on(setup.window),
-        reference=reference,
-    )
+    return SossField(scene=scene, seed=seed, setup=scene.set_up(subarray))
 
 
 def draw_series(shown: SossField, integrations: int = 20) -> SossSeries:
-    """Observe a field for a time.
-
-    Parameters
-    ----------
-    shown : SossField
-        What is observed.
-    integrations : int
-        How many.
-
-    Returns
-    -------
-    SossSeries
+    """Observe a field for so many integrations.
 
     Raises
     ------
@@ -235,102 +175,51 @@ def split_series(series: SossSeries, number: int) -> list[Segment]:
 
 def sample_cube(
     series: SossSeries, start: int = 0, stop: int | None = None
-) -> tuple[npt.NDArray[np.float32], FlagImage]:
+) -> tuple[FloatImage, FlagImage]:
     """Measure integrations `start` to `stop`: SCI and DQ, (integrations, rows, columns)."""
-    numbers = range(series.n_integrations)[start:stop]
-    shape = (len(numbers), *series.shown.setup.window.shape)
-    sci, dq = np.empty(shape, np.float32), np.empty(shape, np.uint32)
-    for index, number in enumerate(numbers):
-        planes = series.measure(number)
-        sci[index], dq[index] = planes.sci, planes.dq
-    return sci, dq
+    cubes = series.gather(start, stop, ("sci", "dq"))
+    return cubes["sci"], cubes["dq"]
 
 
 def segment_model(series: SossSeries, segment: Segment, *, variances: bool = True) -> Any:
-    """Make the rateints product of a segment.
+    """Make the rateints product of a segment, one of `split_series`; a CubeModel.
 
-    Parameters
-    ----------
-    series : SossSeries
-        What is measured.
-    segment : Segment
-        One of `split_series`.
-    variances : bool
-        Include VAR_POISSON and VAR_RNOISE.
-
-    Returns
-    -------
-    CubeModel
-        Its planes are held once; the integrations are made one at a time.
+    Its planes are held once, VAR_POISSON and VAR_RNOISE only if they are wanted.
     """
-    integrations = (series.measure(index) for index in range(segment.start, segment.stop))
-    shown = series.shown
-    return make_segment(
-        integrations, segment, shown.setup, _identity(shown.scene), variances=variances
-    )
+    names = PLANES | VARIANCES if variances else PLANES
+    return _model(series, series.gather(segment.start, segment.stop, names), segment)
 
 
 def rate_model(series: SossSeries) -> Any:
-    """Make the rate product: the average of all integrations, made one at a time.
+    """Make the rate product, an ImageModel: the average of all integrations, made one at a time.
 
-    Returns
-    -------
-    ImageModel
-        DQ is the OR of all integrations; SCI is NaN where they are, on some dead pixels.
+    DQ is the OR of all integrations; SCI is NaN where they are, on some dead pixels.
     """
-    shape = series.shown.setup.window.shape
-    sci, poisson, read, rays = np.zeros((4, *shape))
+    n, shape = series.n_integrations, series.shown.setup.window.shape
+    sci, poisson, read = np.zeros((3, *shape))
     dq = np.zeros(shape, np.uint32)
-    for index in range(series.n_integrations):
-        planes = series.measure(index)
+    for planes in map(series.measure, range(n)):
         sci += planes.sci
         poisson += planes.var_poisson
         read += planes.var_rnoise
-        rays += planes.cosmic_rays
         dq |= planes.dq
-    n = series.n_integrations
-    average = Planes(
-        sci=(sci / n).astype(np.float32),
-        err=(np.sqrt(poisson + read) / n).astype(np.float32),
-        dq=dq,
-        var_poisson=(poisson / n**2).astype(np.float32),
-        var_rnoise=(read / n**2).astype(np.float32),
-        cosmic_rays=(rays / n).astype(np.float32),
-    )
-    return make_model([average], False, series.shown.setup, _identity(series.shown.scene))
+    images = {"sci": sci / n, "err": np.sqrt(poisson + read) / n}
+    images |= {"var_poisson": poisson / n**2, "var_rnoise": read / n**2}
+    images = {name: image.astype(np.float32) for name, image in images.items()}
+    return _model(series, images | {"dq": dq})
+
+
+def _model(series: SossSeries, planes: dict[str, Any], segment: Segment | None = None) -> Any:
+    identity = Identity(target_name="SIMULATED-STAR", segment=segment)
+    return make_model(planes, series.shown.scene, series.shown.setup, identity)
 
 
 def template_model(scene: SossScene, seed: int = 1) -> Any:
-    """Make the BKG reference: all templates, of 256 rows.
-
-    Returns
-    -------
-    SossBkgModel
-        DN/s, with DQ 0 throughout.
-    """
+    """Make the BKG reference: all templates, of 256 rows, in DN/s, with DQ 0 throughout."""
     from stdatamodels.jwst import datamodels
 
     library = make_library(scene, seed)
-    meta = {
-        "telescope": "JWST",
-        "reftype": "bkg",
-        "author": "webbkg.simulate",
-        "pedigree": "DUMMY",
-        "description": "Simulated skies of NIRISS SOSS",
-        "useafter": "2014-01-01T00:00:00",
-        "bunit_data": "DN/s",
-        "instrument": {"name": "NIRISS", "detector": "NIS", "filter": FILTER, "pupil": PUPIL},
-        "exposure": {"type": EXPOSURE_TYPE},
-        "subarray": {
-            "name": SUBSTRIP256.name,
-            "xstart": 1,
-            "ystart": SUBSTRIP256.window.y + 1,
-            "xsize": COLUMNS,
-            "ysize": ROWS,
-            "fastaxis": scene.detector.fast_axis,
-            "slowaxis": scene.detector.slow_axis,
-        },
-    }
+    meta = reference_metadata(scene, "bkg", "Simulated skies of NIRISS SOSS", SUBSTRIP256)
     err = np.full_like(library, scene.template_noise)
     dq = np.zeros(library.shape, np.uint32)
     return datamodels.SossBkgModel({"meta": meta, "data": library, "err": err, "dq": dq})
@@ -341,62 +230,18 @@ def write_series(
 ) -> SossFiles:
     """Write a time series in segments, its average, its BKG reference, and the truth.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to; made if it is absent. Files of the same names are overwritten.
-    series : SossSeries
-        What to write.
-    segments : int
-        In how many files; one segment is in memory at a time.
-    variances : bool
-        Include VAR_POISSON and VAR_RNOISE in the segments.
-
-    Returns
-    -------
-    SossFiles
+    One segment is in memory at a time, with VAR_POISSON and VAR_RNOISE if they are wanted. The
+    folder is made if it is absent; files of the same names are overwritten.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for segment in split_series(series, segments):
-        model = segment_model(series, segment, variances=variances)
-        paths.append(save_whole(model, folder / model.meta.filename))
-        del model  # or it would stay while the next one is made
-    shown = series.shown
-    rate, library = rate_model(series), template_model(shown.scene, shown.seed)
-    files = SossFiles(
-        segments=paths,
-        rate=save_whole(rate, folder / rate.meta.filename),
-        template=save_whole(library, folder / "bkg.fits"),
-        truth=folder / "truth.npz",
+    shown, scene = series.shown, series.shown.scene
+    parts = split_series(series, segments)
+    paths = write_models(
+        folder, (segment_model(series, part, variances=variances) for part in parts)
     )
-    _save_truth(files.truth, series)
-    return files
-
-
-def _save_truth(path: Path, series: SossSeries) -> None:
-    shown = series.shown
-    np.savez(
-        path,
-        template=shown.scene.template,
-        scale_left=shown.scene.scale_left,
-        scale_right=shown.scene.scale_right,
-        sky=shown.sky,
-        star=shown.star,
-        zeroth=shown.zeroth,
-        light_curve=series.curve,
-    )
-
-
-def _identity(scene: SossScene) -> Identity:
-    return Identity(
-        observation=1,
-        slot=0,
-        exposure_type=EXPOSURE_TYPE,
-        filter=FILTER,
-        pupil=PUPIL,
-        target_name="SIMULATED-STAR",
-        is_background=False,
-        ra=scene.ra,
-        dec=scene.dec,
-    )
+    library = template_model(scene, shown.seed)
+    rate, template = write_models(folder, [rate_model(series), library])
+    truth = folder / "truth.npz"
+    images: dict[str, Any] = {name: getattr(shown, name) for name in ("sky", "star", "zeroth")}
+    images |= {name: getattr(scene, name) for name in ("template", "scale_left", "scale_right")}
+    np.savez(truth, light_curve=series.curve, **images)
+    return SossFiles(segments=paths, rate=rate, template=template, truth=truth)

@@ -20,11 +20,11 @@ from webbkg.simulate.detector import (
     Readout,
     Stream,
     Subarray,
+    Values,
     generator,
     reference_pixels,
 )
-
-Values = npt.NDArray[np.float64]
+from webbkg.simulate.scene import Scene
 
 ROWS, COLUMNS = 256, 2048
 HALF_WIDTH = 11.0  # of a trace or a zeroth order, across dispersion (pixels)
@@ -52,27 +52,21 @@ SOSS_DETECTOR = replace(NIRISS, flicker_noise=5.0)
 """NIRISS's detector with 1/f noise (its strength is chosen). It is read along the columns, so
 the noise makes vertical stripes."""
 
+SOSS_DETECTOR = replace(NIRISS, flicker_noise=5.0)
+"""NIRISS's detector with 1/f noise (its strength is chosen). It is read along the columns, so
+the noise makes vertical stripes."""
 
 RAPID = Readout(pattern="NISRAPID", n_groups=6)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One order of the star.
+    """One order of the star."""
 
-    Attributes
-    ----------
-    order : int
-        Which.
-    columns, rows : tuple of float
-        Points on its centre; a polynomial goes through all of them.
-    bright_columns, brightness : tuple of float
-        Its brightness, relative to the other orders, interpolated in the logarithm; no light outside the first and the last of these columns.
-    """
-
-    order: int
-    columns: tuple[float, ...]
+    columns: tuple[float, ...]  #: points on its centre; a polynomial goes through all of them
     rows: tuple[float, ...]
+    #: Its brightness, relative to the other orders, interpolated in the logarithm; no light
+    #: outside the first and the last of these columns.
     bright_columns: tuple[float, ...]
     brightness: tuple[float, ...]
 
@@ -94,100 +88,52 @@ class Trace:
 
 
 ORDER_1 = Trace(
-    1,
     (0, 500, 1000, 1500, 2047),
     (92, 72, 56, 48, 76),
     (0, 500, 1000, 1450, 1650, 1800, 2047),
     (0.05, 0.125, 0.31, 0.8, 1.0, 0.98, 0.5),
 )
 ORDER_2 = Trace(
-    2,
     (700, 1000, 1300, 1600, 1770),
     (88, 100, 128, 182, 235),
     (650, 900, 1150, 1450, 1600, 1850),
     (0.002, 0.03, 0.12, 0.33, 0.2, 0.002),
 )
-ORDER_3 = Trace(
-    3,
-    (0, 300, 600, 850),
-    (140, 148, 165, 195),
-    (0, 500, 850),
-    (0.006, 0.012, 0.0002),
-)
+ORDER_3 = Trace((0, 300, 600, 850), (140, 148, 165, 195), (0, 500, 850), (0.006, 0.012, 0.0002))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SossScene:
-    """What is observed, and with what. The values are chosen.
-
-    Attributes
-    ----------
-    detector : Detector
-        With its noise and defects.
-    readout : Readout
-        How an integration is sampled.
-    star : float
-        Its brightest pixel, outside transit (DN/s).
-    traces : tuple of Trace
-        Its orders.
-    zeroth_orders : int
-        Bright compact images of other stars, anywhere on the strip.
-    zeroth_faintest, zeroth_brightest : float
-        Their peaks are spread evenly in the logarithm between these (DN/s).
-    level : float
-        The templates at the left end (DN/s).
-    jump_ratio : float
-        Just right of the jump over just left of it, in the middle of the library.
-    jump_at, jump_tilt : float
-        Column of the jump's middle in the middle row, and how much further right it is in the
-        last row than in the first (pixels).
-    jump_width : float
-        The jump is a logistic function of (column - middle) / `jump_width`; from a tenth to
-        nine tenths it takes 4.4 of these (pixels).
-    templates : int
-        Size of the library. From its first to its last the templates fall more steeply along
-        the columns on both sides, rise more steeply along the rows, and jump less, by 10 %.
-    template_noise : float
-        Standard deviation of the noise of the library's templates (DN/s); the sky has none.
-    template : int
-        Which one the sky is made of.
-    scale_left, scale_right : float
-        What it must be multiplied by on either side of the jump; the truth to recover.
-    transit_depth : float
-        Light lost in the middle of the transit, as a fraction; 0 for none.
-    transit_duration : float
-        From first to last contact, as a fraction of the exposure.
-    transit_middle : float
-        As a fraction of the exposure.
-    limb_darkening : float
-        How much darker the star's limb is than its centre, as a fraction.
-    ra, dec : float
-        Where the detector's centre points (degrees).
-    """
+class SossScene(Scene):
+    """What is observed, and with what."""
 
     detector: Detector = SOSS_DETECTOR
     readout: Readout = RAPID
-    star: float = 440.0
-    traces: tuple[Trace, ...] = (ORDER_1, ORDER_2, ORDER_3)
-    zeroth_orders: int = 20
-    zeroth_faintest: float = 5.0
-    zeroth_brightest: float = 1000.0
-    level: float = 4.8
-    jump_ratio: float = 1.5
-    jump_at: float = 701.0
-    jump_tilt: float = 8.0
-    jump_width: float = 4.0
-    templates: int = 8
-    template_noise: float = 0.0
-    template: int = 3
-    scale_left: float = 0.93
-    scale_right: float = 0.88
-    transit_depth: float = 0.02
-    transit_duration: float = 0.4
-    transit_middle: float = 0.5
-    limb_darkening: float = 0.4
+    exposure_type: str = "NIS_SOSS"
     ra: float = 217.3
     dec: float = -3.4
+    star: float = 440.0  #: its brightest pixel, outside transit (DN/s)
+    traces: tuple[Trace, ...] = (ORDER_1, ORDER_2, ORDER_3)  #: its orders
+    zeroth_orders: int = 20  #: bright compact images of other stars, anywhere on the strip
+    zeroth_faintest: float = 5.0  #: their peaks are spread evenly in the logarithm (DN/s)
+    zeroth_brightest: float = 1000.0
+    level: float = 4.8  #: the templates at the left end (DN/s)
+    jump_ratio: float = 1.5  #: just right of the jump over just left, in the middle template
+    jump_at: float = 701.0  #: column of the jump's middle in the middle row
+    jump_tilt: float = 8.0  #: how much further right it is in the last row than in the first
+    #: The jump is a logistic function of (column - middle) / `jump_width`; from a tenth to nine
+    #: tenths it takes 4.4 of these (pixels).
+    jump_width: float = 4.0
+    #: Size of the library. From its first to its last the templates fall more steeply along the
+    #: columns on both sides, rise more steeply along the rows, and jump less, by 10 %.
+    templates: int = 8
+    template_noise: float = 0.0  #: of the library's templates (DN/s); the sky has none
+    template: int = 3  #: which one the sky is made of
+    scale_left: float = 0.93  #: what it is times on either side of the jump; the truth to recover
+    scale_right: float = 0.88
+    transit_depth: float = 0.02  #: light lost in the middle, as a fraction; 0 for no transit
+    transit_duration: float = 0.4  #: from first to last contact, as a fraction of the exposure
+    transit_middle: float = 0.5  #: as a fraction of the exposure
+    limb_darkening: float = 0.4  #: how much darker the limb is than the centre, as a fraction
 
     def __post_init__(self) -> None:
         if not 0 <= self.template < self.templates:
@@ -195,6 +141,11 @@ class SossScene:
                 f"template must be one of the {self.templates} of the library, counted from 0 "
                 f"(got {self.template})"
             )
+
+    @property
+    def elements(self) -> tuple[str, str | None]:
+        """FILTER and PUPIL."""
+        return "CLEAR", "GR700XD"
 
 
 def rows_of(subarray: Subarray) -> slice:
@@ -220,12 +171,9 @@ def jump_columns(scene: SossScene) -> Values:
 
 
 def sky_pattern(scene: SossScene, index: int) -> FloatImage:
-    """Evaluate a template of the library, without noise.
+    """Evaluate a template of the library, without noise: (256, 2048) float32, DN/s.
 
-    Returns
-    -------
-    (256, 2048) float32
-        DN/s; 0 on reference pixels.
+    It is 0 on reference pixels.
     """
     column, jump = np.arange(COLUMNS), jump_columns(scene)[:, np.newaxis]
     kind = 2 * index / (scene.templates - 1) - 1 if scene.templates > 1 else 0.0
@@ -253,13 +201,7 @@ def make_library(scene: SossScene, seed: int) -> npt.NDArray[np.float32]:
 
 
 def make_sky(scene: SossScene) -> FloatImage:
-    """Make the true sky: the scene's template, scaled on either side of the jump.
-
-    Returns
-    -------
-    (256, 2048) float32
-        DN/s; 0 on reference pixels.
-    """
+    """Make the true sky, (256, 2048) float32 in DN/s: the template, scaled on either side."""
     right = np.arange(COLUMNS) >= np.rint(jump_columns(scene))[:, np.newaxis]
     scale = np.where(right, scene.scale_right, scene.scale_left).astype(np.float32)
     return scale * sky_pattern(scene, scene.template)

@@ -8,29 +8,19 @@ template times the scale, exactly, where the template is finite (and has no nois
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from webbkg.errors import OptionError
 from webbkg.results import FloatImage
 from webbkg.simulate import sources
-from webbkg.simulate.detector import (
-    BadPixels,
-    Planes,
-    Setup,
-    Stream,
-    Subarray,
-    draw_bad_pixels,
-    expose,
-    generator,
-    reference_pixels,
-)
+from webbkg.simulate.detector import Planes, Stream, Subarray, generator
 from webbkg.simulate.dispersion import grism_wcs
 from webbkg.simulate.grism_scene import WfssScene, make_template, sky_pattern
-from webbkg.simulate.imaging import Simulated
-from webbkg.simulate.products import Identity, make_model
+from webbkg.simulate.products import PLANES, VARIANCES, Identity, make_model
+from webbkg.simulate.scene import Field, Simulated
 from webbkg.simulate.spectra import render_traces
 
 CATALOG_NAME = "cat.ecsv"
@@ -38,160 +28,78 @@ CATALOG_NAME = "cat.ecsv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
-    """What all exposures of a scene share, on one window of the detector.
-
-    Attributes
-    ----------
-    scene : WfssScene
-        What is observed.
-    seed : int
-        Which field.
-    setup : Setup
-        The detector and how it is read; `setup.window` is where the planes lie.
-    catalogue : webbkg.simulate.sources.Catalogue
-        The sources of the whole detector and its margin, on the direct image.
-    template : (rows, columns) float32
-        Sky of scale 1 (DN/s); NaN in its border.
-    sky, sources : (rows, columns) float32
-        True sky and dispersed light of the sources (DN/s); 0 on reference pixels.
-    bad : BadPixels
-        Those of the window.
-    wcs : gwcs.WCS
-        That of the exposures.
-    """
+class GrismField(Field):
+    """What all exposures of a scene share, on one window of the detector."""
 
     scene: WfssScene
-    seed: int
-    setup: Setup
-    catalogue: sources.Catalogue = field(repr=False)
-    template: FloatImage = field(repr=False)
-    sky: FloatImage = field(repr=False)
-    sources: FloatImage = field(repr=False)
-    bad: BadPixels = field(repr=False)
-    wcs: Any = field(repr=False)
+
+    @cached_property
+    def catalogue(self) -> sources.Catalogue:
+        """The sources of the whole detector and its margin, on the direct image."""
+        scene, rng = self.scene, generator(self.seed, Stream.CATALOGUE)
+        full = scene.detector.full.window
+        return sources.draw_catalogue(scene.population, full, scene.margin, rng)
+
+    @cached_property
+    def template(self) -> FloatImage:
+        """Sky of scale 1 (DN/s); NaN in its border."""
+        return make_template(self.scene, self.seed, self.setup.window)
+
+    @cached_property
+    def sky(self) -> FloatImage:
+        """The true sky: the template's, without noise and border, times the scale."""
+        scene = self.scene
+        return np.float32(scene.scale) * sky_pattern(scene, self.setup.window) * self.lit
+
+    @cached_property
+    def sources(self) -> FloatImage:
+        """Dispersed light of the sources."""
+        scene, window = self.scene, self.setup.window
+        population, grism, band = scene.population, scene.grism, scene.band
+        return render_traces(self.catalogue, population, grism, band, window) * self.lit
+
+    @cached_property
+    def wcs(self) -> Any:
+        """The gwcs.WCS of the exposures."""
+        return grism_wcs(self.scene.grism, self.setup.window, self.scene.sky)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedGrism(Simulated):
-    """A grism exposure and the truth of it.
+    """A grism exposure; `field.scene.scale` is its true scale, `field.template` what it scales."""
 
-    Attributes
-    ----------
-    field : Field
-        What it shows; `field.scene.scale` is the true scale, `field.template` what it scales.
-    """
-
-    field: Field = field(repr=False)
+    field: GrismField
 
 
-def draw_field(scene: WfssScene, seed: int = 1, subarray: Subarray | None = None) -> Field:
+def draw_field(scene: WfssScene, seed: int = 1, subarray: Subarray | None = None) -> GrismField:
     """Draw a field: everything but the noise of an exposure.
 
-    Parameters
-    ----------
-    scene : WfssScene
-        What is observed.
-    seed : int
-        Which sources, bad pixels and noise; the same seed gives the same bits.
-    subarray : Subarray, optional
-        What is read out; by default the whole detector. The field is the same on it.
-
-    Returns
-    -------
-    Field
+    The same seed gives the same bits. What is read out is by default the whole detector; the
+    field is the same on a subarray.
 
     Raises
     ------
     OptionError
         If the window leaves the detector.
     """
-    setup = Setup(scene.detector, scene.readout, subarray or scene.detector.full)
-    window, full = setup.window, scene.detector.full.window
-    overlap = window.overlap(full)
-    if (
-        overlap is None
-        or overlap.rows != (0, window.rows)
-        or overlap.columns != (0, window.columns)
-    ):
-        raise OptionError(f"subarray must lie on the detector, {full} (got {window})")
-    catalogue = sources.draw_catalogue(
-        scene.population, full, scene.margin, generator(seed, Stream.CATALOGUE)
-    )
-    lit = (~reference_pixels(scene.detector, window)).astype(np.float32)
-    traces = render_traces(catalogue, scene.population, scene.grism, scene.band, window)
-    return Field(
-        scene=scene,
-        seed=seed,
-        setup=setup,
-        catalogue=catalogue,
-        template=make_template(scene, seed, window),
-        sky=np.float32(scene.scale) * sky_pattern(scene, window) * lit,
-        sources=traces * lit,
-        bad=draw_bad_pixels(scene.detector, seed).on(window),
-        wcs=grism_wcs(scene.grism, window, scene.sky),
-    )
+    return GrismField(scene=scene, seed=seed, setup=scene.set_up(subarray))
 
 
-def measure(shown: Field, number: int = 0, *, true_err: bool = False) -> Planes:
-    """Expose a field once, without the metadata.
+def measure(shown: GrismField, number: int = 0, *, true_err: bool = False) -> Planes:
+    """Expose a field once, without the metadata; see `Field.measure`."""
+    return shown.measure(number, true_err=true_err)
 
-    Parameters
-    ----------
-    shown : Field
-        What is exposed.
-    number : int
-        Which exposure; each has noise and cosmic rays of its own.
-    true_err : bool
-        Quote the ERR of the true rate, not that of the noisy one; SCI stays the same.
 
-    Returns
-    -------
-    Planes
+def observe(shown: GrismField, number: int = 0, *, true_err: bool = False) -> SimulatedGrism:
+    """Expose a field once; see `Field.measure`.
+
+    The model is an ImageModel with DISPAXIS, SCATFILE and the grism WCS.
     """
-    light = shown.sky + shown.sources
-    return expose(light, shown.setup, shown.bad, shown.seed, number, 0, true_err=true_err)
-
-
-def observe(shown: Field, number: int = 0, *, true_err: bool = False) -> SimulatedGrism:
-    """Expose a field once.
-
-    Parameters
-    ----------
-    shown, number, true_err
-        As in `measure`.
-
-    Returns
-    -------
-    SimulatedGrism
-        Its model is an ImageModel with DISPAXIS, SCATFILE and the grism WCS.
-    """
-    planes = measure(shown, number, true_err=true_err)
-    scene = shown.scene
-    filter_name, pupil = scene.elements
-    identity = Identity(
-        observation=1,
-        exposure=number + 1,
-        slot=number,
-        exposure_type=scene.exposure_type,
-        filter=filter_name,
-        pupil=pupil,
-        target_name="SIMULATED-FIELD",
-        is_background=False,
-        ra=scene.ra,
-        dec=scene.dec,
-    )
-    model = make_model([planes], False, shown.setup, identity)
-    model.meta.wcsinfo.dispersion_direction = scene.grism.axis
+    measured = shown.measure(number, true_err=true_err)
+    planes = {name: getattr(measured, name) for name in PLANES | VARIANCES}
+    identity = Identity(exposure=number + 1, slot=number, target_name="SIMULATED-FIELD")
+    model = make_model(planes, shown.scene, shown.setup, identity)
+    model.meta.wcsinfo.dispersion_direction = shown.scene.grism.axis
     model.meta.source_catalog = CATALOG_NAME
     model.meta.wcs = shown.wcs
-    return SimulatedGrism(
-        model=model,
-        setup=shown.setup,
-        sky=shown.sky,
-        sources=shown.sources,
-        cosmic_rays=planes.cosmic_rays,
-        bad=shown.bad.mask(shown.setup.window.shape),
-        reference=reference_pixels(scene.detector, shown.setup.window),
-        field=shown,
-    )
+    return SimulatedGrism(model=model, field=shown, cosmic_rays=measured.cosmic_rays)

@@ -13,40 +13,24 @@ from webbkg.files.exposures import DetectorWindow
 from webbkg.files.models import save_whole
 from webbkg.options import DO_NOT_USE
 from webbkg.simulate.grism_scene import WfssScene, make_template
+from webbkg.simulate.products import reference_metadata, write_models
 from webbkg.simulate.spectra import half_boxes
-from webbkg.simulate.wfss import CATALOG_NAME, Field, SimulatedGrism
+from webbkg.simulate.wfss import CATALOG_NAME, GrismField, SimulatedGrism
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldFiles:
-    """What `write_field` wrote.
+    """What `write_field` wrote."""
 
-    Attributes
-    ----------
-    target : Path
-        The exposure; it names the catalogue in SCATFILE.
-    catalog : Path
-        The source catalogue.
-    template, wavelengthrange : Path
-        The references.
-    association : Path
-        Names target and catalogue.
-    """
-
-    target: Path
-    catalog: Path
-    template: Path
+    target: Path  #: the exposure; it names the catalogue in SCATFILE
+    catalog: Path  #: the source catalogue
+    template: Path  #: the references
     wavelengthrange: Path
-    association: Path
+    association: Path  #: names target and catalogue
 
 
-def source_catalog(shown: Field) -> Any:
-    """List the sources as the pipeline's source_catalog step does.
-
-    Parameters
-    ----------
-    shown : Field
-        Its catalogue, sources outside the detector included.
+def source_catalog(shown: GrismField) -> Any:
+    """List the sources as the pipeline's source_catalog step does, also those off the detector.
 
     Returns
     -------
@@ -58,66 +42,40 @@ def source_catalog(shown: Field) -> Any:
     from astropy.coordinates import SkyCoord
     from astropy.table import QTable
 
-    scene, catalogue = shown.scene, shown.catalogue
-    dx, dy = half_boxes(catalogue, scene.population, scene.isophote)
-    sky = scene.sky
-    corners = {"ll": (-1, -1), "lr": (1, -1), "ul": (-1, 1), "ur": (1, 1)}
+    scene, drawn = shown.scene, shown.catalogue
+    dx, dy = half_boxes(drawn, scene.population, scene.isophote)
+    to_sky = scene.sky
     table = QTable()
-    table["label"] = np.arange(1, len(catalogue.flux) + 1)
-    table["xcentroid"] = catalogue.x
-    table["ycentroid"] = catalogue.y
-    table["sky_centroid"] = SkyCoord(*sky(catalogue.x, catalogue.y), unit="deg")
-    for name, (right, up) in corners.items():
-        position = sky(catalogue.x + right * dx, catalogue.y + up * dy)
-        table[f"sky_bbox_{name}"] = SkyCoord(*position, unit="deg")
-    table["isophotal_abmag"] = scene.zero_point - 2.5 * np.log10(catalogue.flux)
+    table["label"] = np.arange(1, len(drawn.flux) + 1)
+    table["xcentroid"], table["ycentroid"] = drawn.x, drawn.y
+    corners = {"ll": (-1, -1), "lr": (1, -1), "ul": (-1, 1), "ur": (1, 1)}
+    moves = {f"sky_bbox_{corner}": move for corner, move in corners.items()}
+    for name, (right, up) in {"sky_centroid": (0, 0), **moves}.items():
+        table[name] = SkyCoord(*to_sky(drawn.x + right * dx, drawn.y + up * dy), unit="deg")
+    table["isophotal_abmag"] = scene.zero_point - 2.5 * np.log10(drawn.flux)
     table["isophotal_abmag_err"] = np.full(len(table), 0.01)
-    table["is_extended"] = catalogue.radius > 0
+    table["is_extended"] = drawn.radius > 0
     return table
 
 
 def template_model(scene: WfssScene, seed: int = 1, window: DetectorWindow | None = None) -> Any:
     """Make the BKG reference, on the whole detector or, to save time, on a window of it.
 
-    Returns
-    -------
-    WfssBkgModel
-        Where the template is NaN, so is ERR, and DQ has DO_NOT_USE.
+    Where the template is NaN, so is ERR, and DQ has DO_NOT_USE.
     """
     from stdatamodels.jwst import datamodels
 
-    full = scene.detector.full.window
-    window = window or full
-    data = make_template(scene, seed, window)
+    part = scene.detector.part(window or scene.detector.full.window)
+    data = make_template(scene, seed, part.window)
     missing = np.isnan(data)
-    err = np.full_like(data, scene.template_noise)
-    err[missing] = np.nan
-    meta = _reference_metadata(scene, "bkg", "Simulated sky of a grism")
-    meta["bunit_data"] = meta["bunit_err"] = "DN/s"
-    filter_name, pupil = scene.elements
-    meta["instrument"] |= {"detector": scene.detector.name, "filter": filter_name}
-    if pupil is not None:
-        meta["instrument"]["pupil"] = pupil
-    meta["subarray"] = {
-        "name": "FULL" if window == full else "GENERIC",
-        "xstart": window.x + 1,
-        "ystart": window.y + 1,
-        "xsize": window.columns,
-        "ysize": window.rows,
-        "fastaxis": scene.detector.fast_axis,
-        "slowaxis": scene.detector.slow_axis,
-    }
+    err = np.where(missing, np.nan, scene.template_noise).astype(np.float32)
     dq = np.where(missing, DO_NOT_USE, 0).astype(np.uint32)
+    meta = reference_metadata(scene, "bkg", "Simulated sky of a grism", part)
     return datamodels.WfssBkgModel({"meta": meta, "data": data, "err": err, "dq": dq})
 
 
 def wavelengthrange_model(scene: WfssScene) -> Any:
-    """Make the WAVELENGTHRANGE reference: every order of the grism, all of the band.
-
-    Returns
-    -------
-    WavelengthrangeModel
-    """
+    """Make the WAVELENGTHRANGE reference: every order of the grism, all of the band."""
     from stdatamodels.jwst import datamodels
 
     band = scene.band
@@ -131,21 +89,8 @@ def wavelengthrange_model(scene: WfssScene) -> Any:
         wunits="um",
     )
     description = "Orders and wavelengths of a grism"
-    model.update({"meta": _reference_metadata(scene, "wavelengthrange", description)})
+    model.update({"meta": reference_metadata(scene, "wavelengthrange", description)})
     return model
-
-
-def _reference_metadata(scene: WfssScene, kind: str, description: str) -> dict[str, Any]:
-    return {
-        "telescope": "JWST",
-        "reftype": kind,
-        "author": "webbkg.simulate",
-        "pedigree": "DUMMY",
-        "description": description,
-        "useafter": "2014-01-01T00:00:00",
-        "instrument": {"name": scene.detector.instrument},
-        "exposure": {"type": scene.exposure_type},
-    }
 
 
 def write_field(
@@ -153,36 +98,23 @@ def write_field(
 ) -> FieldFiles:
     """Write an exposure, its references, its catalogue and an association of them.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to; made if it is absent. Files of the same names are overwritten.
-    simulated : SimulatedGrism
-        What to write; `simulated.field` holds the truth.
-    template_window : DetectorWindow, optional
-        What the template covers; the whole detector by default.
-
-    Returns
-    -------
-    FieldFiles
+    The template covers the whole detector, or `template_window`; the folder is made if it is
+    absent, and files of the same names are overwritten.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     scene, seed = simulated.field.scene, simulated.field.seed
-    files = FieldFiles(
-        target=folder / "target_rate.fits",
-        catalog=folder / CATALOG_NAME,
-        template=folder / "bkg.fits",
-        wavelengthrange=folder / "wavelengthrange.asdf",
-        association=folder / "asn.json",
+    references = (template_model(scene, seed, template_window), wavelengthrange_model(scene))
+    template, wavelengthrange = write_models(folder, references)
+    target = save_whole(simulated.model, folder / "target_rate.fits")
+    catalog, association = folder / CATALOG_NAME, folder / "asn.json"
+    source_catalog(simulated.field).write(catalog, format="ascii.ecsv", overwrite=True)
+    named = {target.name: "science", catalog.name: "sourcecat"}
+    members = [{"expname": name, "exptype": kind} for name, kind in named.items()]
+    content = {"asn_type": "spec2", "products": [{"name": "target", "members": members}]}
+    association.write_text(json.dumps(content, indent=4) + "\n")
+    return FieldFiles(
+        target=target,
+        catalog=catalog,
+        template=template,
+        wavelengthrange=wavelengthrange,
+        association=association,
     )
-    save_whole(simulated.model, files.target)
-    save_whole(template_model(scene, seed, template_window), files.template)
-    save_whole(wavelengthrange_model(scene), files.wavelengthrange)
-    source_catalog(simulated.field).write(files.catalog, format="ascii.ecsv", overwrite=True)
-    members = [
-        {"expname": files.target.name, "exptype": "science"},
-        {"expname": files.catalog.name, "exptype": "sourcecat"},
-    ]
-    association = {"asn_type": "spec2", "products": [{"name": "target", "members": members}]}
-    files.association.write_text(json.dumps(association, indent=4) + "\n")
-    return files
