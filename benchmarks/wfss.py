@@ -59,7 +59,7 @@ def _write_field(folder, simulated):
     from astropy.io import fits
     from astropy.table import QTable
 
-    from webbkg.simulate.wfss_files import write_field
+    from webbkg.simulate.wfss import write_field
 
     files = write_field(folder, simulated)
     table = QTable.read(files.catalog, format="ascii.ecsv")

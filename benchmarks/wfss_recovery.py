@@ -24,8 +24,13 @@ from webbkg.simulate.detector import NIRCAM_LONG, Setup, draw_bad_pixels, expose
 from webbkg.simulate.grism_scene import NIRCAM_R, WfssScene
 from webbkg.simulate.imaging import SHALLOW
 from webbkg.simulate.sources import Population
-from webbkg.simulate.wfss import GrismField, draw_field, measure
-from webbkg.simulate.wfss_files import source_catalog, wavelengthrange_model
+from webbkg.simulate.wfss import (
+    GrismField,
+    draw_field,
+    measure,
+    source_catalog,
+    wavelengthrange_model,
+)
 from webbkg.wfss.fit import fit_scale
 from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
 

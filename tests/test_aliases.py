@@ -14,8 +14,7 @@ from crds_cache import without_crds
 from factories import make_model, ramp, save
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM
-from webbkg.simulate.wfss import draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import draw_field, observe, write_field
 
 STRUN = Path(sys.executable).parent / "strun"
 NEEDS_JWST = pytest.mark.skipif(find_spec("jwst") is None, reason="jwst is not installed")

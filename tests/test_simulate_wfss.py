@@ -26,8 +26,10 @@ from webbkg.simulate.grism_scene import (
 )
 from webbkg.simulate.sources import Catalogue, Population
 from webbkg.simulate.spectra import Band, render_traces
-from webbkg.simulate.wfss import draw_field, measure, observe
-from webbkg.simulate.wfss_files import (
+from webbkg.simulate.wfss import (
+    draw_field,
+    measure,
+    observe,
     source_catalog,
     template_model,
     wavelengthrange_model,

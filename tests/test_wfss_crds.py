@@ -16,8 +16,7 @@ from crds_cache import CONTEXT, Cache, environment, without_crds
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM, NIRCAM_R, NIRISS_C
 from webbkg.simulate.sources import Population
-from webbkg.simulate.wfss import SimulatedGrism, draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import SimulatedGrism, draw_field, observe, write_field
 from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
 
 BIN = Path(sys.executable).parent

@@ -177,8 +177,7 @@ def write_grism(folder, cache):
 
     from webbkg.simulate.grism_scene import NIRCAM_R
     from webbkg.simulate.sources import Population
-    from webbkg.simulate.wfss import draw_field, observe
-    from webbkg.simulate.wfss_files import write_field
+    from webbkg.simulate.wfss import draw_field, observe, write_field
 
     few = Population(stars=20, galaxies=10, faintest=100.0, brightest=20000.0)
     scene = replace(NIRCAM_R, population=few)

@@ -13,8 +13,7 @@ from peer import oracle
 from webbkg import BackgroundStep
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM
-from webbkg.simulate.wfss import draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import draw_field, observe, write_field
 
 pytestmark = pytest.mark.peer
 

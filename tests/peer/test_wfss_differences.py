@@ -21,8 +21,7 @@ from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.detector import nircam_subarray
 from webbkg.simulate.grism_scene import NIRCAM_R
 from webbkg.simulate.sources import Population
-from webbkg.simulate.wfss import draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import draw_field, observe, write_field
 
 pytestmark = pytest.mark.peer
 

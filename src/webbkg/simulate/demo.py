@@ -23,7 +23,6 @@ from webbkg.simulate.imaging import (
     write_set,
 )
 from webbkg.simulate.recovery import Recovery, Truth
-from webbkg.simulate.wfss_files import write_field
 
 SMALLEST, LARGEST = 128, 2048
 
@@ -238,7 +237,7 @@ def _run_wfss(folder: Path, seed: int, tell: Tell) -> DemoResult:
     shown = wfss.draw_field(NIRCAM_R, seed)
 
     def write() -> _Written:
-        files = write_field(folder, wfss.observe(shown))
+        files = wfss.write_field(folder, wfss.observe(shown))
         references = {"bkg": files.template, "wavelengthrange": files.wavelengthrange}
         return _Written(
             targets=[files.target], references=references, association=files.association
