@@ -27,7 +27,6 @@ from webbkg.simulate.sources import Population
 from webbkg.simulate.wfss import (
     GrismField,
     draw_field,
-    measure,
     source_catalog,
     wavelengthrange_model,
 )
@@ -94,7 +93,7 @@ def run_trials(
     found: dict[tuple[bool, int], list[tuple[float, float, float]]] = {}
     for number in range(exposures):
         for true_err in (False, True):
-            planes = measure(field, number, true_err=true_err)
+            planes = field.measure(number, true_err=true_err)
             for maxiter in (0, 5):
                 fit = fit_scale(
                     planes.sci,

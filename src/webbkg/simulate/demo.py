@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,7 @@ IMAGING_BACKGROUNDS, INTEGRATIONS_BACKGROUNDS = 5, 12
 
 SOSS_INTEGRATIONS = 12
 
-WFSS_NOTE = "ERR from the same noisy counts leans the scale low: docs/wfss_recovery.md"
-SOSS_NOTE = "the prescribed percentiles cut into noise and sky: docs/soss_recovery.md"
-
 Tell = Callable[[str], object]
-Lines = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,85 +54,37 @@ class DemoResult:
     """How one set fared."""
 
     name: str  #: what was simulated
-    target: str  #: file name of the target
+    target: str  #: name of the file that was given to the step
     products: tuple[str, ...]  #: those of the subtracted targets; none unless COMPLETE
     status: str  #: what the step came to, and why
     reason: str
     n_backgrounds: int  #: background exposures
-    counts: SampleCounts  #: samples of the backgrounds, over exposures and integrations
-    bytes_read: int  #: size of the targets, and of the backgrounds or references
+    bytes_read: int  #: size of the target and its backgrounds
     simulate_seconds: float  #: to simulate and write
     subtract_seconds: float  #: to read, subtract and write
+    counts: SampleCounts | None = None  #: of a COMPLETE image: samples of its backgrounds
     recovery: Recovery | None = None  #: against the truth, of a COMPLETE image
     scales: tuple[FoundScale, ...] = ()  #: of a COMPLETE template
     notes: tuple[tuple[str, str], ...] = ()  #: what the step says of a fit, and why it may be off
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Tell what was recovered, a label and a value each; rates are in DN/s."""
-        clipped, usable = self.counts.clipped, self.counts.usable
+        size = ""
         if self.n_backgrounds:
-            share = f"{100 * clipped / usable:.3g} %" if usable else "of none"
+            size = f" for {self.bytes_read / 1e6:.0f} MB"
             yield "backgrounds", str(self.n_backgrounds)
+        if self.counts:
+            clipped, usable = self.counts.clipped, self.counts.usable
+            share = f"{100 * clipped / usable:.3g} %" if usable else "of none"
             yield "samples clipped", f"{clipped:,} of {usable:,} ({share})"
-        size, before = f"{self.bytes_read / 1e6:.0f} MB", f"{self.simulate_seconds:.1f} s"
-        yield "time", f"{self.subtract_seconds:.2f} s for {size}, after {before} of simulation"
+        before = f"{self.simulate_seconds:.1f} s of simulation"
+        yield "time", f"{self.subtract_seconds:.2f} s{size}, after {before}"
         for scale in self.scales:
             yield f"{scale.label}, true and found", str(scale)
         yield from self.recovery.lines() if self.recovery else ()
         yield from self.notes
         if self.products:
             yield "product" if len(self.products) == 1 else "products", ", ".join(self.products)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Written:
-    """A set in files."""
-
-    targets: list[Path]
-    backgrounds: list[Path] | tuple[()] = ()
-    references: dict[str, Path] | None = None
-    association: Path | None = None  #: of the targets, to be given in their place
-
-
-def _run(
-    name: str,
-    what: str,
-    folder: Path,
-    write: Callable[[], _Written],
-    judge: Callable[[Any, Any], dict[str, Any]],
-    tell: Tell,
-) -> DemoResult:
-    """Simulate a set, subtract it, and judge the outcome and the product."""
-    from webbkg.step import BackgroundStep
-
-    tell(f"{name}: simulating {what}")
-    start = time.perf_counter()
-    files = write()
-    simulated = time.perf_counter()
-    tell(f"{name}: subtracting")
-    references = files.references or {}
-    overrides = {f"override_{kind}": str(path) for kind, path in references.items()}
-    step = BackgroundStep(save_results=True, output_dir=str(folder), **overrides)
-    targets = files.targets if len(files.targets) > 1 else files.targets[0]
-    product = step.run(files.association or targets, list(files.backgrounds) or None)
-    subtracted = time.perf_counter()
-    tell(f"{name}: comparing with the truth")
-    outcome = step.outcomes[0]
-    complete = outcome.background is not None
-    read = (*files.targets, *files.backgrounds, *references.values())
-    found = {"counts": SampleCounts()} | (judge(outcome, product) if complete else {})
-    return DemoResult(
-        name=name,
-        target=files.targets[0].name,
-        products=tuple(path.name for path in step.products) if complete else (),
-        status=str(outcome.status),
-        reason=outcome.reason,
-        n_backgrounds=len(files.backgrounds),
-        bytes_read=sum(path.stat().st_size for path in read),
-        simulate_seconds=simulated - start,
-        subtract_seconds=subtracted - simulated,
-        **found,
-    )
 
 
 def run_demo(
@@ -149,22 +97,12 @@ def run_demo(
     folder : Path
         Where the exposures and the products go; made if it is absent.
     size : int
-        Side of the imaging exposures (pixels); those of the rateints set have a quarter of
-        it. At 2048 the files take about a gigabyte.
+        Side of the imaging exposures (pixels), from 128 to 2048, or it is an OptionError; those
+        of the rateints set have a quarter of it. At 2048 the files take about a gigabyte.
     seed : int
         The same seed gives the same exposures.
     tell : callable
         Called with what is done next.
-
-    Returns
-    -------
-    list of DemoResult
-        The imaging set, then the rateints set.
-
-    Raises
-    ------
-    OptionError
-        If `size` is outside 128 to 2048.
     """
     if not SMALLEST <= size <= LARGEST:
         raise OptionError(f"size must be between {SMALLEST} and {LARGEST} (got {size})")
@@ -209,18 +147,14 @@ def _central_part(subarray: Subarray, size: int) -> Subarray:
 def _run_images(
     name: str, folder: Path, scene: ImagingScene, seed: int, plan: list[Pointing], tell: Tell
 ) -> DemoResult:
-    truth = Truth()
-
-    def write() -> _Written:
-        target, *backgrounds = write_set(folder, scene, seed, plan, truth.add)
-        return _Written(targets=[target], backgrounds=backgrounds)
-
-    def judge(outcome: Any, product: Any) -> dict[str, Any]:
-        found: CombinedBackground = outcome.background
-        counts = found.exposures + found.integrations
-        return {"counts": counts, "recovery": truth.measure(found, product)}
-
-    return _run(name, f"{len(plan)} exposures", folder, write, judge, tell)
+    truth, start = Truth(), _start(name, f"{len(plan)} exposures", tell)
+    target, *backgrounds = write_set(folder, scene, seed, plan, truth.add)
+    result, outcome, product = _subtract(name, start, folder, [target], backgrounds, tell)
+    found = outcome.background
+    if not isinstance(found, CombinedBackground):
+        return result
+    counts = found.exposures + found.integrations
+    return replace(result, counts=counts, recovery=truth.measure(found, product))
 
 
 def run_template_demos(
@@ -234,42 +168,76 @@ def run_template_demos(
 
 
 def _run_wfss(folder: Path, seed: int, tell: Tell) -> DemoResult:
-    shown = wfss.draw_field(NIRCAM_R, seed)
-
-    def write() -> _Written:
-        files = wfss.write_field(folder, wfss.observe(shown))
-        references = {"bkg": files.template, "wavelengthrange": files.wavelengthrange}
-        return _Written(
-            targets=[files.target], references=references, association=files.association
-        )
-
-    def judge(outcome: Any, _: Any) -> dict[str, Any]:
-        return _scales(outcome, WFSS_NOTE, scale=(shown.scene.scale, outcome.details))
-
     name = "NIRCam grism field, source catalogue"
-    return _run(name, "an exposure", folder, write, judge, tell)
+    start = _start(name, "an exposure", tell)
+    shown = wfss.draw_field(NIRCAM_R, seed)
+    files = wfss.write_field(folder, wfss.observe(shown))
+    references = {"bkg": files.template, "wavelengthrange": files.wavelengthrange}
+    result, outcome, _ = _subtract(name, start, folder, [files.association], [], tell, references)
+    note = "ERR from the same noisy counts leans the scale low: docs/wfss_recovery.md"
+    return _with_scales(result, outcome, {"scale": shown.scene.scale}, note)
 
 
 def _run_soss(folder: Path, seed: int, tell: Tell) -> DemoResult:
-    shown = soss.draw_field(seed=seed)
-    scene = shown.scene
-
-    def write() -> _Written:
-        files = soss.write_series(folder, soss.draw_series(shown, SOSS_INTEGRATIONS), segments=2)
-        return _Written(targets=files.segments, references={"bkg": files.template})
-
-    def judge(outcome: Any, _: Any) -> dict[str, Any]:
-        left, right = outcome.details["left"], outcome.details["right"]
-        sides = {"left": (scene.scale_left, left), "right": (scene.scale_right, right)}
-        return _scales(outcome, SOSS_NOTE, **sides)
-
     name = "NIRISS SOSS time series, two segments fitted together"
-    return _run(name, f"{SOSS_INTEGRATIONS} integrations", folder, write, judge, tell)
+    start = _start(name, f"{SOSS_INTEGRATIONS} integrations", tell)
+    shown = soss.draw_field(seed=seed)
+    files = soss.write_series(folder, soss.draw_series(shown, SOSS_INTEGRATIONS), segments=2)
+    references = {"bkg": files.template}
+    result, outcome, _ = _subtract(name, start, folder, files.segments, [], tell, references)
+    truth = {"left": shown.scene.scale_left, "right": shown.scene.scale_right}
+    note = "the prescribed percentiles cut into noise and sky: docs/soss_recovery.md"
+    return _with_scales(result, outcome, truth, note)
 
 
-def _scales(outcome: Any, note: str, **found: tuple[float, dict[str, Any]]) -> dict[str, Any]:
-    scales = tuple(
-        FoundScale(label=label, truth=truth, found=fit["scale"], quoted_err=fit["scale_err"])
-        for label, (truth, fit) in found.items()
+def _start(name: str, what: str, tell: Tell) -> float:
+    tell(f"{name}: simulating {what}")
+    return time.perf_counter()
+
+
+def _subtract(
+    name: str,
+    start: float,
+    folder: Path,
+    targets: list[Path],
+    backgrounds: list[Path],
+    tell: Tell,
+    references: dict[str, Path] | None = None,
+) -> tuple[DemoResult, Any, Any]:
+    """Subtract a set with the step; return outcome and product too."""
+    from webbkg.step import BackgroundStep
+
+    simulated = time.perf_counter()
+    tell(f"{name}: subtracting")
+    overrides = {f"override_{kind}": str(path) for kind, path in (references or {}).items()}
+    step = BackgroundStep(save_results=True, output_dir=str(folder), **overrides)
+    product = step.run(targets if len(targets) > 1 else targets[0], backgrounds or None)
+    subtracted = time.perf_counter()
+    tell(f"{name}: comparing with the truth")
+    outcome = step.outcomes[0]
+    result = DemoResult(
+        name=name,
+        target=targets[0].name,
+        products=tuple(path.name for path in step.products) if outcome.background else (),
+        status=str(outcome.status),
+        reason=outcome.reason,
+        n_backgrounds=len(backgrounds),
+        bytes_read=sum(path.stat().st_size for path in (*targets, *backgrounds)),
+        simulate_seconds=simulated - start,
+        subtract_seconds=subtracted - simulated,
     )
-    return {"scales": scales, "notes": (*outcome.summary, ("note", note))}
+    return result, outcome, product
+
+
+def _with_scales(
+    result: DemoResult, outcome: Any, truth: dict[str, float], note: str
+) -> DemoResult:
+    if outcome.background is None:
+        return result
+    details = outcome.details
+    fits = {label: details if label == "scale" else details[label] for label in truth}
+    scales = tuple(
+        FoundScale(label=label, truth=truth[label], found=fit["scale"], quoted_err=fit["scale_err"])
+        for label, fit in fits.items()
+    )
+    return replace(result, scales=scales, notes=(*outcome.summary, ("note", note)))

@@ -23,16 +23,10 @@ Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 
-class Stream(IntEnum):
-    """What a random number is for; each purpose draws from a stream of its own."""
-
-    CATALOGUE = 0
-    BAD_PIXELS = 1
-    POINTING = 2
-    NOISE = 3
-    COSMIC_RAYS = 4
-    TEMPLATE = 5
-    FLICKER = 6
+Stream = IntEnum(
+    "Stream", "CATALOGUE BAD_PIXELS POINTING NOISE COSMIC_RAYS TEMPLATE FLICKER", start=0
+)
+"""What a random number is for; each purpose draws from a stream of its own."""
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
@@ -114,12 +108,14 @@ class Detector:
         return replace(self.full, name="GENERIC", window=window)
 
 
+_FULL = Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677)
+
 NIRCAM_LONG = Detector(
     instrument="NIRCAM",
     name="NRCBLONG",
     module="B",
     channel="LONG",
-    full=Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677),
+    full=_FULL,
     slow_axis=-2,
     gain=1.8,
     read_noise=9.2,
@@ -132,7 +128,7 @@ is 13 / sqrt(2) in one. Frame time: the same, "NIRCam Detector Readout"."""
 NIRISS = Detector(
     instrument="NIRISS",
     name="NIS",
-    full=Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677),
+    full=_FULL,
     fast_axis=-2,
     slow_axis=-1,
     gain=1.6,
@@ -287,19 +283,18 @@ def draw_bad_pixels(detector: Detector, seed: int) -> BadPixels:
     return drawn.only(~reference_pixels(detector, window)[rows, columns])
 
 
+def _places(window: DetectorWindow) -> tuple[Indices, Indices]:
+    """Columns, (1, columns), and rows, (rows, 1), of a window on the detector."""
+    x = np.arange(window.x, window.x + window.columns)[np.newaxis, :]
+    return x, np.arange(window.y, window.y + window.rows)[:, np.newaxis]
+
+
 def reference_pixels(detector: Detector, window: DetectorWindow, beyond: int = 0) -> BoolImage:
     """Tell which pixels of a window see no light, and so many `beyond` them: (rows, columns)."""
-    full = detector.full.window
-    rows = np.arange(window.y, window.y + window.rows)
-    columns = np.arange(window.x, window.x + window.columns)
-    edge_rows = _near_an_end(rows, full.rows, detector.reference_rows + beyond)
-    edge_columns = _near_an_end(columns, full.columns, detector.reference_columns + beyond)
-    mask: BoolImage = edge_rows[:, np.newaxis] | edge_columns[np.newaxis, :]
-    return mask
-
-
-def _near_an_end(positions: Indices, length: int, width: int) -> BoolImage:
-    return (positions < width) | (positions >= length - width)
+    full, (x, y) = detector.full.window, _places(window)
+    width, height = detector.reference_columns + beyond, detector.reference_rows + beyond
+    mask: BoolImage = (x < width) | (x >= full.columns - width)
+    return mask | (y < height) | (y >= full.rows - height)
 
 
 def fractions(detector: Detector, window: DetectorWindow) -> tuple[Values, Values]:
@@ -307,10 +302,8 @@ def fractions(detector: Detector, window: DetectorWindow) -> tuple[Values, Value
 
     The first array, (1, columns), goes along x, the second, (rows, 1), along y.
     """
-    full = detector.full.window
-    x = (np.arange(window.x, window.x + window.columns) + 0.5) / full.columns - 0.5
-    y = (np.arange(window.y, window.y + window.rows) + 0.5) / full.rows - 0.5
-    return x[np.newaxis, :], y[:, np.newaxis]
+    full, (x, y) = detector.full.window, _places(window)
+    return (x + 0.5) / full.columns - 0.5, (y + 0.5) / full.rows - 0.5
 
 
 def draw_cosmic_rays(setup: Setup, rng: np.random.Generator) -> tuple[FloatImage, BoolImage]:
@@ -409,17 +402,10 @@ def expose(
     ERR quoted are estimated from the noisy rate, as the pipeline must, unless `true_err`.
     Neither knows of correlated noise.
 
-    Parameters
-    ----------
-    light : (rows, columns) float32
-        True rate on the window (DN/s), 0 on reference pixels; not changed.
-    setup, bad
-        The detector and how it is read, and the bad pixels of the window.
-    seed, exposure, integration : int
-        Which random numbers to use.
-    true_err : bool
-        Quote the variances of the true rate, bad pixels included and cosmic rays not; SCI
-        stays the same, bit for bit. It shows what estimated variances do to a result.
+    `light` is the true rate on the window (DN/s), 0 on reference pixels; it is not changed.
+    `seed`, `exposure` and `integration` say which random numbers to use. `true_err` quotes the
+    variances of the true rate, bad pixels included and cosmic rays not; SCI stays the same, bit
+    for bit. It shows what estimated variances do to a result.
     """
     noise, flicker, rays_of = (
         generator(seed, stream, exposure, integration)
@@ -429,7 +415,9 @@ def expose(
     rate = light.copy()
     rate[dead] = 0
     rate[bad.rows, bad.columns] += bad.excess
-    sci = _add_noise(rate, setup, noise)
+    sci = noise.standard_normal(rate.shape, dtype=np.float32)
+    sci *= np.sqrt(setup.poisson_variance(rate) + np.float32(setup.read_variance))
+    sci += rate
     if setup.detector.flicker_noise:
         sci += draw_flicker(setup, flicker)
     rays, jumps = draw_cosmic_rays(setup, rays_of)
@@ -448,13 +436,6 @@ def expose(
         var_rnoise=read,
         cosmic_rays=rays,
     )
-
-
-def _add_noise(rate: FloatImage, setup: Setup, rng: np.random.Generator) -> FloatImage:
-    noise = rng.standard_normal(rate.shape, dtype=np.float32)
-    noise *= np.sqrt(setup.poisson_variance(rate) + np.float32(setup.read_variance))
-    noise += rate
-    return noise
 
 
 def _flags(bad: BadPixels, reference: BoolImage, jumps: BoolImage) -> FlagImage:

@@ -170,25 +170,16 @@ def plan_imaging_set(
     background_subarrays: Mapping[int, Subarray] | None = None,
     integrations: Sequence[int] | None = None,
 ) -> list[Pointing]:
-    """Plan a target and backgrounds.
+    """Plan a target and its backgrounds; returned is the target first.
 
     Parameters
     ----------
-    scene : ImagingScene
-        What is observed.
-    n_backgrounds : int
-        Their number.
     subarray : Subarray, optional
-        What every exposure reads out; by default the whole detector.
+        What every exposure reads out; by default the whole detector of the scene.
     background_subarrays : mapping of int to Subarray, optional
         Backgrounds, by number from 1, that read out something else.
     integrations : sequence of int, optional
         Of each exposure, the target first; by default all are rate products.
-
-    Returns
-    -------
-    list of Pointing
-        The target first.
     """
     parts = dict.fromkeys(range(n_backgrounds + 1), subarray or scene.detector.full)
     parts |= background_subarrays or {}

@@ -77,21 +77,10 @@ def gather(integrations: Iterable[Planes], count: int, names: Iterable[str]) -> 
 
 
 def make_model(planes: dict[str, Any], scene: Scene, setup: Setup, identity: Identity) -> Any:
-    """Make a rate product of images, or a rateints product of cubes (which are not copied).
+    """Make a rate product (ImageModel) of images, or a rateints product (CubeModel) of cubes.
 
-    Parameters
-    ----------
-    planes : dict of str to (rows, columns) or (integrations, rows, columns) array
-        SCI, ERR, DQ and, if wanted, the variances, in DN/s, named as in `Planes`.
-    scene, setup
-        What was observed, and how it was read.
-    identity : Identity
-        The rest of the headers.
-
-    Returns
-    -------
-    ImageModel or CubeModel
-        That of a segment has INT_TIMES, the same for the barycentre as for the observatory.
+    The planes, SCI, ERR, DQ and, if wanted, the variances, in DN/s, are named as in `Planes`; they
+    are not copied. A segment has INT_TIMES, the same for the barycentre as for the observatory.
     """
     from stdatamodels.jwst import datamodels
 

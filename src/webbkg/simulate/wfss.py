@@ -21,7 +21,7 @@ from webbkg.files.models import save_whole
 from webbkg.options import DO_NOT_USE
 from webbkg.results import FloatImage
 from webbkg.simulate import sources
-from webbkg.simulate.detector import Planes, Stream, Subarray, generator
+from webbkg.simulate.detector import Stream, Subarray, generator
 from webbkg.simulate.dispersion import grism_wcs
 from webbkg.simulate.grism_scene import WfssScene, make_template, sky_pattern
 from webbkg.simulate.products import (
@@ -95,11 +95,6 @@ def draw_field(scene: WfssScene, seed: int = 1, subarray: Subarray | None = None
         If the window leaves the detector.
     """
     return GrismField(scene=scene, seed=seed, setup=scene.set_up(subarray))
-
-
-def measure(shown: GrismField, number: int = 0, *, true_err: bool = False) -> Planes:
-    """Expose a field once, without the metadata; see `Field.measure`."""
-    return shown.measure(number, true_err=true_err)
 
 
 def observe(shown: GrismField, number: int = 0, *, true_err: bool = False) -> SimulatedGrism:
