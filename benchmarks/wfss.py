@@ -57,16 +57,11 @@ def write_data(folder):
 
 def _write_field(folder, simulated):
     from astropy.io import fits
-    from astropy.table import QTable
 
     from webbkg.simulate.wfss import write_field
 
-    files = write_field(folder, simulated)
-    table = QTable.read(files.catalog, format="ascii.ecsv")
-    table["isophotal_abmag_err"] = 0.01  # jwst asks for it
-    table.write(files.catalog, format="ascii.ecsv", overwrite=True)
-    sky = _prepare_mask(folder)().astype(np.uint32)
-    mask = fits.ImageHDU(sky, name="MASK")
+    write_field(folder, simulated)
+    mask = fits.ImageHDU(_prepare_mask(folder)().astype(np.uint32), name="MASK")
     fits.HDUList([fits.PrimaryHDU(), mask]).writeto(folder / "mask.fits")
 
 

@@ -88,7 +88,7 @@ def run_trials(
     scene: WfssScene, exposures: int, seed: int = 2025
 ) -> tuple[GrismField, dict[tuple[bool, int], Trial]]:
     """Fit every exposure with either ERR and with 0 and 5 rejections."""
-    field = draw_field(scene, seed, replace(scene.detector.full, name="GENERIC", window=WINDOW))
+    field = draw_field(scene, seed, scene.detector.part(WINDOW))
     sky = catalog_mask(field) if len(field.catalogue.flux) else None
     found: dict[tuple[bool, int], list[tuple[float, float, float]]] = {}
     for number in range(exposures):

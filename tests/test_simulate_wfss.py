@@ -51,7 +51,7 @@ every_scene = pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 
 
 def part(window, scene=NIRCAM_R):
-    return replace(scene.detector.full, name="GENERIC", window=window)
+    return scene.detector.part(window)
 
 
 def slices(window):
