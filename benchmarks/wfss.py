@@ -1,11 +1,6 @@
-"""WFSS: fit and sky mask in a warm process, its memory, and whole processes from file to file.
-
-``python -m benchmarks.wfss growth webbkg|jwst FOLDER`` measures memory in a process of its own.
-"""
+"""WFSS: fit and sky mask in a warm process, its memory, and whole processes from file to file."""
 
 import logging
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import peer
-from benchmarks.measure import BIN, alternate, alternate_processes, growth, median, ratio
+from benchmarks.measure import (
+    alternate,
+    alternate_processes,
+    apart,
+    commands,
+    growth,
+    process_rows,
+    ratio,
+    read_into_cache,
+    warm_row,
+)
 
 CROWDS = (1000, 5000)
 REFERENCES = {"bkg": "bkg.fits", "wavelengthrange": "wavelengthrange.asdf"}
@@ -41,6 +46,7 @@ def write_data(folder):
             drawn = sources.draw_catalogue(scene.population, full, scene.margin, rng)
             return sources.Catalogue(*(values[:count] for values in vars(drawn).values()))
 
+    folder = Path(folder)
     missing = [number for number in CROWDS if not (folder / str(number) / "mask.fits").exists()]
     if not missing:
         return
@@ -83,17 +89,6 @@ def _prepare_mask(folder):
     return lambda: catalog_sky_mask(catalog, transform, orders, shape, dispersion_axis=axis)
 
 
-def _row(name, seconds, bar, **more):
-    return {
-        "case": name,
-        "jwst (s)": f"{median(seconds['jwst']):.2f}",
-        "webbkg (s)": f"{median(seconds['webbkg']):.3f}",
-        "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
-        "bar": f"≥ {bar}",
-        **more,
-    }
-
-
 def _quiet():
     peer.without_crds()
     logging.disable(logging.CRITICAL)
@@ -133,7 +128,7 @@ def _bench_fit(rounds, folder):
     seconds = alternate(functions, rounds)
     alone = f"{ratio(seconds['jwst'], seconds['one thread']):.1f}"
     apart = f"scales apart by {abs(scales['webbkg'] / scales['jwst'] - 1):.0e}"
-    return _row(
+    return warm_row(
         "fit with a given mask, 2048², 5 iterations",
         seconds,
         8,
@@ -169,7 +164,7 @@ def _bench_mask(rounds, folder):
     seconds["jwst"] = [a - b for a, b in zip(seconds["all"], seconds["rest"], strict=True)]
     differ = int((masks["jwst"] != masks["webbkg"]).sum())
     agreement = f"{differ} pixels differ; {100 * masks['webbkg'].mean():.0f} % sky"
-    return _row(
+    return warm_row(
         f"sky mask, {CROWDS[0]} sources, catalogue read apart",
         seconds,
         200,
@@ -188,9 +183,7 @@ def bench_growth(folder):
     for case, how in (("given mask", "mask"), (f"{CROWDS[0]} sources", "catalogue")):
         row = {"case": f"reference to subtracted 2048², {case}"}
         for column, who in columns.items():
-            command = [sys.executable, "-m", "benchmarks.wfss", "growth", who, how, folder]
-            run = subprocess.run(command, capture_output=True, text=True, check=True)
-            row[column] = run.stdout.split()[-1]
+            row[column] = f"{apart('wfss', 'measure_growth', who, how, folder):.0f}"
         rows.append({**row, "bar": MEMORY_BAR})
     return rows
 
@@ -198,6 +191,7 @@ def bench_growth(folder):
 def measure_growth(who, how, folder):
     """Subtract twice from a target that is in memory; measure the second time."""
     _quiet()
+    folder = Path(folder)
     from astropy.io import fits
     from stdatamodels.jwst import datamodels
 
@@ -240,66 +234,22 @@ def bench_whole(folder, rounds):
     ]
     rows = []
     for case, where, named, mask, bar in cases:
-        for name in ("target_rate.fits", REFERENCES["bkg"], "mask.fits"):
-            subprocess.run(["cat", where / name], stdout=subprocess.DEVNULL, check=True)
-        runs = alternate_processes(_commands(named, mask), where, rounds)
-        seconds = {name: [run.seconds for run in runs[name]] for name in runs}
-        peaks = {name: median([run.peak for run in runs[name]]) for name in runs}
-        for name in ("webbkg subtract", "strun"):
-            rows.append(
-                {
-                    "case": case,
-                    "process": name,
-                    "seconds": f"{median(seconds[name]):.2f}",
-                    "× faster than jwst": f"**{ratio(seconds['jwst'], seconds[name]):.1f}**",
-                    "÷ null step": f"**{ratio(seconds[name], seconds['null']):.2f}**",
-                    "bar": bar,
-                    "peak (MB)": f"{peaks[name]:.0f}",
-                    "null step": f"{median(seconds['null']):.2f} s, {peaks['null']:.0f} MB",
-                    "jwst": f"{median(seconds['jwst']):.2f} s, {peaks['jwst']:.0f} MB",
-                    "jwst ÷ null": f"{ratio(seconds['jwst'], seconds['null']):.2f}",
-                }
-            )
+        read_into_cache(
+            *(where / name for name in ("target_rate.fits", REFERENCES["bkg"], "mask.fits"))
+        )
+        given = {f"override_{kind}": name for kind, name in REFERENCES.items()}
+        given |= {"wfss_mask": mask} if mask else {}
+        runs = alternate_processes(commands(named, "target_rate.fits", **given), where, rounds)
+        rows += process_rows(runs, ("webbkg subtract", "strun"), case=case, bar=bar)
     return rows
-
-
-def _commands(named, mask):
-    """Name the processes; each runs in the folder of the data."""
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    dashed = [f"--override-{kind}={name}" for kind, name in REFERENCES.items()]
-    underscored = [f"--override_{kind}={name}" for kind, name in REFERENCES.items()]
-    for_peer = [f"--{kind}={name}" for kind, name in REFERENCES.items()]
-    if mask is not None:
-        dashed.append(f"--wfss-mask={mask}")
-        underscored.append(f"--wfss_mask={mask}")
-        for_peer.append(f"--mask={mask}")
-    null = [sys.executable, "-m", "benchmarks.null", "target_rate.fits", "null.fits"]
-    strun = [BIN / "strun", "webbkg::bkg_subtract", named, *underscored, "--suffix=strun"]
-    return {
-        "null": (null, paths),
-        "webbkg subtract": ([BIN / "webbkg", "subtract", named, *dashed, "--quiet"], None),
-        "strun": (strun, None),
-        "jwst": ([sys.executable, "-m", "benchmarks.peer", *for_peer, named], paths),
-    }
 
 
 def bench(section, folder, rounds):
     """Measure one section; the data are made by a process of its own."""
-    folder = folder / "wfss"
-    make = "import sys; from pathlib import Path; from benchmarks import wfss;"
-    make += "wfss.write_data(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", make, str(folder)], check=True)
+    folder = Path(folder) / "wfss"
+    apart("wfss", "write_data", folder)
     if section == "warm":
         return bench_warm(folder / str(CROWDS[0]), rounds)
     if section == "growth":
         return bench_growth(folder / str(CROWDS[0]))
     return bench_whole(folder, min(rounds, 3))
-
-
-def main():
-    _, _, who, how, folder = sys.argv
-    print(f"{measure_growth(who, how, Path(folder)):.0f}")
-
-
-if __name__ == "__main__":
-    main()
