@@ -253,66 +253,18 @@ def demo(
     size: Annotated[int, typer.Option(help="Rows and columns of the largest exposure.")] = 2048,
 ) -> None:
     """Simulate exposures, subtract their backgrounds, and compare with the truth."""
-    from webbkg.simulate.demo import run_demo
-    from webbkg.simulate.demo_templates import run_template_demos
+    from webbkg.simulate.demo import run_demo, run_template_demos
 
     logging.getLogger("webbkg").setLevel(logging.ERROR)
     logging.getLogger("stpipe").setLevel(logging.ERROR)
     with _told_errors():
         results = run_demo(folder, size=size, tell=typer.echo)
-        scaled = run_template_demos(folder, tell=typer.echo)
+        results += run_template_demos(folder, tell=typer.echo)
     for result in results:
         typer.echo(f"\n{result.name}: {result.status} {result.reason}".rstrip())
-        for label, value in _demo_lines(result):
+        for label, value in result.lines():
             typer.echo(f"  {label:<38}{value}")
-    for scale_result in scaled:
-        typer.echo(f"\n{scale_result.name}: {scale_result.status} {scale_result.reason}".rstrip())
-        for label, value in _scale_lines(scale_result):
-            typer.echo(f"  {label:<38}{value}")
-    statuses = [result.status for result in results] + [result.status for result in scaled]
-    raise typer.Exit(_worst(Exit[status] for status in statuses))
-
-
-def _scale_lines(result: Any) -> Iterator[tuple[str, str]]:
-    """Tell which scales were found, a label and a value each."""
-    yield (
-        "time",
-        (f"{result.subtract_seconds:.2f} s, after {result.simulate_seconds:.1f} s of simulation"),
-    )
-    for scale in result.scales:
-        error = 100 * (scale.found / scale.truth - 1)
-        yield (
-            f"{scale.label}, true and found",
-            f"{scale.truth:.5g}, {scale.found:.6g} ± {scale.quoted_err:.2g} ({error:+.3f} %)",
-        )
-    yield from result.facts
-    yield "products", ", ".join(result.products)
-
-
-def _demo_lines(result: Any) -> Iterator[tuple[str, str]]:
-    """Tell what was recovered, a label and a value each; rates are in DN/s."""
-    yield "backgrounds", str(result.n_backgrounds)
-    clipped = _percent(result.clipped, result.samples)
-    yield "samples clipped", f"{result.clipped:,} of {result.samples:,} ({clipped})"
-    yield (
-        "time",
-        (
-            f"{result.subtract_seconds:.2f} s for {result.bytes_read / 1e6:.0f} MB, "
-            f"after {result.simulate_seconds:.1f} s of simulation"
-        ),
-    )
-    found = result.recovery
-    if found is None:
-        return
-    yield "sky, true and recovered", f"{found.sky_true:.5g}, {found.sky_found:.5g} DN/s"
-    yield "error of the sky, blank pixels", f"{found.sky_error:+.2g} ± {found.sky_scatter:.2g} DN/s"
-    yield "  in units of ERR (right: 0 ± 1)", f"{found.pull_median:+.3f} ± {found.pull_scatter:.3f}"
-    yield "within 3 ERR, blank pixels", f"{100 * found.within_3_err_blank:.2f} %"
-    yield "within 3 ERR, all pixels", f"{100 * found.within_3_err:.2f} %"
-    yield "left of cosmic rays, of a plain mean", f"{100 * found.cosmic_ray_leak:.3g} %"
-    yield "left of sources, of a plain mean", f"{100 * found.source_leak:.3g} %"
-    yield "median before, after", f"{found.median_before:.5g}, {found.median_after:.2g} DN/s"
-    yield "product", result.product
+    raise typer.Exit(_worst(Exit[result.status] for result in results))
 
 
 @app.command(name="make-template")
@@ -365,10 +317,6 @@ def _progress(label: str, hidden: bool) -> Iterator[Callable[[int, int], None] |
             bar.update(task, completed=done, total=total)
 
         yield show
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.3g} %" if whole else "of none"
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ class Setting:
         Called with the parts done and their number.
     measure_medians : bool
         Whether outcomes are to tell the median before and after.
+    keep_backgrounds : bool
+        Whether outcomes are to hold what was subtracted, wanted as a product or not.
     product_only : bool
         Nobody wants the returned models, whose planes may then be missing.
     """
@@ -141,6 +143,7 @@ class Setting:
     input_dir: str | None = None
     progress: Callable[[int, int], None] | None = None
     measure_medians: bool = False
+    keep_backgrounds: bool = False
     product_only: bool = False
 
     @property
@@ -239,7 +242,8 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
     """Gather what a mode may want to know."""
     mode = find_mode(ExposureInfo.from_model(item.model).exposure_type)
     options = setting.options
-    kept = options.save_background or options.save_combined_background or bool(together)
+    saved = options.save_background or options.save_combined_background
+    kept = saved or setting.keep_backgrounds or bool(together)
     named = [item.job.folder, setting.input_dir, item.path and item.path.parent]
     segment = (item.path,) if item.streamed else ()
     return Request(
