@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from webbkg.errors import ReferenceUnavailableError
 from webbkg.files.associations import Input
-from webbkg.files.exposures import DetectorWindow, ExposureInfo
+from webbkg.files.exposures import ExposureInfo
+from webbkg.files.windows import DetectorWindow, Place
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import Outcome
 
@@ -41,14 +42,21 @@ class Target:
         Opened.
     info : ExposureInfo
         What its metadata say.
-    window : DetectorWindow
-        Where it lies on the detector.
     """
 
     name: str
     model: Any
     info: ExposureInfo
-    window: DetectorWindow
+
+    @property
+    def place(self) -> Place:
+        """Its shape, and where it lies on the detector: found, or an InputError, when asked for."""
+        return Place(self.name, self.info, self.model.data.shape[-2:])
+
+    @property
+    def window(self) -> DetectorWindow:
+        """Where it lies on the detector; InputError where that is unknown."""
+        return self.place.window
 
 
 def _no_references(kind: str) -> NoReturn:

@@ -457,4 +457,4 @@ def _is_same_file(path: str, other: Path | None) -> bool:
 def _check_file(path: Path) -> None:
     """Look at the headers of a target before its data model is opened."""
     if path.suffix.lower() != ".asdf":
-        Exposure.from_file(path).close()
+        Exposure.from_file(path, needed=("SCI", "DQ")).close()

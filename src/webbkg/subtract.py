@@ -14,7 +14,7 @@ import numpy as np
 
 from webbkg import __version__
 from webbkg.errors import InputError
-from webbkg.files.exposures import ExposureInfo, read_meta, window_of
+from webbkg.files.exposures import ExposureInfo, read_meta
 from webbkg.modes import Request, Target, find_mode
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.summary import finite_median
@@ -97,7 +97,8 @@ def subtract_background(
 
 def _planes_of(model: Any, in_place: bool) -> dict[str, Any]:
     """Take SCI and DQ to write into: the model's own where that is wanted and possible."""
-    planes = {name: getattr(model, name) for name in ("data", "dq")}
+    dq = read_meta(model, "dq")
+    planes = {"data": model.data, "dq": np.zeros(model.data.shape, np.uint32) if dq is None else dq}
     return {
         name: plane if in_place and plane.flags.writeable else plane.copy()
         for name, plane in planes.items()
@@ -106,7 +107,8 @@ def _planes_of(model: Any, in_place: bool) -> dict[str, Any]:
 
 def _copy_with(model: Any, planes: dict[str, Any]) -> Any:
     """Copy a model, but take these planes instead of copies of its own."""
-    memo = {id(model.instance[name]): plane for name, plane in planes.items()}
+    memo = {id(read_meta(model, name)): plane for name, plane in planes.items()}
+    memo.pop(id(None), None)  # a model without DQ
     return model.copy(memo=memo)
 
 
@@ -135,21 +137,18 @@ def _images(array: Any) -> Any:
 
 def _as_target(model: Any) -> Target:
     name = read_meta(model, "meta.filename") or f"<{type(model).__name__}>"
-    for plane, attribute in (("SCI", "data"), ("DQ", "dq")):
-        if read_meta(model, attribute) is None:
-            raise InputError(
-                f"{name}: the {type(model).__name__} has no {plane} plane; set model.{attribute}"
-            )
+    if read_meta(model, "data") is None:
+        raise InputError(f"{name}: the {type(model).__name__} has no SCI plane; set model.data")
     shape = model.data.shape
     if len(shape) not in (2, 3) or 0 in shape:
         raise InputError(
             f"{name}: SCI must be 2-D or 3-D and not empty (got shape {shape}); "
             "a rate, rateints or cal product is needed"
         )
-    if model.dq.shape != shape:
-        raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {model.dq.shape})")
-    info = ExposureInfo.from_model(model)
-    return Target(name=name, model=model, info=info, window=window_of(info, shape[-2:], name))
+    dq = read_meta(model, "dq")
+    if dq is not None and dq.shape != shape:
+        raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
+    return Target(name=name, model=model, info=ExposureInfo.from_model(model))
 
 
 def _record(model: Any, target: Target, outcome: Outcome) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,9 +27,11 @@ from webbkg.files.exposures import (
     is_gzipped,
     read_headers,
 )
+from webbkg.files.planes import FitsPlanes
+from webbkg.files.pool import read_at
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.results import Background, FlagImage, FloatImage
+from webbkg.results import Background
 from webbkg.startup import quick_start
 
 SMALLEST = 64 * 2**20
@@ -44,11 +46,10 @@ def is_streamable(path: Path) -> bool:
     """Tell whether a target is a plain FITS file with a cube that is worth streaming."""
     if path.suffix.lower() != ".fits" or is_gzipped(path):
         return False
-    with Exposure.from_file(path) as exposure:
-        integrations = exposure.n_integrations
-        size = 4 * integrations * exposure.window.rows * exposure.window.columns
-        as_usual = all(plane.as_in_fits for plane in exposure.planes.values())
-    return integrations > 1 and size >= SMALLEST and as_usual
+    with Exposure.from_file(path, needed=("SCI", "DQ")) as exposure:
+        size = 4 * math.prod(exposure.planes.shape)
+        is_plain = isinstance(exposure.planes, FitsPlanes) and exposure.planes.is_plain
+    return exposure.n_integrations > 1 and size >= SMALLEST and is_plain
 
 
 def open_standing_in(path: Path) -> Any:
@@ -83,33 +84,6 @@ def _plain_type(header: Any) -> type[np.float32] | type[np.uint32] | None:
     if header["BITPIX"] == 32 and scaling == (1, 2**31):
         return np.uint32
     return None
-
-
-@dataclass(frozen=True)
-class FileSegment:
-    """SCI and DQ of a file, for `webbkg.soss.fit`."""
-
-    exposure: Exposure
-
-    @property
-    def n_integrations(self) -> int:
-        """How many integrations there are."""
-        return self.exposure.n_integrations
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of one integration."""
-        return self.exposure.window.shape
-
-    def read(self, integration: int, start: int, stop: int) -> tuple[FloatImage, FlagImage]:
-        """Return rows of SCI and DQ."""
-        read = []
-        for name in ("SCI", "DQ"):
-            words = np.empty((stop - start, self.shape[1]), np.uint32)
-            self.exposure.planes[name].read(integration, start, stop, words)
-            word_kernels.make_native(words.reshape(-1), name == "DQ")
-            read.append(words)
-        return read[0].view(np.float32), read[1]
 
 
 @dataclass(frozen=True)
@@ -297,21 +271,11 @@ def _cube_shape(header: Any) -> tuple[int, int, int]:
 
 
 def _read_exactly(source: IO[bytes], view: memoryview, position: int) -> None:
-    while len(view):
-        count = os.preadv(source.fileno(), [view], position)
-        if count == 0:
-            raise OSError(errno.EIO, "the target became shorter while it was read")
-        view, position = view[count:], position + count
+    if read_at(source.fileno(), view, position) < len(view):
+        raise OSError(errno.EIO, "the target became shorter while it was read")
 
 
 def _write_exactly(target: IO[bytes], view: memoryview, position: int) -> None:
     while len(view):
         count = os.pwrite(target.fileno(), view, position)
         view, position = view[count:], position + count
-
-
-@contextmanager
-def open_segment(path: Path) -> Iterator[FileSegment]:
-    """Open a file's SCI and DQ for reading by integration."""
-    with Exposure.from_file(path) as exposure:
-        yield FileSegment(exposure)

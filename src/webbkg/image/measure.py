@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from webbkg.errors import MismatchError
 from webbkg.files.exposures import Exposure
+from webbkg.files.pool import FilePool
 from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.modes import Request, Target, share
 from webbkg.options import GRATING_TILT_TOLERANCE
@@ -34,8 +34,8 @@ def measure(target: Target, request: Request) -> Outcome:
     """
     if not request.backgrounds:
         return Outcome(status=Status.SKIPPED, reason="no background exposures were given")
-    with contextlib.ExitStack() as opened:
-        exposures = [opened.enter_context(_open(item)) for item in request.backgrounds]
+    with FilePool() as pool:
+        exposures = [_open(item, pool) for item in request.backgrounds]
         for exposure in exposures:
             _check_match(target, exposure, request)
         tilted = [e.name for e in exposures if not _same_grating_tilt(target, e)]
@@ -45,7 +45,7 @@ def measure(target: Target, request: Request) -> Outcome:
                 reason=f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
                 f"{', '.join(tilted)} differs or is unknown",
             )
-        placed = [exposure.placed_on(target.window) for exposure in exposures]
+        placed = [exposure.placed_on(target.place) for exposure in exposures]
         outside = [e.name for e, p in zip(exposures, placed, strict=True) if p is None]
         if len(outside) == len(exposures):
             return Outcome(
@@ -56,7 +56,7 @@ def measure(target: Target, request: Request) -> Outcome:
             request.warn(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
         background = average_exposures(
             [exposure for exposure in placed if exposure is not None],
-            target.window.shape,
+            target.place.shape,
             request.image,
             progress=request.progress,
         )
@@ -76,8 +76,8 @@ def measure(target: Target, request: Request) -> Outcome:
     )
 
 
-def _open(item: Any) -> Exposure:
-    return Exposure.from_file(item) if isinstance(item, Path) else Exposure.from_model(item)
+def _open(item: Any, pool: FilePool) -> Exposure:
+    return Exposure.from_file(item, pool) if isinstance(item, Path) else Exposure.from_model(item)
 
 
 def _check_match(target: Target, exposure: Exposure, request: Request) -> None:

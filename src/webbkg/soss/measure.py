@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.files.exposures import read_meta
+from webbkg.files.exposures import Exposure, read_meta
 from webbkg.files.references import check_detector, open_reference
-from webbkg.files.streaming import open_segment
 from webbkg.modes import Request, Target, plain_number
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN
 from webbkg.results import Outcome, SideFit, Status, TemplateFit
-from webbkg.soss.fit import ArraySegment, Segment, fit_segments, template_background
+from webbkg.soss.fit import fit_segments, template_background
 
 
 def measure(target: Target, request: Request) -> Outcome:
@@ -42,7 +41,9 @@ def measure(target: Target, request: Request) -> Outcome:
         check_detector(model, target.info, target.name, name)
         templates = np.asarray(model.data)
         with contextlib.ExitStack() as opened:
-            segments = [_segment(one, opened) for one in request.segments or (target.model,)]
+            segments = [
+                _open_segment(one, opened).planes for one in request.segments or (target.model,)
+            ]
             fit = fit_segments(segments, templates, request.soss)
         _warn_of_little_evidence(fit, target, request)
         return _outcome(fit, templates, name, request)
@@ -65,13 +66,10 @@ def _warn_of_little_evidence(fit: TemplateFit, target: Target, request: Request)
             )
 
 
-def _segment(source: Any, opened: contextlib.ExitStack) -> Segment:
+def _open_segment(source: Any, opened: contextlib.ExitStack) -> Exposure:
     if isinstance(source, Path):
-        return opened.enter_context(open_segment(source))
-    sci, dq = np.asarray(source.data), np.asarray(source.dq)
-    if sci.ndim == 2:
-        sci, dq = sci[np.newaxis], dq[np.newaxis]
-    return ArraySegment(sci, dq)
+        return opened.enter_context(Exposure.from_file(source, needed=("SCI", "DQ")))
+    return Exposure.from_model(source)
 
 
 def _outcome(fit: TemplateFit, templates: npt.NDArray[Any], name: str, request: Request) -> Outcome:
