@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -71,7 +72,7 @@ class StoredPlane:
         """Note that HDU `number` is tile-compressed: it is unpacked when it is first read."""
         return cls(None, 0, np.dtype("V"), plane_type(name), compressed_hdu=number)
 
-    @property
+    @cached_property
     def is_usual(self) -> bool:
         """Whether its words are big-endian float32, or uint32 offset by 2**31: no conversion."""
         if self.dtype is np.float32:
@@ -128,7 +129,7 @@ class FitsPlanes:
     @property
     def is_plain(self) -> bool:
         """Whether every plane lies in the file itself, as `read` gives it without conversion."""
-        return all(plane.path == self.path and plane.is_usual for plane in self._stored.values())
+        return all(plane.path is self.path and plane.is_usual for plane in self._stored.values())
 
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
@@ -139,29 +140,34 @@ class FitsPlanes:
         for path in {plane.path for plane in planes}:
             with self._pool.use(path) as descriptor:
                 for plane, of_plane in zip(planes, words, strict=True):
-                    if plane.path != path:
+                    if plane.path is not path:
                         continue
-                    raw = of_plane if as_in_fits else np.empty(of_plane.shape, plane.stored)
-                    self._read_raw(descriptor, plane, integration, start, raw)
-                    if not as_in_fits:
+                    if as_in_fits:
+                        self._read_raw(descriptor, plane, integration, start, memoryview(of_plane))
+                    else:
+                        raw = np.empty(of_plane.shape, plane.stored)
+                        view = memoryview(raw.view(np.uint8))  # type: ignore[arg-type]
+                        self._read_raw(descriptor, plane, integration, start, view)
                         plane.convert(raw, of_plane)
         return as_in_fits
 
-    def rows(self, name: str, integration: int, start: int, stop: int) -> Rows:
-        """Return rows of one plane, in the byte order of this machine."""
-        words = np.empty((1, stop - start, self.shape[2]), np.uint32)
-        if self.read((name,), integration, start, stop, words):
-            make_native(words.reshape(-1), name == "DQ")
-        rows: Rows = words[0].view(plane_type(name))
-        return rows
+    def rows(self, names: Sequence[str], integration: int, start: int, stop: int) -> list[Rows]:
+        """Return rows of the planes, in the byte order of this machine."""
+        words = np.empty((len(names), stop - start, self.shape[2]), np.uint32)
+        if self.read(names, integration, start, stop, words):
+            for name, of_plane in zip(names, words, strict=True):
+                make_native(of_plane.reshape(-1), name == "DQ")
+        return [
+            of_plane if name == "DQ" else of_plane.view(np.float32)
+            for name, of_plane in zip(names, words, strict=True)
+        ]
 
     def _read_raw(
-        self, descriptor: int, plane: StoredPlane, integration: int, start: int, out: Rows
+        self, descriptor: int, plane: StoredPlane, integration: int, start: int, out: memoryview
     ) -> None:
         _, rows, columns = self.shape
         position = plane.offset + (integration * rows + start) * columns * plane.stored.itemsize
-        view = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-        if read_at(descriptor, view, position) < len(view):
+        if read_at(descriptor, out.cast("B"), position) < out.nbytes:
             raise InputError(f"{self.name}: the file ends inside its data; fetch it again")
 
     def _plane(self, name: str) -> StoredPlane:

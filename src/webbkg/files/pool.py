@@ -25,8 +25,8 @@ _seeking = Lock()
 
 def read_at(descriptor: int, view: memoryview, position: int) -> int:
     """Fill `view` (of bytes) from a position of a file; returns how many there were to read."""
-    done = 0
-    while done < len(view):
+    done = _read_some(descriptor, view, position)
+    while 0 < done < len(view):
         count = _read_some(descriptor, view[done:], position + done)
         if count == 0:
             break

@@ -38,8 +38,8 @@ class PlaneSource(Protocol):
         them: big-endian, DQ offset by 2**31; False if they are native.
         """
 
-    def rows(self, name: str, integration: int, start: int, stop: int) -> Rows:
-        """Return rows `start` to `stop` of one plane, (stop - start, columns), to look at only.
+    def rows(self, names: Sequence[str], integration: int, start: int, stop: int) -> list[Rows]:
+        """Return rows `start` to `stop` of planes, (stop - start, columns), to look at only.
 
         Native and contiguous float32, or uint32 for DQ; a view where the plane allows it.
         """
@@ -74,12 +74,13 @@ class ArrayPlanes:
                 of_plane.view(plane_type(name))[...] = self.planes[name][integration, start:stop]
         return False
 
-    def rows(self, name: str, integration: int, start: int, stop: int) -> Rows:
-        """Return rows of one plane, converted only where that is needed."""
+    def rows(self, names: Sequence[str], integration: int, start: int, stop: int) -> list[Rows]:
+        """Return rows of the planes, converted only where that is needed."""
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(
-                self.planes[name][integration, start:stop], plane_type(name)
-            )
+            return [
+                np.ascontiguousarray(self.planes[name][integration, start:stop], plane_type(name))
+                for name in names
+            ]
 
 
 @dataclass(frozen=True)

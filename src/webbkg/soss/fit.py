@@ -31,6 +31,7 @@ from webbkg.options import (
 from webbkg.results import Background, FlagImage, FloatImage, SideFit, Status, TemplateFit
 from webbkg.soss import kernels
 
+PLANES = ("SCI", "DQ")
 UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
 MOST_ROWS_A_BAND = 32
 SAMPLED_INTEGRATIONS = 8  # enough to guess where the percentiles lie
@@ -278,14 +279,6 @@ def _skipped(
     )
 
 
-def _read(
-    segment: PlaneSource, integration: int, start: int, stop: int
-) -> tuple[FloatImage, FlagImage]:
-    """Read rows of SCI and DQ."""
-    sci, dq = (segment.rows(name, integration, start, stop) for name in ("SCI", "DQ"))
-    return sci, dq
-
-
 class _Stream:
     """The integrations of all segments one after another, in bands of rows over threads."""
 
@@ -324,7 +317,7 @@ class _Stream:
 
             def read(start: int, stop: int) -> None:
                 for segment, index in self.integrations:
-                    look(start, *_read(segment, index, start, stop))
+                    look(start, *segment.rows(PLANES, index, start, stop))
 
             return read
 
@@ -356,7 +349,8 @@ class _Stream:
         buffers = _SkyBuffers(self.shape[0], parts[-1][1])
         taken = []
         for segment, index in chosen:
-            sky = buffers.gather(*_read(segment, index, 0, self.shape[0]), threshold)
+            sci, dq = segment.rows(PLANES, index, 0, self.shape[0])
+            sky = buffers.gather(sci, dq, threshold)
             values, places, starts = sky
             for start, stop in parts:
                 within = (places[: starts[-1]] >= start) & (places[: starts[-1]] < stop)
