@@ -6,13 +6,8 @@ the rest of the product is never touched.
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
-import shutil
-import tempfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +16,9 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError, MissingFileError
+from webbkg.errors import InputError
+from webbkg.files import door
+from webbkg.files.fits import Header, axes, open_bytes, read_headers
 
 FULL_FRAME = {"MIRI": (1024, 1032)}
 """Rows and columns of a detector; JWST's other detectors have 2048 of each."""
@@ -35,9 +32,7 @@ PLANE_NAMES = tuple(PLANE_TYPES)
 
 Words = npt.NDArray[np.uint32]
 
-FITS_BLOCK = 2880
 _STORED_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -113,14 +108,25 @@ class ExposureInfo:
     bkg_subtract: str | None = None
 
     @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> ExposureInfo:
-        """Read the keywords of a primary header."""
-        return cls(**{name: header.get(keyword) for name, (keyword, _) in _METADATA.items()})
+    def from_header(cls, header: Mapping[str, Any], name: str = "the header") -> ExposureInfo:
+        """Read the keywords of a primary header; `name` is the file, for errors."""
+        return cls._of({keyword: header.get(keyword) for keyword, _ in _METADATA.values()}, name)
 
     @classmethod
     def from_model(cls, model: Any) -> ExposureInfo:
         """Read the metadata of an open data model."""
-        return cls(**{name: read_meta(model, path) for name, (_, path) in _METADATA.items()})
+        name = str(read_meta(model, "meta.filename") or f"<{type(model).__name__}>")
+        return cls._of({word: read_meta(model, path) for word, path in _METADATA.values()}, name)
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any], name: str) -> ExposureInfo:
+        """Check the types of what was read, by keyword."""
+        return cls(
+            **{
+                attribute: _KINDS[attribute.partition("_")[0]](values[keyword], name, keyword)
+                for attribute, (keyword, _) in _METADATA.items()
+            }
+        )
 
 
 _METADATA = {
@@ -138,6 +144,11 @@ _METADATA = {
     "subarray_ysize": ("SUBSIZE2", "meta.subarray.ysize"),
     "bkg_subtract": ("S_BKDSUB", "meta.cal_step.bkg_subtract"),
 }
+
+_KINDS: dict[str, Any] = dict.fromkeys(
+    [attribute.partition("_")[0] for attribute in _METADATA], door.as_text
+) | {"gwa": door.as_number, "subarray": door.as_integer}
+"""How a value is checked, by the first word of its attribute."""
 
 
 def read_meta(model: Any, path: str) -> Any:
@@ -338,11 +349,15 @@ class Exposure:
         path = Path(path)
         if path.suffix.lower() == ".asdf":
             return cls._from_asdf(path)
-        stream = _open_bytes(path)
+        stream = open_bytes(path)
         try:
             header, planes = _find_planes(stream, path.name)
             return cls(
-                path.name, ExposureInfo.from_header(header), planes, path=path, stream=stream
+                path.name,
+                ExposureInfo.from_header(header, path.name),
+                planes,
+                path=path,
+                stream=stream,
             )
         except BaseException:
             stream.close()
@@ -439,69 +454,12 @@ def _as_cube(values: npt.NDArray[Any], name: str, plane: str) -> npt.NDArray[Any
     raise InputError(f"{name}: {plane} must be 2-D or 3-D (got shape {values.shape})")
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for positioned reads; a gzipped one is unpacked into an unnamed file."""
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; check the name and the folder")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a FITS product")
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    magic = stream.read(2)
-    stream.seek(0)
-    if magic == b"":
-        stream.close()
-        raise InputError(f"{path}: the file is empty; fetch it again")
-    if magic != _GZIP_MAGIC:
-        return stream
-    with stream:
-        return _unpack(stream, path)
-
-
-def _unpack(packed: IO[bytes], path: Path) -> IO[bytes]:
-    """Unpack a gzipped file into one without a name, which goes when it is closed."""
-    with tempfile.NamedTemporaryFile(prefix="webbkg-") as unpacked:
-        try:
-            with gzip.open(packed) as content:
-                shutil.copyfileobj(content, unpacked, 2**20)
-            unpacked.flush()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{path}: damaged gzip file ({error}); fetch it again") from error
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror}); "
-                "unpack it yourself, or set TMPDIR to a folder with space"
-            ) from error
-        return Path(unpacked.name).open("rb")
-
-
-def is_gzipped(path: Path) -> bool:
-    """Tell by its first bytes whether a file is gzipped."""
-    with path.open("rb") as stream:
-        return stream.read(2) == _GZIP_MAGIC
-
-
-def read_header(path: Path) -> Mapping[str, Any]:
-    """Read the primary header of a FITS file.
-
-    Raises
-    ------
-    InputError
-        If it is not one.
-    """
-    with _open_bytes(path) as stream:
-        header, _ = next(read_headers(stream, path.name))
-    return header
-
-
-def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[str, Plane]]:
+def _find_planes(stream: IO[bytes], name: str) -> tuple[Header, dict[str, Plane]]:
     """Read the headers: the primary one, and where SCI, ERR and DQ lie."""
-    primary: Mapping[str, Any] = {}
+    primary: Header | None = None
     planes: dict[str, Plane] = {}
     for header, offset in read_headers(stream, name):
-        primary = primary or header
+        primary = header if primary is None else primary
         plane = str(header.get("EXTNAME", "")).upper()
         if plane in PLANE_TYPES and plane not in planes:
             planes[plane] = _fits_plane(header, offset, stream, name, plane)
@@ -514,66 +472,30 @@ def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[
     )
 
 
-def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Read one header after the other, each with the position of its data.
-
-    Data are skipped by their size (FITS standard 4.0, equation 2): astropy's HDU list would
-    warn where the file ends too early, and take three times as long.
-    """
-    from astropy.io import fits
-
-    size = os.fstat(stream.fileno()).st_size
-    if stream.read(9) != b"SIMPLE  =":
-        raise InputError(f"{name}: not a FITS file; a JWST product in FITS is needed")
-    position = 0
-    while position < size:
-        stream.seek(position)
-        try:
-            header = fits.Header.fromfile(stream, padding=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{name}: the file ends inside a header, or that is damaged ({error}); fetch it again"
-            ) from error
-        offset = -(-stream.tell() // FITS_BLOCK) * FITS_BLOCK
-        length = data_length(header)
-        if offset + length > size:
-            label = header.get("EXTNAME", "its primary data")
-            raise InputError(f"{name}: the file ends inside {label}; fetch it again")
-        yield header, offset
-        position = offset + -(-length // FITS_BLOCK) * FITS_BLOCK
-
-
-def data_length(header: Mapping[str, Any]) -> int:
-    """Bytes of the data that belong to a header, without padding."""
-    axes = _axes(header)
-    if not axes:
-        return 0
-    values = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + math.prod(axes))
-    return int(abs(header["BITPIX"]) // 8 * values)
-
-
-def _axes(header: Mapping[str, Any]) -> list[int]:
-    """Lengths of the axes, the slowest first, as NumPy counts them."""
-    return [header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1)]
-
-
-def _fits_plane(
-    header: Mapping[str, Any], offset: int, stream: IO[bytes], name: str, plane: str
-) -> FitsPlane:
-    axes = _axes(header)
-    if header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+def _fits_plane(header: Header, offset: int, stream: IO[bytes], name: str, plane: str) -> FitsPlane:
+    lengths = axes(header)
+    if header.text("XTENSION", "IMAGE").strip() != "IMAGE":
         raise InputError(
             f"{name}: {plane} must be a plain image, not a table or a compressed image; unpack it"
         )
-    if len(axes) not in (2, 3):
-        raise InputError(f"{name}: {plane} must be a 2-D or 3-D image (got axes {axes})")
+    if len(lengths) not in (2, 3):
+        raise InputError(f"{name}: {plane} must be a 2-D or 3-D image (got axes {lengths})")
+    scale, zero = header.number("BSCALE", 1), header.number("BZERO", 0)
+    if plane == "DQ" and not (_is_whole(scale) and _is_whole(zero)):
+        raise InputError(
+            f"{name}: BSCALE and BZERO of DQ must be whole numbers (got {scale} and {zero})"
+        )
     return FitsPlane(
         name=name,
         stream=stream,
         offset=offset,
         stored=np.dtype(_STORED_TYPES[header["BITPIX"]]),
-        scale=header.get("BSCALE", 1),
-        zero=header.get("BZERO", 0),
-        shape=(axes[0] if len(axes) == 3 else 1, axes[-2], axes[-1]),
+        scale=scale,
+        zero=zero,
+        shape=(lengths[0] if len(lengths) == 3 else 1, lengths[-2], lengths[-1]),
         dtype=PLANE_TYPES[plane],
     )
+
+
+def _is_whole(value: float) -> bool:
+    return value == round(value) and abs(value) <= 2**53

@@ -20,13 +20,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.files.exposures import (
-    FITS_BLOCK,
-    Exposure,
-    data_length,
-    is_gzipped,
-    read_headers,
-)
+from webbkg.files.exposures import Exposure
+from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_headers
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.results import Background, FlagImage, FloatImage
@@ -155,7 +150,7 @@ def write_streamed(
     hdus = fits_support.to_fits(model.instance, model.schema)
     parts = list(_lay_out(hdus))
     last = parts[-1]
-    total = last.data_position + _padded(last.length)
+    total = last.data_position + padded(last.length)
     _allocate(stream, total)
     with source.open("rb") as stored:
         places = _places(stored, source.name)
@@ -177,11 +172,7 @@ def _lay_out(hdus: Any) -> Iterator[_Part]:
     for hdu in hdus:
         part = _Part(hdu, hdu.header.tostring().encode("ascii"), position)
         yield part
-        position = part.data_position + _padded(part.length)
-
-
-def _padded(length: int) -> int:
-    return -(-length // FITS_BLOCK) * FITS_BLOCK
+        position = part.data_position + padded(part.length)
 
 
 def _allocate(stream: IO[bytes], size: int) -> None:
@@ -197,7 +188,7 @@ def _allocate(stream: IO[bytes], size: int) -> None:
 def _places(stored: IO[bytes], name: str) -> dict[tuple[str, int], int]:
     """Find where the data of each extension lie."""
     return {
-        (str(header.get("EXTNAME", "")), int(header.get("EXTVER", 1))): offset
+        (str(header.get("EXTNAME", "")), header.integer("EXTVER", 1)): offset
         for header, offset in read_headers(stored, name)
     }
 
