@@ -9,8 +9,10 @@ import gzip
 import math
 import os
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,7 +111,9 @@ class Header(Mapping[str, Any]):
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for positioned reads; a gzipped one is unpacked into an unnamed file.
+    """Open a file for positioned reads; a packed one is unpacked into an unnamed file.
+
+    Packed is by gzip, or as the one member of a zip archive.
 
     Raises
     ------
@@ -128,27 +132,52 @@ def open_bytes(path: Path) -> IO[bytes]:
     if magic == b"":
         stream.close()
         raise InputError(f"{path}: the file is empty; fetch it again")
-    if magic != _GZIP_MAGIC:
+    if magic not in _UNPACKERS:
         return stream
     with stream:
-        return _unpack(stream, path)
+        return _unpack(stream, path, *_UNPACKERS[magic])
 
 
-def _unpack(packed: IO[bytes], path: Path) -> IO[bytes]:
-    """Unpack a gzipped file into one without a name, which goes when it is closed."""
+def _unpack(
+    packed: IO[bytes], path: Path, kind: str, content_of: Callable[[IO[bytes]], Any]
+) -> IO[bytes]:
+    """Unpack a file into one without a name, which goes when it is closed."""
     with tempfile.NamedTemporaryFile(prefix="webbkg-") as unpacked:
         try:
-            with gzip.open(packed) as content:
+            with content_of(packed) as content:
                 _copy_hdus(content, unpacked, path)
             unpacked.flush()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+        except _DAMAGED as error:
+            raise InputError(f"{path}: damaged {kind} file ({error}); fetch it again") from error
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror}); "
                 "unpack it yourself, or set TMPDIR to a folder with space"
             ) from error
         return Path(unpacked.name).open("rb")
+
+
+def _only_member(packed: IO[bytes]) -> Any:
+    archive = zipfile.ZipFile(packed)
+    if len(archive.namelist()) != 1:
+        raise zipfile.BadZipFile("one file is to be in it")
+    return archive.open(archive.namelist()[0])
+
+
+_UNPACKERS: dict[bytes, tuple[str, Callable[[IO[bytes]], Any]]] = {
+    _GZIP_MAGIC: ("gzip", gzip.open),
+    b"PK": ("zip", _only_member),
+}
+"""By a file's first two bytes."""
+
+_DAMAGED = (
+    EOFError,
+    zlib.error,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    NotImplementedError,  # a compression, or a version of the format, that zipfile does not know
+    RuntimeError,  # a password is needed
+)
 
 
 def _copy_hdus(content: Any, unpacked: IO[bytes], path: Path) -> None:
@@ -211,6 +240,22 @@ def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Header, int]]:
             raise InputError(f"{name}: the file ends inside {label}; fetch it again")
         yield header, offset
         position = offset + padded(length)
+
+
+@contextmanager
+def checked_hdus(path: Path) -> Iterator[IO[bytes]]:
+    """Open a FITS file, unpacked, for a library to read, after all its headers were checked.
+
+    Raises
+    ------
+    InputError
+        See `open_bytes` and `read_headers`.
+    """
+    with open_bytes(path) as stream:
+        for _ in read_headers(stream, path.name):
+            pass
+        stream.seek(0)
+        yield stream
 
 
 def _read_header(stream: Any, name: str) -> bytes:

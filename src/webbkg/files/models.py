@@ -11,7 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from webbkg.errors import InputError, MissingFileError, OutputError
+from webbkg.errors import OutputError
+from webbkg.files import door
+from webbkg.files.asdf import check_product
+from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
 from webbkg.startup import note_started, quick_start
@@ -33,27 +36,28 @@ def open_model(path: str | os.PathLike[str]) -> Any:
         If it cannot be read as a data model.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; check the name and the folder")
+    check_product(path)
     with quick_start():
         from stdatamodels.jwst import datamodels
 
-        try:
+        with door.reading(path, "cannot be opened as a data model"):
             model = datamodels.open(str(path))
-            note_started()
-            return model
-        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
-            raise InputError(f"{path}: cannot be opened as a data model ({error})") from error
+        note_started()
+        return model
 
 
 def open_header(path: str | os.PathLike[str]) -> Any:
     """Open the metadata of a FITS product's primary header as a core data model, no arrays."""
     from astropy.io import fits
 
+    read_header(Path(path))
     with quick_start():
         from stdatamodels.jwst import datamodels
 
-        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+        with (
+            door.reading(path, "its header cannot be read"),
+            fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
+        ):
             return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
 
 

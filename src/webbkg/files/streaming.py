@@ -20,6 +20,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.files import door
+from webbkg.files.asdf import check_product
 from webbkg.files.exposures import Exposure
 from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_headers
 from webbkg.numerics import words as word_kernels
@@ -50,10 +52,14 @@ def open_standing_in(path: Path) -> Any:
     """Open a product as its data model, with stand-ins for its float32 and uint32 images."""
     from astropy.io import fits
 
+    check_product(path)
     with quick_start():
         from stdatamodels.jwst import datamodels
 
-        with fits.open(path, memmap=True) as stored:
+        with (
+            door.reading(path, "cannot be opened as a data model"),
+            fits.open(path, memmap=True) as stored,
+        ):
             hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
             kind = stored[0].header.get("DATAMODL", "CubeModel")
             model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
