@@ -63,7 +63,9 @@ def regular_file(path: str | os.PathLike[str], role: str = "", wanted: str = "a 
 
 
 @contextmanager
-def reading(name: object, fault: str = "cannot be read") -> Iterator[None]:
+def reading(
+    name: object, fault: str = "cannot be read", *, passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn what is raised while a file is read into an InputError that names it.
 
     Parameters
@@ -72,10 +74,12 @@ def reading(name: object, fault: str = "cannot be read") -> Iterator[None]:
         Of the file.
     fault : str
         What could not be done.
+    passing : tuple of exception types
+        What is met elsewhere.
     """
     try:
         yield
-    except WebbkgError:
+    except (WebbkgError, *passing):
         raise
     # Blanket on purpose: hostile bytes make the libraries behind the door raise nearly anything,
     # MemoryError and RecursionError included.

@@ -152,9 +152,10 @@ def write_streamed(
     """
     from stdatamodels import fits_support
 
-    model.on_save(None)
-    hdus = fits_support.to_fits(model.instance, model.schema)
-    parts = list(_lay_out(hdus))
+    with door.reading(source, "its metadata cannot be written", passing=(OSError,)):
+        model.on_save(None)
+        hdus = fits_support.to_fits(model.instance, model.schema)
+        parts = list(_lay_out(hdus))
     last = parts[-1]
     total = last.data_position + padded(last.length)
     _allocate(stream, total)

@@ -105,7 +105,11 @@ def _first_image(path: Path) -> Any:
 def _set_window(model: Any, target: Any, shape: tuple[int, ...], name: str) -> None:
     """Place the template: on the target's window if it has that shape, else on the full frame."""
     info = ExposureInfo.from_model(target)
-    window = window_of(info, target.data.shape[-2:], str(read_meta(target, "meta.filename")))
+    like = str(read_meta(target, "meta.filename"))
+    data = read_meta(target, "data")
+    if np.ndim(data) not in (2, 3):
+        raise InputError(f"{like}: has no 2-D or 3-D image to make a template for")
+    window = window_of(info, data.shape[-2:], like)
     full = FULL_FRAME.get(info.instrument or "", (2048, 2048))
     subarray = model.meta.subarray
     subarray.ysize, subarray.xsize = shape
