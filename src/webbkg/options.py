@@ -57,6 +57,10 @@ REFERENCE_FETCH_SECONDS = 600
 says otherwise (seconds)."""
 
 
+FAINTEST = 999.0
+"""Magnitude limit where none is given: every source with a real magnitude is brighter."""
+
+
 def _require(condition: bool, name: str, constraint: str, value: object) -> None:
     if not condition:
         raise OptionError(f"{name} must be {constraint} (got {value!r})")

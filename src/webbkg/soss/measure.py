@@ -6,11 +6,11 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from webbkg.errors import InputError
 from webbkg.files.exposures import Exposure, read_meta
-from webbkg.files.references import check_detector, open_reference
+from webbkg.files.references import check_detector, open_reference, template_plane
 from webbkg.modes import Request, Target, plain_number
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN
 from webbkg.results import Outcome, SideFit, Status, TemplateFit
@@ -39,7 +39,12 @@ def measure(target: Target, request: Request) -> Outcome:
     with open_reference(reference, "SossBkgModel", "ReferenceImageModel") as model:
         name = str(read_meta(model, "meta.filename") or reference)
         check_detector(model, target.info, target.name, name)
-        templates = np.asarray(model.data)
+        templates = template_plane(model, "data", name)
+        if templates is None or templates.ndim not in (2, 3) or 0 in templates.shape:
+            got = "none" if templates is None else f"shape {templates.shape}"
+            raise InputError(
+                f"{name}: a SOSS bkg reference must have an image or a cube of them (got {got})"
+            )
         with contextlib.ExitStack() as opened:
             segments = [
                 _open_segment(one, opened).planes for one in request.segments or (target.model,)

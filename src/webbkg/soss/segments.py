@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from webbkg.errors import InputError
-from webbkg.files.exposures import ExposureInfo, read_header, read_meta
+from webbkg.files.exposures import ExposureInfo, read_meta
+from webbkg.files.fits import read_header
 from webbkg.modes import is_soss
 from webbkg.results import Status
 
@@ -41,8 +42,8 @@ def _describe(target: Any) -> tuple[str | None, tuple[Any, ...]]:
             return None, ()
         kind = ExposureInfo.from_model(target).exposure_type
         return kind, tuple(read_meta(target, path) for path in _IDENTITY.values())
-    header: Mapping[str, Any] = read_header(target)
-    return header.get("EXP_TYPE"), tuple(header.get(keyword) for keyword in _IDENTITY)
+    header = read_header(target)
+    return header.text("EXP_TYPE"), tuple(header.get(keyword) for keyword in _IDENTITY)
 
 
 def check_segments(models: Sequence[Any], *, allow_repeat: bool) -> None:
