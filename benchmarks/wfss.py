@@ -75,7 +75,8 @@ def _prepare_mask(folder):
     """Read catalogue and orders; return the function that makes the mask of them."""
     from stdatamodels.jwst import datamodels
 
-    from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
+    from webbkg.files.catalogs import read_catalog
+    from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
     target = datamodels.open(folder / "target_rate.fits")
     with datamodels.open(folder / REFERENCES["wavelengthrange"]) as ranges:

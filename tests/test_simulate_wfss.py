@@ -10,6 +10,7 @@ import pytest
 from astropy.table import QTable
 
 from webbkg.errors import OptionError
+from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import DetectorWindow
 from webbkg.files.models import open_model
 from webbkg.options import WfssOptions
@@ -35,7 +36,7 @@ from webbkg.simulate.wfss import (
     write_field,
 )
 from webbkg.wfss.fit import fit_scale
-from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog, trace_boxes
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, trace_boxes
 
 SCENES = {
     "NIRCam R": NIRCAM_R,
