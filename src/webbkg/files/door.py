@@ -79,11 +79,13 @@ def reading(
     """
     try:
         yield
-    except (WebbkgError, *passing):  # type: ignore[misc]
+    except WebbkgError:
         raise
     # Blanket on purpose: hostile bytes make the libraries behind the door raise nearly anything,
     # MemoryError and RecursionError included.
     except Exception as error:
+        if isinstance(error, passing):
+            raise
         raise InputError(f"{name}: {fault} ({brief(error)})") from error
 
 
