@@ -157,14 +157,19 @@ MIRI_BRIGHTSKY = Subarray(
 """MIRI's largest imaging sub-array (JWST user documentation, "MIRI Detector Subarrays")."""
 
 
-def nircam_subarray(window: DetectorWindow, name: str = "GENERIC") -> Subarray:
-    """Make a NIRCam sub-array narrower than the detector, read through one output.
+def one_output(name: str, window: DetectorWindow, *, along_y: bool = False) -> Subarray:
+    """Make a sub-array of a near-infrared detector that is read through one output.
 
-    Its frame time is (columns + 12) (rows + 2) 10 microseconds (JWST user documentation,
-    "NIRCam Detector Subarrays").
+    Its frame time is (length + 12) (lines + 2) 10 microseconds (JWST user documentation, "NIRCam
+    Detector Subarrays"), where lines run along the fast axis.
     """
-    frame_time = (window.columns + 12) * (window.rows + 2) * 1e-5
-    return Subarray(name=name, window=window, frame_time=frame_time)
+    length, lines = (window.rows, window.columns) if along_y else (window.columns, window.rows)
+    return Subarray(name=name, window=window, frame_time=(length + 12) * (lines + 2) * 1e-5)
+
+
+def nircam_subarray(window: DetectorWindow) -> Subarray:
+    """Make a NIRCam sub-array narrower than the detector; see `one_output`."""
+    return one_output("GENERIC", window)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,9 +66,9 @@ class Identity:
 def gather(integrations: Iterable[Planes], count: int, names: Iterable[str]) -> dict[str, Any]:
     """Put planes of `count` integrations into cubes by name; the integrations come one by one."""
     cubes: dict[str, npt.NDArray[Any]] = {}
-    names = tuple(names)
+    wanted = tuple(names)
     for index, planes in enumerate(integrations):
-        for name in names:
+        for name in wanted:
             plane = getattr(planes, name)
             if index == 0:
                 cubes[name] = np.empty((count, *plane.shape), plane.dtype)

@@ -118,19 +118,9 @@ class Simulated:
     """
 
     model: Any = dataclasses.field(repr=False)  #: ImageModel or CubeModel
-    field: Field  #: what it shows
-    #: What they add (DN/s), in the shape of SCI.
+    field: Field  #: what it shows, and how it was read
+    #: What cosmic rays add (DN/s), in the shape of SCI.
     cosmic_rays: FloatImage = dataclasses.field(repr=False)
-
-    @property
-    def setup(self) -> Setup:
-        """The detector and how it was read."""
-        return self.field.setup
-
-    @property
-    def window(self) -> DetectorWindow:
-        """Where its planes lie on the detector."""
-        return self.setup.window
 
     @property
     def sky(self) -> FloatImage:
@@ -151,3 +141,13 @@ class Simulated:
     def reference(self) -> BoolImage:
         """True on reference pixels: (rows, columns) bool."""
         return self.field.reference
+
+    @property
+    def setup(self) -> Setup:
+        """The detector and how it was read."""
+        return self.field.setup
+
+    @property
+    def window(self) -> DetectorWindow:
+        """Where its planes lie on the detector."""
+        return self.setup.window

@@ -30,6 +30,7 @@ from webbkg.simulate.detector import (
     Subarray,
     Values,
     generator,
+    one_output,
     reference_pixels,
 )
 from webbkg.simulate.products import (
@@ -53,17 +54,9 @@ LINE_WIDTH = 40.0
 SKY_PEAK, SKY_SPAN = 900.0, 1140.0  # column where the right side is brightest, and on to the end
 
 
-def _strip(name: str, first_row: int, rows: int) -> Subarray:
-    # (rows + 12) (columns + 2) 10 microseconds: the fast axis runs along the columns.
-    frame_time, window = (
-        (rows + 12) * (COLUMNS + 2) * 1e-5,
-        DetectorWindow(0, first_row, 2048, rows),
-    )
-    return Subarray(name=name, window=window, frame_time=frame_time)
-
-
-SUBSTRIP256 = _strip("SUBSTRIP256", 1792, 256)
-SUBSTRIP96 = _strip("SUBSTRIP96", 1802, 96)
+# One output; the fast axis runs along the columns.
+SUBSTRIP256 = one_output("SUBSTRIP256", DetectorWindow(0, 1792, COLUMNS, 256), along_y=True)
+SUBSTRIP96 = one_output("SUBSTRIP96", DetectorWindow(0, 1802, COLUMNS, 96), along_y=True)
 """SUBSTRIP256 reaches the detector's last row, SUBSTRIP96 does not: 5.494 and 2.214 seconds a
 frame (JWST user documentation, "NIRISS Detector Subarrays")."""
 
@@ -313,22 +306,6 @@ class SossFiles:
     #: NumPy archive: ``template``, ``scale_left``, ``scale_right``, ``sky``, ``star``, ``zeroth``,
     #: ``light_curve``.
     truth: Path
-
-
-def with_noise(scene: SossScene, factor: float) -> SossScene:
-    """Multiply all noise of a scene's detector by a factor, and nothing else.
-
-    An imagined detector of another gain: photon noise goes as the root of the electrons.
-    """
-    detector, electrons = scene.detector, factor**-2
-    changed = replace(
-        detector,
-        gain=detector.gain * electrons,
-        read_noise=detector.read_noise * factor * electrons,
-        flicker_noise=detector.flicker_noise * factor * electrons,
-        cosmic_ray_charge=detector.cosmic_ray_charge * electrons,
-    )
-    return replace(scene, detector=changed)
 
 
 def draw_field(

@@ -22,7 +22,7 @@ from webbkg.options import DO_NOT_USE
 from webbkg.results import FloatImage
 from webbkg.simulate import sources
 from webbkg.simulate.detector import Stream, Subarray, generator
-from webbkg.simulate.dispersion import grism_wcs
+from webbkg.simulate.dispersion import grism_wcs, half_boxes, render_traces
 from webbkg.simulate.grism_scene import WfssScene, make_template, sky_pattern
 from webbkg.simulate.products import (
     PLANES,
@@ -33,7 +33,6 @@ from webbkg.simulate.products import (
     write_models,
 )
 from webbkg.simulate.scene import Field, Simulated
-from webbkg.simulate.spectra import half_boxes, render_traces
 
 CATALOG_NAME = "cat.ecsv"
 """SCATFILE of the target, and the file that `write_field` writes."""
