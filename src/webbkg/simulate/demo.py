@@ -92,17 +92,10 @@ def run_demo(
 ) -> list[DemoResult]:
     """Simulate an imaging and a rateints set, subtract, and compare with the truth.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the exposures and the products go; made if it is absent.
-    size : int
-        Side of the imaging exposures (pixels), from 128 to 2048, or it is an OptionError; those
-        of the rateints set have a quarter of it. At 2048 the files take about a gigabyte.
-    seed : int
-        The same seed gives the same exposures.
-    tell : callable
-        Called with what is done next.
+    The exposures and the products go to `folder`, which is made if it is absent; at the largest
+    size the files take about a gigabyte. The imaging exposures have `size` rows and columns, from
+    128 to 2048, or it is an OptionError; those of the rateints set have a quarter of them. The
+    same seed gives the same exposures. `tell` is called with what is done next.
     """
     if not SMALLEST <= size <= LARGEST:
         raise OptionError(f"size must be between {SMALLEST} and {LARGEST} (got {size})")

@@ -32,7 +32,6 @@ class Recovery:
     nothing was clipped, 0 if all was.
     """
 
-    pixels: int  #: of the target's window
     light_pixels: int
     blank_pixels: int
     sky_true: float  #: median sky of the target, on light pixels
@@ -109,10 +108,7 @@ class Truth:
     def measure(self, background: CombinedBackground, product: Any) -> Recovery:
         """Compare what was subtracted, and the subtracted target (a model), with the truth.
 
-        Raises
-        ------
-        ValueError
-            If no exposure was added.
+        It is a ValueError if no exposure was added.
         """
         target = self.target
         if target is None:
@@ -127,7 +123,6 @@ class Truth:
         pull_median, pull_scatter = _centre_and_scatter(pull[blank])
         before, after = np.asarray(target.model.data), np.asarray(product.data)
         return Recovery(
-            pixels=difference.size,
             light_pixels=int(np.count_nonzero(light)),
             blank_pixels=int(np.count_nonzero(blank)),
             sky_true=_median(target.sky[light]),

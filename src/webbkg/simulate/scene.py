@@ -48,10 +48,7 @@ class Scene(ABC):
     def set_up(self, subarray: Subarray | None = None) -> Setup:
         """Choose what is read out, by default the whole detector.
 
-        Raises
-        ------
-        OptionError
-            If its window leaves the detector.
+        It is an OptionError if its window leaves the detector.
         """
         full, subarray = self.detector.full.window, subarray or self.detector.full
         window = subarray.window

@@ -35,7 +35,6 @@ from webbkg.simulate.detector import (
 )
 from webbkg.simulate.products import (
     PLANES,
-    VARIANCES,
     Identity,
     Segment,
     gather,
@@ -313,24 +312,15 @@ def draw_field(
 ) -> SossField:
     """Draw what does not change during an exposure; the same seed gives the same bits.
 
-    Raises
-    ------
-    OptionError
-        If the strip is not SUBSTRIP256, SUBSTRIP96 or another part of the former, all columns
-        wide.
+    The strip is SUBSTRIP256, SUBSTRIP96 or another part of the former, all columns wide, or it
+    is an OptionError.
     """
     scene = scene or SossScene()
     return SossField(scene=scene, seed=seed, setup=scene.set_up(subarray))
 
 
 def draw_series(shown: SossField, integrations: int = 20) -> SossSeries:
-    """Observe a field for so many integrations.
-
-    Raises
-    ------
-    OptionError
-        If `integrations` is below 1.
-    """
+    """Observe a field for so many integrations, at least 1, or it is an OptionError."""
     if integrations < 1:
         raise OptionError(f"integrations must be at least 1 (got {integrations})")
     return SossSeries(shown=shown, curve=light_curve(shown.scene, integrations))
@@ -339,10 +329,7 @@ def draw_series(shown: SossField, integrations: int = 20) -> SossSeries:
 def split_series(series: SossSeries, number: int) -> list[Segment]:
     """Cut a time series into `number` segments of nearly equal length.
 
-    Raises
-    ------
-    OptionError
-        If a segment would be empty.
+    It is an OptionError if a segment would be empty.
     """
     total = series.n_integrations
     if not 1 <= number <= total:
@@ -369,7 +356,7 @@ def segment_model(series: SossSeries, segment: Segment, *, variances: bool = Tru
 
     Its planes are held once, VAR_POISSON and VAR_RNOISE only if they are wanted.
     """
-    names = PLANES | VARIANCES if variances else PLANES
+    names = PLANES if variances else PLANES[:3]
     return _model(series, series.gather(segment.start, segment.stop, names), segment)
 
 
