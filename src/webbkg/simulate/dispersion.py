@@ -253,27 +253,21 @@ def grism_wcs(grism: Grism, window: DetectorWindow, sky: Any) -> Any:
     from astropy.coordinates import ICRS
     from astropy.modeling.models import Identity, Shift
     from gwcs import WCS
-    from gwcs.coordinate_frames import (
-        CelestialFrame,
-        CompositeFrame,
-        CoordinateFrame,
-        Frame2D,
-        SpectralFrame,
-    )
+    from gwcs import coordinate_frames as frames
 
     grism_detector, detector = (
-        Frame2D(name=name, unit=(u.pix, u.pix)) for name in ("grism_detector", "detector")
+        frames.Frame2D(name=name, unit=(u.pix, u.pix)) for name in ("grism_detector", "detector")
     )
     order = {"axes_names": ("order",), "unit": (u.one,), "name": "order"}
     world = [
-        CelestialFrame(name="sky", reference_frame=ICRS()),
-        SpectralFrame(name="wavelength", unit=u.um, axes_order=(2,)),
-        CoordinateFrame(1, "OTHER", (3,), **order),
+        frames.CelestialFrame(name="sky", reference_frame=ICRS()),
+        frames.SpectralFrame(name="wavelength", unit=u.um, axes_order=(2,)),
+        frames.CoordinateFrame(1, "OTHER", (3,), **order),
     ]
     on_detector = Shift(window.x) & Shift(window.y)
     dispersed = on_detector & on_detector & Identity(1) | _dispersion_transform(grism)
     steps = [(grism_detector, dispersed), (detector, sky & Identity(2))]
-    return WCS([*steps, (CompositeFrame(world, name="world"), None)])
+    return WCS([*steps, (frames.CompositeFrame(world, name="world"), None)])
 
 
 def _dispersion_transform(grism: Grism) -> Any:
