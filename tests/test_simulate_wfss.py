@@ -15,7 +15,7 @@ from webbkg.files.exposures import DetectorWindow
 from webbkg.files.models import open_model
 from webbkg.options import WfssOptions
 from webbkg.simulate.detector import Subarray, dq_flag
-from webbkg.simulate.dispersion import grism_wcs
+from webbkg.simulate.dispersion import Band, grism_wcs, render_traces
 from webbkg.simulate.grism_scene import (
     MIRI_PRISM,
     NIRCAM_C,
@@ -26,7 +26,6 @@ from webbkg.simulate.grism_scene import (
     sky_pattern,
 )
 from webbkg.simulate.sources import Catalogue, Population
-from webbkg.simulate.spectra import Band, render_traces
 from webbkg.simulate.wfss import (
     draw_field,
     observe,
