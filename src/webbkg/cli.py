@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import glob
 import json
 import logging
@@ -20,7 +19,7 @@ import typer
 from webbkg import __version__
 from webbkg.errors import OptionError, WebbkgError
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
-from webbkg.startup import leave_no_garbage
+from webbkg.startup import own_process
 
 
 class Exit(IntEnum):
@@ -43,9 +42,9 @@ app = typer.Typer(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and leave with its exit status."""
-    gc.disable()
-    leave_no_garbage()
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # called as the command, not by a program that goes on afterwards
+        own_process()
+        arguments = sys.argv[1:]
     app(repeat_background_flag(arguments), prog_name="webbkg")
 
 
@@ -398,14 +397,11 @@ def _run_step(
     progress: Callable[[int, int], None] | None,
     wants_medians: bool,
 ) -> list[_Report]:
-    from webbkg.startup import quick_start
+    from webbkg.step import BackgroundStep
 
-    with quick_start():
-        from webbkg.step import BackgroundStep
-
-        given = {name: value for name, value in parameters.items() if value is not None}
-        config, config_file = BackgroundStep.build_config(targets[0], **given)
-        step = BackgroundStep.from_config_section(config, config_file=config_file)
+    given = {name: value for name, value in parameters.items() if value is not None}
+    config, config_file = BackgroundStep.build_config(targets[0], **given)
+    step = BackgroundStep.from_config_section(config, config_file=config_file)
     step.save_results = True
     step.product_only = True
     step.progress = progress

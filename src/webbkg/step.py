@@ -12,6 +12,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from stpipe import Step
 
+from webbkg import startup
 from webbkg.errors import OutputError, ReferenceUnavailableError
 from webbkg.files.associations import Job, resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
@@ -29,7 +30,6 @@ from webbkg.modes import Request
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import CombinedBackground, Outcome
 from webbkg.soss.segments import are_segments, check_segments
-from webbkg.startup import leave_no_garbage
 from webbkg.subtract import subtract_background
 
 log = logging.getLogger(__name__)
@@ -359,11 +359,11 @@ class BackgroundStep(Step):
     def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
         """Note what products are named after.
 
-        The command line says so before it runs the step, and wants nothing but the product.
+        Stpipe's command line says so before it runs the step, and wants nothing but the product.
         """
-        if not self._is_running:
+        if not self._is_running and startup.is_command("strun"):
+            startup.own_process()
             self.product_only = True
-            leave_no_garbage()
         super().set_primary_input(obj, exclusive=exclusive)
 
     @staticmethod

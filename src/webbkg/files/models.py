@@ -11,7 +11,6 @@ import numpy as np
 from webbkg.errors import InputError, MissingFileError
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
-from webbkg.startup import note_started, quick_start
 
 
 def is_model(thing: object) -> bool:
@@ -32,34 +31,28 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file; check the name and the folder")
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        try:
-            model = datamodels.open(str(path))
-            note_started()
-            return model
-        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
-            raise InputError(f"{path}: cannot be opened as a data model ({error})") from error
+    try:
+        return datamodels.open(str(path))
+    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        raise InputError(f"{path}: cannot be opened as a data model ({error})") from error
 
 
 def open_header(path: str | os.PathLike[str]) -> Any:
     """Open the metadata of a FITS product's primary header as a core data model, no arrays."""
     from astropy.io import fits
+    from stdatamodels.jwst import datamodels
 
-    with quick_start():
-        from stdatamodels.jwst import datamodels
-
-        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-            return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
+    with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+        return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
 
 
 def background_model(background: Background, target: Any) -> Any:
     """Make an ImageModel of a background, with the metadata of the target it is for."""
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        model = datamodels.ImageModel()
+    model = datamodels.ImageModel()
     model.update(target)
     model.meta.cal_step.bkg_subtract = None  # a background is not background-subtracted
     model.data = background.sci

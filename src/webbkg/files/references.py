@@ -13,7 +13,6 @@ import numpy.typing as npt
 from webbkg.errors import InputError, MismatchError
 from webbkg.files.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
 from webbkg.files.models import is_model
-from webbkg.startup import quick_start
 
 
 @contextmanager
@@ -39,14 +38,13 @@ def open_reference(reference: Any, *kinds: str) -> Iterator[Any]:
 
 
 def _open_as(path: str, kinds: tuple[str, ...]) -> Any:
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        for kind in kinds:
-            try:
-                return getattr(datamodels, kind)(str(path))
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                reason = error
+    for kind in kinds:
+        try:
+            return getattr(datamodels, kind)(str(path))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = error
     raise InputError(f"{path}: cannot be opened as a {kinds[0]} ({reason})") from reason
 
 
