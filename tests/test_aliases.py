@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from crds_cache import without_crds
-from factories import make_model, ramp, save
+from factories import SOSS, make_model, ramp, save, soss_library, soss_sky
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM
-from webbkg.simulate.wfss import draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import draw_field, observe, write_field
 
 STRUN = Path(sys.executable).parent / "strun"
 NEEDS_JWST = pytest.mark.skipif(find_spec("jwst") is None, reason="jwst is not installed")
@@ -123,28 +121,14 @@ def test_the_owner_of_the_name_is_found_without_importing_it():
     assert done.stdout.strip() == "['webbkg'] []"
 
 
-SOSS = {
-    "meta.instrument.name": "NIRISS",
-    "meta.instrument.detector": "NIS",
-    "meta.instrument.filter": "CLEAR",
-    "meta.instrument.pupil": "GR700XD",
-    "meta.exposure.type": "NIS_SOSS",
-    "meta.subarray.name": "SUBSTRIP96",
-}
-
-
 def write_soss(folder):
     """Write a time series and a library of two sky images whose level jumps at column 700."""
-    rows, columns = np.mgrid[:256, :2048]
-    level = np.where(columns < 700, 4.0, 6.0) + 1e-4 * columns
-    library = np.stack([level + tilt * (rows - 128) / 128 for tilt in (0.0, 0.3)])
     noise = np.random.default_rng(1).normal(0, 0.02, (2, 96, 2048))
-    target = noise + library[1, 10:106]
+    target = noise + soss_sky(0.3)[10:106]
     target[:, 40:75] += 50
-    reference = datamodels.SossBkgModel(data=library.astype(np.float32))
-    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
-    reference.save(folder / "soss_bkg.fits")
-    save(make_model(target, at=(0, 1802), meta=SOSS), folder / "soss_rateints.fits")
+    soss_library(0.0, 0.3).save(folder / "soss_bkg.fits")
+    meta = SOSS | {"meta.subarray.name": "SUBSTRIP96"}
+    save(make_model(target, at=(0, 1802), meta=meta), folder / "soss_rateints.fits")
 
 
 ALL_MODES = """
@@ -163,9 +147,7 @@ print("imported:", [name for name in sys.modules if name.split(".")[0] == "jwst"
 
 def test_no_mode_imports_jwst_or_warns(folder):
     write_soss(folder)
-    part = replace(
-        MIRI_PRISM.detector.full, name="GENERIC", window=DetectorWindow(300, 400, 256, 192)
-    )
+    part = MIRI_PRISM.detector.part(DetectorWindow(300, 400, 256, 192))
     covered = DetectorWindow(280, 350, 320, 260)
     write_field(folder, observe(draw_field(MIRI_PRISM, 3, part)), template_window=covered)
     done = subprocess.run(

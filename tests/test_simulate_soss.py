@@ -21,24 +21,22 @@ from webbkg.simulate.detector import (
     generator,
 )
 from webbkg.simulate.soss import (
+    ORDER_1,
+    ORDER_2,
+    SUBSTRIP96,
+    SUBSTRIP256,
+    SossScene,
     draw_field,
     draw_series,
+    jump_columns,
+    light_curve,
+    make_library,
     rate_model,
     sample_cube,
     segment_model,
     split_series,
     with_noise,
     write_series,
-)
-from webbkg.simulate.soss_scene import (
-    ORDER_1,
-    ORDER_2,
-    SUBSTRIP96,
-    SUBSTRIP256,
-    SossScene,
-    jump_columns,
-    light_curve,
-    make_library,
 )
 from webbkg.soss.fit import find_discontinuity, fit_templates
 

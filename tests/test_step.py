@@ -10,7 +10,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from factories import DO_NOT_USE, IMAGING, NIRSPEC, checksum, make_model, ramp, save
-from webbkg import BackgroundStep, ImageOptions
+from webbkg import BackgroundStep
 from webbkg.errors import (
     InputError,
     MismatchError,
@@ -134,10 +134,8 @@ def test_sigma_and_maxiters_reach_the_clipping(exposures):
     sky = ramp(SHAPE) / 64
     np.testing.assert_allclose(clipped.data, 2 * sky, rtol=1e-6)
     np.testing.assert_allclose(kept.data, (3 - 12 / 11) * sky, rtol=1e-5)
-    with pytest.raises(OptionError, match=r"sigma must be a finite number above 0 \(got -1\)"):
+    with pytest.raises(OptionError, match=r"sigma must be a number of at least 0 \(got -1\)"):
         BackgroundStep.call("t_rate.fits", names, sigma=-1)
-    with pytest.raises(OptionError, match="maxiters must be None or a whole number"):
-        ImageOptions(maxiters=-1)
 
 
 def test_products_are_named_as_stpipe_names_them(exposures):

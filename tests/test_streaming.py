@@ -11,8 +11,7 @@ import pytest
 from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
-from factories import DO_NOT_USE, checksum, make_model, ramp, save
-from test_soss_step import SOSS, sky_image
+from factories import DO_NOT_USE, SOSS, checksum, make_model, ramp, save, soss_library, soss_sky
 from webbkg import BackgroundStep
 from webbkg.errors import OutputError
 from webbkg.files import streaming
@@ -42,7 +41,8 @@ def folder(tmp_path, monkeypatch):
 
 def run(*, product_only, **parameters):
     step = BackgroundStep(save_results=True, **parameters)
-    step.product_only = product_only
+    if product_only:
+        step.set_primary_input("t_rateints.fits")  # as the command line does
     return step.run("t_rateints.fits", ["b_rate.fits"])
 
 
@@ -139,10 +139,9 @@ def test_a_system_that_lacks_the_calls_or_writes_in_parts_makes_the_same_product
 
 def test_peak_memory_does_not_grow_with_the_integrations(tmp_path):
     """Whole processes of the command on 20 and 80 integrations of 256 x 2048."""
-    library = datamodels.SossBkgModel(data=np.stack([sky_image(0.0), sky_image(0.3)]))
-    library.save(tmp_path / "bkg.fits")
+    soss_library(0.0, 0.3).save(tmp_path / "bkg.fits")
     noise = np.random.default_rng(1).normal(0, 0.1, (80, 256, 2048)).astype(np.float32)
-    noise += 0.9 * sky_image(0.3)
+    noise += 0.9 * soss_sky(0.3)
     peaks = []
     for integrations in (20, 80):
         name = f"t{integrations}_rateints.fits"

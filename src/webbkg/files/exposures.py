@@ -111,6 +111,29 @@ class ExposureInfo:
     subarray_xsize: int | None = None
     subarray_ysize: int | None = None
     bkg_subtract: str | None = None
+    unit: str | None = None
+    product: str | None = None
+    program: str | None = None
+    observation: str | None = None
+    visit: str | None = None
+    visit_group: str | None = None
+    sequence: str | None = None
+    activity: str | None = None
+    exposure_number: str | None = None
+    segment: int | None = None
+
+    @property
+    def exposure(self) -> tuple[str | None, ...]:
+        """What all products and segments of one exposure have in common."""
+        where = (self.program, self.observation, self.visit, self.visit_group, self.sequence)
+        return (*where, self.activity, self.exposure_number, self.detector)
+
+    @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What no other exposure, and no other segment, has; None if the headers do not say."""
+        if None in (self.observation, self.visit, self.exposure_number):
+            return None
+        return (*self.exposure, self.segment)
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> ExposureInfo:
@@ -137,6 +160,16 @@ _METADATA = {
     "subarray_xsize": ("SUBSIZE1", "meta.subarray.xsize"),
     "subarray_ysize": ("SUBSIZE2", "meta.subarray.ysize"),
     "bkg_subtract": ("S_BKDSUB", "meta.cal_step.bkg_subtract"),
+    "unit": ("BUNIT", "meta.bunit_data"),
+    "product": ("DATAMODL", "meta.model_type"),
+    "program": ("PROGRAM", "meta.observation.program_number"),
+    "observation": ("OBSERVTN", "meta.observation.observation_number"),
+    "visit": ("VISIT", "meta.observation.visit_number"),
+    "visit_group": ("VISITGRP", "meta.observation.visit_group"),
+    "sequence": ("SEQ_ID", "meta.observation.sequence_id"),
+    "activity": ("ACT_ID", "meta.observation.activity_id"),
+    "exposure_number": ("EXPOSURE", "meta.observation.exposure_number"),
+    "segment": ("EXSEGNUM", "meta.exposure.segment_number"),
 }
 
 
@@ -290,6 +323,8 @@ class Exposure:
         File name for messages.
     path : Path or None
         Where it was read from.
+    model : data model or None
+        What it was taken from, if that was open.
     info : ExposureInfo
         What its headers say.
     window : DetectorWindow
@@ -306,9 +341,11 @@ class Exposure:
         *,
         path: Path | None = None,
         stream: IO[bytes] | None = None,
+        model: Any = None,
     ) -> None:
         self.name = name
         self.path = path
+        self.model = model
         self.info = info
         self.planes = planes
         self._stream = stream
@@ -376,7 +413,7 @@ class Exposure:
                 )
             cube = _as_cube(np.asarray(values), name, plane)
             planes[plane] = ArrayPlane(cube, PLANE_TYPES[plane])
-        return cls(name, ExposureInfo.from_model(model), planes)
+        return cls(name, ExposureInfo.from_model(model), planes, model=model)
 
     def placed_on(self, window: DetectorWindow) -> PlacedExposure | None:
         """Place the exposure on a target's window; None if they share no pixel."""
@@ -503,6 +540,8 @@ def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[
     for header, offset in read_headers(stream, name):
         primary = primary or header
         plane = str(header.get("EXTNAME", "")).upper()
+        if plane == "SCI" and "BUNIT" in header:
+            primary = {**primary, "BUNIT": header["BUNIT"]}
         if plane in PLANE_TYPES and plane not in planes:
             planes[plane] = _fits_plane(header, offset, stream, name, plane)
         if len(planes) == len(PLANE_TYPES):

@@ -61,3 +61,19 @@ def background_model(background: Background, target: Any) -> Any:
         background.covered, background.dq, background.dq | np.uint32(DO_NOT_USE)
     ).astype(np.uint32)
     return model
+
+
+def copy_with(model: Any, planes: dict[str, Any]) -> Any:
+    """Copy a model, but take these planes instead of copies of its own."""
+    memo = {id(model.instance[name]): plane for name, plane in planes.items()}
+    return model.copy(memo=memo)
+
+
+def path_of(model: Any) -> Path | None:
+    """Tell which file an open model came from, as far as it knows; else None."""
+    for reference in getattr(model, "_file_references", ()):
+        held: Any = getattr(reference, "_file", None)
+        name = held.filename() if hasattr(held, "filename") else getattr(held, "uri", None)
+        if name:
+            return Path(str(name).removeprefix("file://"))
+    return None

@@ -9,7 +9,7 @@ change by the kernel's own copying, SCI and DQ through a small buffer.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,21 +28,29 @@ from webbkg.files.exposures import (
 )
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.results import Background, FlagImage, FloatImage
+from webbkg.results import FlagImage, FloatImage
 
 SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""
 
+Change = Callable[[npt.NDArray[Any], int], None]
 
-def is_streamable(path: Path) -> bool:
+
+def is_streamable(exposure: Exposure) -> bool:
     """Tell whether a target is a plain FITS file with a cube that is worth streaming."""
-    if path.suffix.lower() != ".fits" or is_gzipped(path):
+    path = exposure.path
+    if path is None or path.suffix.lower() != ".fits" or is_gzipped(path):
         return False
-    with Exposure.from_file(path) as exposure:
-        integrations = exposure.n_integrations
-        size = 4 * integrations * exposure.window.rows * exposure.window.columns
-        as_usual = all(plane.as_in_fits for plane in exposure.planes.values())
+    integrations = exposure.n_integrations
+    size = 4 * integrations * exposure.window.rows * exposure.window.columns
+    as_usual = all(plane.as_in_fits for plane in exposure.planes.values())
     return integrations > 1 and size >= SMALLEST and as_usual
+
+
+def drop_stand_ins(model: Any) -> None:
+    """Take the planes of a streamed model away: better none than zeros that look like data."""
+    for name in [name for name, value in model.instance.items() if np.ndim(value) > 1]:
+        del model.instance[name]
 
 
 def open_standing_in(path: Path) -> Any:
@@ -126,7 +134,7 @@ class _Part:
 
 
 def write_streamed(
-    model: Any, source: Path, background: Background | None, stream: IO[bytes]
+    model: Any, source: Path, changes: Mapping[str, Change], stream: IO[bytes]
 ) -> None:
     """Write a model that was opened with stand-ins, its planes taken from `source`.
 
@@ -136,8 +144,8 @@ def write_streamed(
         From `open_standing_in`; its metadata are those of the product.
     source : Path
         The file that it was opened from.
-    background : Background or None
-        What to subtract from SCI and add to DQ.
+    changes : mapping of str to callable
+        What becomes of the rows of a plane, in the byte order of this machine; the others stay.
     stream : binary file
         Open for writing, empty.
     """
@@ -157,7 +165,7 @@ def write_streamed(
                 _write_hdu(part, stream)
                 continue
             write_exactly(stream, part.header, part.position)
-            change = _change(part, background)
+            change = changes.get(part.key[0]) if part.key[1] == 1 else None
             if change is None:
                 copy_exactly(stored, place, stream, part.data_position, part.length)
             else:
@@ -207,36 +215,11 @@ def _write_hdu(part: _Part, stream: IO[bytes]) -> None:
     write_exactly(stream, content, part.position)
 
 
-def _change(
-    part: _Part, background: Background | None
-) -> Callable[[npt.NDArray[np.uint32], int, int], None] | None:
-    """Return what is to be done to rows of a plane's words; None if it does not change."""
-    if background is None or part.key[1] != 1:
-        return None
-    covered = background.covered
-    if part.key[0] == "SCI":
-        sci = background.sci
-        return lambda words, start, stop: word_kernels.subtract_stored(
-            words.reshape(-1), sci[start:stop].reshape(-1), covered[start:stop].reshape(-1)
-        )
-    if part.key[0] == "DQ" and background.dq.any():
-        dq = background.dq
-        return lambda words, start, stop: word_kernels.flag_stored(
-            words.reshape(-1), dq[start:stop].reshape(-1), covered[start:stop].reshape(-1)
-        )
-    return None
-
-
-def _stream(
-    source: IO[bytes],
-    start: int,
-    target: IO[bytes],
-    part: _Part,
-    change: Callable[[npt.NDArray[np.uint32], int, int], None],
-) -> None:
+def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, change: Change) -> None:
     """Take a plane through a buffer, one integration at a time, on several threads."""
     integrations, rows, columns = _cube_shape(part.hdu.header)
     size = 4 * rows * columns
+    dtype = _plain_type(part.hdu.header) or np.float32
 
     def make_worker() -> Callable[[int, int], None]:
         words = np.empty((rows, columns), np.uint32)
@@ -245,7 +228,9 @@ def _stream(
         def work(first: int, last: int) -> None:
             for index in range(first, last):
                 read_exactly(source, view, start + index * size)
-                change(words, 0, rows)
+                word_kernels.make_native(words.reshape(-1), dtype is np.uint32)
+                change(words.view(dtype), 0)
+                word_kernels.make_stored(words.reshape(-1), dtype is np.uint32)
                 write_exactly(target, view, part.data_position + index * size)
 
         return work

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from webbkg.files.exposures import DetectorWindow
-
-Values = npt.NDArray[np.float64]
+from webbkg.simulate.detector import Values
 
 Plane = tuple[float, float, float]
 """A value at the detector's first pixel, and its change per column and per row."""
@@ -25,48 +23,25 @@ Plane = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A spectral order.
+    """A spectral order."""
 
-    Attributes
-    ----------
-    number : int
-        Of the order.
-    share : float
-        Fraction of a source's light that goes there.
-    along, across : tuple of Plane
-        Coefficients of 1, t, t**2... of the displacement along and across dispersion (pixels).
-    """
-
-    number: int
-    share: float
+    number: int  #: of the order
+    share: float  #: fraction of a source's light that goes there
+    #: Coefficients of 1, t, t**2... of the displacement along and across dispersion (pixels).
     along: tuple[Plane, ...]
     across: tuple[Plane, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grism:
-    """A grism, or a prism.
+    """A grism, or a prism."""
 
-    Attributes
-    ----------
-    name : str
-        As in FILTER or PUPIL.
-    instrument : str
-        INSTRUME.
-    axis : int
-        1 if it disperses along x, 2 if along y (DISPAXIS).
-    shortest, longest : float
-        Wavelengths of t = 0 and t = 1 (micrometres).
-    orders : tuple of Order
-        Those that fall on the detector.
-    """
-
-    name: str
-    instrument: str
-    axis: int
-    shortest: float
+    name: str  #: as in FILTER or PUPIL
+    instrument: str  #: INSTRUME
+    axis: int  #: 1 if it disperses along x, 2 if along y (DISPAXIS)
+    shortest: float  #: wavelengths of t = 0 and t = 1 (micrometres)
     longest: float
-    orders: tuple[Order, ...]
+    orders: tuple[Order, ...]  #: those that fall on the detector
 
     def displacement(
         self, order: Order, x0: float | Values, y0: float | Values, wavelength: float | Values
@@ -107,21 +82,17 @@ def _niriss(name: str, axis: int) -> Grism:
         3: (0.008, -251.0, -968.0),
         -1: (0.01, 371.0, 315.0),
     }
+    orders = tuple(
+        Order(
+            number=number,
+            share=share,
+            along=((start, 0.0002, -0.0001), (length, 0.0004, 0.0002)),
+            across=(bend, (0.4 * number, -0.0012, 0.0006)),
+        )
+        for number, (share, start, length) in lines.items()
+    )
     return Grism(
-        name=name,
-        instrument="NIRISS",
-        axis=axis,
-        shortest=0.75,
-        longest=2.3,
-        orders=tuple(
-            Order(
-                number=number,
-                share=share,
-                along=((start, 0.0002, -0.0001), (length, 0.0004, 0.0002)),
-                across=(bend, (0.4 * number, -0.0012, 0.0006)),
-            )
-            for number, (share, start, length) in lines.items()
-        ),
+        name=name, instrument="NIRISS", axis=axis, shortest=0.75, longest=2.3, orders=orders
     )
 
 
@@ -153,19 +124,10 @@ P750L = Grism(
 
 
 def sky_transform(full: DetectorWindow, pixel_scale: float, ra: float, dec: float) -> Any:
-    """Make the astropy model from pixels of the detector to ra and dec (degrees).
+    """Make the astropy model from pixels of the whole detector to ra and dec (degrees).
 
-    The sky is undistorted, east to the left and north up, as in
-    `webbkg.simulate.products`.
-
-    Parameters
-    ----------
-    full : DetectorWindow
-        The whole detector.
-    pixel_scale : float
-        Arcsec per pixel.
-    ra, dec : float
-        Of the detector's centre (degrees).
+    The sky is undistorted, east to the left and north up, as in `webbkg.simulate.products`; a
+    pixel has so many arcsec, and `ra` and `dec` are those of the detector's centre.
     """
     from astropy.modeling import models
 
@@ -180,65 +142,51 @@ def sky_transform(full: DetectorWindow, pixel_scale: float, ra: float, dec: floa
 
 
 def grism_wcs(grism: Grism, window: DetectorWindow, sky: Any) -> Any:
-    """Make the WCS of a dispersed image.
+    """Make the WCS of a dispersed image of a window of the detector, whose first pixel is (0, 0).
 
-    Parameters
-    ----------
-    grism : Grism
-        What disperses.
-    window : DetectorWindow
-        Which part of the detector the image shows; its first pixel is (0, 0) of the WCS.
-    sky : astropy model
-        From `sky_transform`.
-
-    Returns
-    -------
-    gwcs.WCS
-        From x, y, x0, y0, order to ra, dec, wavelength (micrometres), order; and backward from
-        ra, dec, wavelength, order to x, y, x0, y0, order.
+    From x, y, x0, y0, order to ra, dec, wavelength (micrometres), order; and backward from ra,
+    dec, wavelength, order to x, y, x0, y0, order. `sky` is from `sky_transform`.
     """
     from astropy import units as u
     from astropy.coordinates import ICRS
     from astropy.modeling.models import Identity, Shift
-    from gwcs import WCS, coordinate_frames
+    from gwcs import WCS
+    from gwcs.coordinate_frames import (
+        CelestialFrame,
+        CompositeFrame,
+        CoordinateFrame,
+        Frame2D,
+        SpectralFrame,
+    )
 
+    grism_detector, detector = (
+        Frame2D(name=name, unit=(u.pix, u.pix)) for name in ("grism_detector", "detector")
+    )
+    order = {"axes_names": ("order",), "unit": (u.one,), "name": "order"}
+    world = [
+        CelestialFrame(name="sky", reference_frame=ICRS()),
+        SpectralFrame(name="wavelength", unit=u.um, axes_order=(2,)),
+        CoordinateFrame(1, "OTHER", (3,), **order),
+    ]
     on_detector = Shift(window.x) & Shift(window.y)
-    detector = coordinate_frames.Frame2D(name="detector", unit=(u.pix, u.pix))
-    world = coordinate_frames.CompositeFrame(
-        [
-            coordinate_frames.CelestialFrame(name="sky", reference_frame=ICRS()),
-            coordinate_frames.SpectralFrame(name="wavelength", unit=u.um, axes_order=(2,)),
-            coordinate_frames.CoordinateFrame(
-                1, "OTHER", (3,), axes_names=("order",), unit=(u.one,), name="order"
-            ),
-        ],
-        name="world",
-    )
-    return WCS(
-        [
-            (
-                coordinate_frames.Frame2D(name="grism_detector", unit=(u.pix, u.pix)),
-                on_detector & on_detector & Identity(1) | _dispersion_transform(grism),
-            ),
-            (detector, sky & Identity(2)),
-            (world, None),
-        ]
-    )
+    dispersed = on_detector & on_detector & Identity(1) | _dispersion_transform(grism)
+    steps = [(grism_detector, dispersed), (detector, sky & Identity(2))]
+    return WCS([*steps, (CompositeFrame(world, name="world"), None)])
 
 
 def _dispersion_transform(grism: Grism) -> Any:
     """Make the forward transform of a grism, with the backward one as its inverse."""
     from astropy.modeling.models import Polynomial1D
-    from stdatamodels.jwst.transforms import models
+    from stdatamodels.jwst.transforms import models as m
 
     # The forward transforms differ in the axis they read the wavelength from. NIRISS's are
     # chosen by that, whatever the grism's letter.
-    forward_class = {
-        ("NIRCAM", 1): models.NIRCAMForwardRowGrismDispersion,
-        ("NIRCAM", 2): models.NIRCAMForwardColumnGrismDispersion,
-        ("NIRISS", 1): models.NIRISSForwardRowGrismDispersion,
-        ("NIRISS", 2): models.NIRISSForwardColumnGrismDispersion,
-        ("MIRI", 2): models.MIRIWFSSForwardDispersion,
+    forward_class, backward = {
+        ("NIRCAM", 1): (m.NIRCAMForwardRowGrismDispersion, m.NIRCAMBackwardGrismDispersion),
+        ("NIRCAM", 2): (m.NIRCAMForwardColumnGrismDispersion, m.NIRCAMBackwardGrismDispersion),
+        ("NIRISS", 1): (m.NIRISSForwardRowGrismDispersion, m.NIRISSBackwardGrismDispersion),
+        ("NIRISS", 2): (m.NIRISSForwardColumnGrismDispersion, m.NIRISSBackwardGrismDispersion),
+        ("MIRI", 2): (m.MIRIWFSSForwardDispersion, m.MIRIWFSSBackwardDispersion),
     }[grism.instrument, grism.axis]
     numbers = [order.number for order in grism.orders]
     along = [_polynomials(order.along) for order in grism.orders]
@@ -247,19 +195,13 @@ def _dispersion_transform(grism: Grism) -> Any:
     span = grism.longest - grism.shortest
     to_wavelength = [Polynomial1D(1, c0=grism.shortest, c1=span) for _ in numbers]
     to_t = [Polynomial1D(1, c0=-grism.shortest / span, c1=1 / span) for _ in numbers]
+    inverse, turned = to_t, {"theta": 0.0} if grism.instrument == "NIRISS" else {}
     if grism.instrument == "NIRCAM":
         # Its files keep neither inverse polynomials nor the sampling, so that both are left at
         # what a file gives; a polynomial in t alone, and of degree 1, is inverted exactly.
-        lists = [[polynomial] for polynomial in to_wavelength]
-        forward = forward_class(numbers, lmodels=lists, xmodels=x, ymodels=y)
-        backward = models.NIRCAMBackwardGrismDispersion
-        forward.inverse = backward(numbers, lmodels=lists, xmodels=x, ymodels=y)
-        return forward
-    backward, turned = models.MIRIWFSSBackwardDispersion, {}
-    if grism.instrument == "NIRISS":
-        backward, turned = models.NIRISSBackwardGrismDispersion, {"theta": 0.0}
+        inverse = to_wavelength = [[polynomial] for polynomial in to_wavelength]
     forward = forward_class(numbers, lmodels=to_wavelength, xmodels=x, ymodels=y, **turned)
-    forward.inverse = backward(numbers, lmodels=to_t, xmodels=x, ymodels=y, **turned)
+    forward.inverse = backward(numbers, lmodels=inverse, xmodels=x, ymodels=y, **turned)
     return forward
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
-
-Values = npt.NDArray[np.float64]
+from webbkg.simulate.detector import Values
 
 STAR_STAMP = 10.0
 """Half width of a star's stamp (FWHM); one part in ten thousand of its light falls outside."""
@@ -24,57 +22,34 @@ HALF_LIGHT = 1.678
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """Which sources a field holds. All is chosen; nothing is a survey's.
+    """Which sources a field holds. All is chosen; nothing is a survey's."""
 
-    Attributes
-    ----------
-    stars, galaxies : int
-        Their number in an area as large as the detector.
-    faintest, brightest : float
-        Limits of the total rate of a source (DN/s).
-    slope : float
-        Of the cumulative counts, N(> f) ~ f**-slope; positive.
-    smallest, largest : float
-        Limits of the half-light radius of a galaxy (pixels).
-    fwhm : float
-        Full width at half maximum of the point-spread function (pixels).
-    moffat : float
-        Exponent of its Moffat profile; above 1.
-    """
-
-    stars: int = 500
+    stars: int = 500  #: in an area as large as the detector
     galaxies: int = 250
-    faintest: float = 0.5
+    faintest: float = 0.5  #: limits of the total rate of a source (DN/s)
     brightest: float = 500.0
-    slope: float = 0.7
-    smallest: float = 2.0
+    slope: float = 0.7  #: of the cumulative counts, N(> f) ~ f**-slope; positive
+    smallest: float = 2.0  #: limits of the half-light radius of a galaxy (pixels)
     largest: float = 15.0
-    fwhm: float = 2.3
-    moffat: float = 3.0
+    fwhm: float = 2.3  #: full width at half maximum of the point-spread function (pixels)
+    moffat: float = 3.0  #: exponent of its Moffat profile; above 1
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The sources of a field.
+    """The sources of a field, in arrays of (n,) float64."""
 
-    Attributes
-    ----------
-    x, y : (n,) float64
-        Undithered position, in pixels of the detector counted from 0; may lie outside it.
-    flux : (n,) float64
-        Total rate (DN/s).
-    radius : (n,) float64
-        Half-light radius (pixels); 0 for a star.
-    axis_ratio, angle : (n,) float64
-        Minor over major axis, and the major axis from the rows (radians).
-    """
-
-    x: Values
+    x: Values  #: position without dither, in pixels of the detector from 0; may lie outside it
     y: Values
-    flux: Values
-    radius: Values
-    axis_ratio: Values
-    angle: Values
+    flux: Values  #: total rate (DN/s)
+    radius: Values  #: half-light radius (pixels); 0 for a star
+    axis_ratio: Values  #: minor over major axis
+    angle: Values  #: from the rows to the major axis (radians)
+
+    def reach(self, population: Population) -> Values:
+        """Half width of each source's stamp (pixels)."""
+        stars = STAR_STAMP * population.fwhm
+        return np.where(self.radius > 0, GALAXY_STAMP * self.radius, stars)
 
 
 def draw_catalogue(
@@ -82,36 +57,17 @@ def draw_catalogue(
 ) -> Catalogue:
     """Scatter sources over the detector and a margin around it, as dense as in `population`.
 
-    Parameters
-    ----------
-    population : Population
-        What to draw from.
-    area : DetectorWindow
-        The whole detector.
-    margin : float
-        How far beyond its edges (pixels).
-    rng : numpy.random.Generator
-        Its numbers.
-
-    Returns
-    -------
-    Catalogue
+    `area` is the whole detector, `margin` how far they lie beyond its edges (pixels).
     """
     size = np.array([area.columns, area.rows]) + 2 * margin
     growth = size.prod() / (area.columns * area.rows)
     stars = round(population.stars * growth)
     count = stars + round(population.galaxies * growth)
-    places = rng.random((2, count)) * size[:, np.newaxis] - margin - 0.5
+    x, y = rng.random((2, count)) * size[:, np.newaxis] - margin - 0.5
     radius = rng.uniform(population.smallest, population.largest, count)
     radius[:stars] = 0
-    return Catalogue(
-        x=places[0],
-        y=places[1],
-        flux=_draw_fluxes(population, rng.random(count)),
-        radius=radius,
-        axis_ratio=rng.uniform(0.3, 1.0, count),
-        angle=rng.uniform(0, np.pi, count),
-    )
+    flux = _draw_fluxes(population, rng.random(count))
+    return Catalogue(x, y, flux, radius, rng.uniform(0.3, 1.0, count), rng.uniform(0, np.pi, count))
 
 
 def _draw_fluxes(population: Population, chance: Values) -> Values:
@@ -130,28 +86,13 @@ def render(
     """Draw the sources on a window of the detector.
 
     Profiles are evaluated at the centres of the pixels; the light of a galaxy is spread by a
-    core as wide as the point-spread function, without a true convolution.
-
-    Parameters
-    ----------
-    catalogue, population
-        The sources, and the point-spread function.
-    window : DetectorWindow
-        Where to draw.
-    dither : (x, y)
-        How far every source is moved (pixels).
-
-    Returns
-    -------
-    (rows, columns) float32
-        Their rate (DN/s).
+    core as wide as the point-spread function, without a true convolution. Every source is moved
+    by the dither in x and y (pixels). Returned is their rate, (rows, columns) float32 in DN/s.
     """
     image = np.zeros(window.shape, np.float32)
     x = catalogue.x + dither[0] - window.x
     y = catalogue.y + dither[1] - window.y
-    reach = np.where(
-        catalogue.radius > 0, GALAXY_STAMP * catalogue.radius, STAR_STAMP * population.fwhm
-    )
+    reach = catalogue.reach(population)
     near = (x > -reach) & (x < window.columns + reach) & (y > -reach) & (y < window.rows + reach)
     for i in np.flatnonzero(near).tolist():
         left, right = _span(x[i], reach[i], window.columns)

@@ -15,15 +15,9 @@ import numpy as np
 
 from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
+from webbkg.simulate.detector import Values
 from webbkg.simulate.dispersion import Grism, Order
-from webbkg.simulate.sources import (
-    GALAXY_STAMP,
-    HALF_LIGHT,
-    STAR_STAMP,
-    Catalogue,
-    Population,
-    Values,
-)
+from webbkg.simulate.sources import HALF_LIGHT, Catalogue, Population
 
 TAPER = 0.02
 """Over what part of its width a band rises from nothing to all at either end (chosen)."""
@@ -34,14 +28,9 @@ SMALLEST_BOX = 1.5
 
 @dataclass(frozen=True)
 class Band:
-    """A blocking filter.
+    """A blocking filter, named as in FILTER or PUPIL.
 
-    Attributes
-    ----------
-    name : str
-        As in FILTER or PUPIL.
-    shortest, longest : float
-        Where it begins and ceases to transmit (micrometres).
+    It begins to transmit at its shortest wavelength and ceases to at its longest (micrometres).
     """
 
     name: str
@@ -58,63 +47,102 @@ class Band:
         return fraction
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """The profile of one source; lengths in pixels."""
+
+    seeing: Population
+    radius: float
+    ratio: float
+    angle: float
+
+    @property
+    def core(self) -> float:
+        """Core radius of the Moffat profile."""
+        return self.seeing.fwhm / 2 / math.sqrt(2 ** (1 / self.seeing.moffat) - 1)
+
+    def collapsed(self, axis: int, distance: Values) -> Values:
+        """Collapse it onto an axis (0 for x): its density at a distance, of unit sum."""
+        if self.radius == 0:
+            core, power = self.core, self.seeing.moffat
+            peak = math.gamma(power - 0.5) / (math.sqrt(math.pi) * core * math.gamma(power - 1))
+            star: Values = peak * (1 + (distance / core) ** 2) ** (0.5 - power)
+            return star
+        # A collapsed disc falls nearly exponentially; the core is as wide as a star's.
+        length = self.projected(axis) * self.radius / HALF_LIGHT
+        grid = np.arange(-math.ceil(20 * length + 5 * self.seeing.fwhm), 0.0)
+        core = self.seeing.fwhm / 2
+        wing = np.exp((core - np.hypot(grid, core)) / length).sum()
+        galaxy: Values = np.exp((core - np.hypot(distance, core)) / length) / (2 * wing + 1)
+        return galaxy
+
+    def projected(self, axis: int) -> float:
+        """Half extent along an axis of an ellipse of unit semi-major axis."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        major, minor = (cos, sin) if axis == 0 else (sin, cos)
+        return math.hypot(major, self.ratio * minor)
+
+    def isophote(self, axis: int, contrast: float) -> float:
+        """Half extent along an axis of the isophote 1/`contrast` of the total rate."""
+        if self.radius == 0:
+            power = self.seeing.moffat
+            peak = contrast * (power - 1) / (math.pi * self.core**2)
+            return self.core * math.sqrt(max(peak ** (1 / power) - 1, 0))
+        length = self.radius / HALF_LIGHT
+        peak = contrast / (2 * math.pi * length**2 * self.ratio)
+        return self.projected(axis) * length * math.log(max(peak, 1))
+
+
+def _shapes(catalogue: Catalogue, population: Population) -> list[_Shape]:
+    values = np.transpose([catalogue.radius, catalogue.axis_ratio, catalogue.angle])
+    return [_Shape(population, *each) for each in values.tolist()]
+
+
 def render_traces(
     catalogue: Catalogue, population: Population, grism: Grism, band: Band, window: DetectorWindow
 ) -> FloatImage:
     """Draw the dispersed light of all sources, in all orders, on a window of the detector.
 
-    Parameters
-    ----------
-    catalogue, population
-        The sources, with the total rate of each before the grism, and the point-spread function.
-    grism, band
-        What disperses the light, and what limits it.
-    window : DetectorWindow
-        Where to draw.
-
-    Returns
-    -------
-    (rows, columns) float32
-        Their rate (DN/s).
+    The catalogue's total rates are those before the grism, which disperses the light that the
+    band lets through. Returned is their rate, (rows, columns) float32 in DN/s.
     """
     image = np.zeros(window.shape, np.float64)
     # Drawn with dispersion along the second axis, whichever it is.
     flat = image if grism.axis == 1 else image.T
     corner = (window.x, window.y) if grism.axis == 1 else (window.y, window.x)
+    reaches, shapes = catalogue.reach(population).tolist(), _shapes(catalogue, population)
     for order in grism.orders:
-        for index in range(len(catalogue.flux)):
-            _draw_trace(flat, corner, catalogue, population, index, grism, order, band)
+        for index, (shape, reach) in enumerate(zip(shapes, reaches, strict=True)):
+            along, across, wavelengths = _trace(catalogue, index, grism, order, band)
+            along, across = along - corner[0], across - corner[1]
+            columns = _pixels(along, reach, flat.shape[1])
+            rows = _pixels(across, reach, flat.shape[0])
+            if len(columns) == 0 or len(rows) == 0:
+                continue
+            first, second = (0, 1) if grism.axis == 1 else (1, 0)
+            light = _spectrum(shape, first, reach, columns, band, (along, wavelengths))
+            distance = rows[:, np.newaxis] - np.interp(columns, along, across)[np.newaxis, :]
+            spread = shape.collapsed(second, distance)
+            flux = catalogue.flux[index] * order.share
+            here = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            flat[here] += flux * light * spread
     return image.astype(np.float32)
 
 
-def _draw_trace(
-    image: Values,
-    corner: tuple[int, int],
-    catalogue: Catalogue,
-    population: Population,
-    index: int,
-    grism: Grism,
-    order: Order,
+def _spectrum(
+    shape: _Shape,
+    axis: int,
+    reach: float,
+    columns: Values,
     band: Band,
-) -> None:
-    """Add an order of a source to an image (across, along), its corner at (along, across)."""
-    along, across, wavelengths = _trace(catalogue, index, grism, order, band)
-    along, across = along - corner[0], across - corner[1]
-    reach = _reach(catalogue, population, index)
-    columns = _pixels(along, reach, image.shape[1])
-    rows = _pixels(across, reach, image.shape[0])
-    if len(columns) == 0 or len(rows) == 0:
-        return
-    axes = (0, 1) if grism.axis == 1 else (1, 0)
+    trace: tuple[Values, Values],
+) -> Values:
+    """Gather a trace (places along, and wavelengths) on pixels along dispersion, and smear it."""
     width = math.ceil(reach)
     edges = np.arange(columns[0] - width, columns[-1] + width + 2) - 0.5
-    light = np.abs(np.diff(band.transmitted(np.interp(edges, along, wavelengths))))
-    smear = _profile(catalogue, population, index, axes[0], np.arange(-width, width + 1.0))
-    spectrum = np.convolve(light, smear / smear.sum(), mode="valid")
-    distance = rows[:, np.newaxis] - np.interp(columns, along, across)[np.newaxis, :]
-    spread = _profile(catalogue, population, index, axes[1], distance)
-    flux = catalogue.flux[index] * order.share
-    image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += flux * spectrum * spread
+    light = np.abs(np.diff(band.transmitted(np.interp(edges, *trace))))
+    smear = shape.collapsed(axis, np.arange(-width, width + 1.0))
+    return np.convolve(light, smear / smear.sum(), mode="valid")
 
 
 def _trace(
@@ -136,11 +164,6 @@ def _trace(
     return (along + at[0])[forward], (across + at[1])[forward], wavelengths[forward]
 
 
-def _reach(catalogue: Catalogue, population: Population, index: int) -> float:
-    radius = float(catalogue.radius[index])
-    return GALAXY_STAMP * radius if radius > 0 else STAR_STAMP * population.fwhm
-
-
 def _pixels(positions: Values, reach: float, length: int) -> Values:
     """Return the pixels of an axis that a trace and its profile reach, none if it is off."""
     first = max(math.ceil(positions.min() - reach), 0)
@@ -148,69 +171,15 @@ def _pixels(positions: Values, reach: float, length: int) -> Values:
     return np.arange(first, last + 1)
 
 
-def _profile(
-    catalogue: Catalogue, population: Population, index: int, axis: int, distance: Values
-) -> Values:
-    """Collapse a source onto an axis (0 for x): its density at a distance, of unit sum."""
-    radius = catalogue.radius[index]
-    if radius == 0:
-        exponent = population.moffat
-        core = _moffat_core(population)
-        peak = math.gamma(exponent - 0.5) / (math.sqrt(math.pi) * core * math.gamma(exponent - 1))
-        star: Values = peak * (1 + (distance / core) ** 2) ** (0.5 - exponent)
-        return star
-    # A collapsed disc falls nearly exponentially; the core is as wide as a star's.
-    length = _projected(catalogue, index, axis) * radius / HALF_LIGHT
-    grid = np.arange(-math.ceil(20 * length + 5 * population.fwhm), 0.0)
-    core = population.fwhm / 2
-    wing = np.exp((core - np.hypot(grid, core)) / length).sum()
-    galaxy: Values = np.exp((core - np.hypot(distance, core)) / length) / (2 * wing + 1)
-    return galaxy
-
-
-def _moffat_core(population: Population) -> float:
-    return population.fwhm / 2 / math.sqrt(2 ** (1 / population.moffat) - 1)
-
-
-def _projected(catalogue: Catalogue, index: int, axis: int) -> float:
-    """Half extent along an axis of an ellipse of unit semi-major axis."""
-    cos, sin = math.cos(catalogue.angle[index]), math.sin(catalogue.angle[index])
-    major, minor = (cos, sin) if axis == 0 else (sin, cos)
-    return math.hypot(major, float(catalogue.axis_ratio[index]) * minor)
-
-
 def half_boxes(catalogue: Catalogue, population: Population, isophote: float) -> Values:
-    """Measure how far the sources reach on the direct image.
+    """Measure how far the sources reach on the direct image in x and y: (2, n), pixels.
 
-    Parameters
-    ----------
-    catalogue, population
-        The sources.
-    isophote : float
-        Surface brightness at which a source ends (DN/s per pixel).
-
-    Returns
-    -------
-    (2, n) float64
-        Half extent in x and y (pixels).
+    A source ends where its surface brightness falls below `isophote` (DN/s per pixel).
     """
-    boxes = np.full((2, len(catalogue.flux)), SMALLEST_BOX * population.fwhm)
-    for index, flux in enumerate(catalogue.flux.tolist()):
-        for axis in (0, 1):
-            size = _isophote_radius(catalogue, population, index, axis, flux / isophote)
-            boxes[axis, index] = max(boxes[axis, index], size)
-    return boxes
-
-
-def _isophote_radius(
-    catalogue: Catalogue, population: Population, index: int, axis: int, contrast: float
-) -> float:
-    """Half extent along an axis of the isophote 1/`contrast` of the total rate."""
-    radius = float(catalogue.radius[index])
-    if radius == 0:
-        core, exponent = _moffat_core(population), population.moffat
-        peak = contrast * (exponent - 1) / (math.pi * core**2)
-        return core * math.sqrt(max(peak ** (1 / exponent) - 1, 0))
-    length = radius / HALF_LIGHT
-    peak = contrast / (2 * math.pi * length**2 * float(catalogue.axis_ratio[index]))
-    return _projected(catalogue, index, axis) * length * math.log(max(peak, 1))
+    shapes = _shapes(catalogue, population)
+    contrasts = (catalogue.flux / isophote).tolist()
+    boxes = [
+        [shape.isophote(axis, contrast) for shape, contrast in zip(shapes, contrasts, strict=True)]
+        for axis in (0, 1)
+    ]
+    return np.maximum(np.array(boxes, np.float64), SMALLEST_BOX * population.fwhm)
