@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import glob
 import inspect
 import json
@@ -21,7 +20,7 @@ from webbkg import __version__, record
 from webbkg.errors import OptionError, WebbkgError
 from webbkg.numerics.parallel import use_threads
 from webbkg.options import Parameter, parameters
-from webbkg.startup import leave_no_garbage
+from webbkg.startup import own_process
 
 if TYPE_CHECKING:
     from webbkg.run import Item
@@ -47,9 +46,9 @@ app = typer.Typer(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and leave with its exit status."""
-    gc.disable()
-    leave_no_garbage()
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # called as the command, not by a program that goes on afterwards
+        own_process()
+        arguments = sys.argv[1:]
     app(repeat_background_flag(arguments), prog_name="webbkg")
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from stpipe import Step
 
-from webbkg import run
+from webbkg import run, startup
 from webbkg.errors import OptionError, OutputError, ReferenceUnavailableError
 from webbkg.files.associations import resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
@@ -126,6 +126,8 @@ class BackgroundStep(Step):
         The command line says so before it runs the step, once, and wants nothing but the product.
         """
         self._only_products = self._run is None
+        if self._only_products and startup.is_command("strun"):
+            startup.own_process()
         super().set_primary_input(obj, exclusive=exclusive)
 
     @staticmethod

@@ -15,7 +15,6 @@ from webbkg.files.exposures import read_meta
 from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
-from webbkg.startup import note_started, quick_start
 
 
 def is_model(thing: object) -> bool:
@@ -35,15 +34,13 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     check_product(path)
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        with door.reading(path, "cannot be opened as a data model"):
-            model = datamodels.open(str(path))
-            _read_lazy_arrays(model.instance)
-            _make_planes_usual(model.instance, path)
-        note_started()
-        return model
+    with door.reading(path, "cannot be opened as a data model"):
+        model = datamodels.open(str(path))
+        _read_lazy_arrays(model.instance)
+        _make_planes_usual(model.instance, path)
+    return model
 
 
 def _read_lazy_arrays(tree: Any) -> None:
@@ -71,24 +68,22 @@ def _make_planes_usual(instance: dict[str, Any], path: Path) -> None:
 def open_header(path: str | os.PathLike[str]) -> Any:
     """Open the metadata of a FITS product's primary header as a core data model, no arrays."""
     from astropy.io import fits
+    from stdatamodels.jwst import datamodels
 
     read_header(Path(path))
-    with quick_start():
-        from stdatamodels.jwst import datamodels
 
-        with (
-            door.reading(path, "its header cannot be read"),
-            fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
-        ):
-            return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
+    with (
+        door.reading(path, "its header cannot be read"),
+        fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
+    ):
+        return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
 
 
 def background_model(background: Background, target: Any) -> Any:
     """Make an ImageModel of a background, with the metadata of the target it is for."""
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        model = datamodels.ImageModel()
+    model = datamodels.ImageModel()
     model.update(target)
     model.meta.cal_step.bkg_subtract = None  # a background is not background-subtracted
     model.data = background.sci

@@ -18,7 +18,6 @@ from webbkg.files.exposures import ExposureInfo, read_meta
 from webbkg.files.models import is_model
 from webbkg.files.windows import Place
 from webbkg.numerics.planes import Overlap
-from webbkg.startup import quick_start
 
 
 @contextmanager
@@ -46,15 +45,14 @@ def open_reference(reference: Any, *kinds: str) -> Iterator[Any]:
 def _open_as(path: str, kinds: tuple[str, ...]) -> Any:
     check_product(Path(path))
     reason: InputError | None = None
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        for kind in kinds:
-            try:
-                with door.reading(path, f"cannot be opened as a {kind}"):
-                    return getattr(datamodels, kind)(str(path))
-            except InputError as error:
-                reason = reason or error
+    for kind in kinds:
+        try:
+            with door.reading(path, f"cannot be opened as a {kind}"):
+                return getattr(datamodels, kind)(str(path))
+        except InputError as error:
+            reason = reason or error
     raise reason or InputError(f"{path}: no kind of reference was asked for")
 
 

@@ -26,7 +26,6 @@ from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_
 from webbkg.files.planes import FitsPlanes
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.startup import quick_start
 
 SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""
@@ -53,20 +52,19 @@ def drop_stand_ins(model: Any) -> None:
 def open_standing_in(path: Path) -> Any:
     """Open a product as its data model, with stand-ins for its float32 and uint32 images."""
     from astropy.io import fits
+    from stdatamodels.jwst import datamodels
 
     check_product(path)
-    with quick_start():
-        from stdatamodels.jwst import datamodels
 
-        with (
-            door.reading(path, "cannot be opened as a data model"),
-            fits.open(path, memmap=True) as stored,
-        ):
-            hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
-            kind = stored[0].header.get("DATAMODL", "CubeModel")
-            model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
-            model.meta.filename = path.name
-            return model
+    with (
+        door.reading(path, "cannot be opened as a data model"),
+        fits.open(path, memmap=True) as stored,
+    ):
+        hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
+        kind = stored[0].header.get("DATAMODL", "CubeModel")
+        model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
+        model.meta.filename = path.name
+        return model
 
 
 def _stand_in(hdu: Any) -> Any:
