@@ -68,9 +68,9 @@ def average(paths, threads=None):
     from webbkg.options import ImageOptions
 
     exposures = [Exposure.from_file(path) for path in paths]
-    window = exposures[0].window
-    placed = [exposure.placed_on(window) for exposure in exposures]
-    result = average_exposures(placed, window.shape, ImageOptions(), threads=threads)
+    target = exposures[0].place
+    placed = [exposure.placed_on(target) for exposure in exposures]
+    result = average_exposures(placed, target.shape, ImageOptions(), threads=threads)
     for exposure in exposures:
         exposure.close()
     return result

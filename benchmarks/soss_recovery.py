@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.run import table
+from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import SossOptions
 from webbkg.results import TemplateFit
 from webbkg.simulate.detector import Readout
@@ -28,7 +29,7 @@ from webbkg.simulate.soss import (
     sample_cube,
     split_series,
 )
-from webbkg.soss.fit import ArraySegment, fit_segments, fit_templates, template_background
+from webbkg.soss.fit import fit_segments, fit_templates, template_background
 
 GROUPS = (2, 3, 6, 15, 50)  # the noise: groups of an integration
 STARS = (0.0, 44.0, 440.0, 1500.0, 4400.0)  # DN/s at the peak of order 1
@@ -279,11 +280,12 @@ def _fit_both_ways(
     The third is the light in the aperture, integration by integration.
     """
     library = make_library(series.shown.scene, series.shown.seed)
+    parts = split_series(series, segments)
     cubes = [
-        ArraySegment(*sample_cube(series, part.start, part.stop))
-        for part in split_series(series, segments)
+        ArrayPlanes.of(SCI=sci, DQ=dq)
+        for sci, dq in (sample_cube(series, part.start, part.stop) for part in parts)
     ]
-    light = [cube.sci[:, aperture].sum(axis=1, dtype=float) for cube in cubes]
+    light = [cube.planes["SCI"][:, aperture].sum(axis=1, dtype=float) for cube in cubes]
     apart = [_sky_in(aperture, fit_segments([cube], library), library) for cube in cubes]
     together = _sky_in(aperture, fit_segments(cubes, library), library)
     return together, np.array(apart), np.concatenate(light)

@@ -9,6 +9,9 @@ import numpy as np
 from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
+from webbkg.files.exposures import ExposureInfo
+from webbkg.files.windows import Place
+
 DO_NOT_USE = 1
 
 IMAGING = {
@@ -82,6 +85,17 @@ def _bare_model(kind, meta):
     for name, value in meta:
         model[name] = value
     return model
+
+
+def place(window):
+    """Tell of a target on a detector window, as its headers would."""
+    info = ExposureInfo(
+        subarray_xstart=window.x + 1,
+        subarray_ystart=window.y + 1,
+        subarray_xsize=window.columns,
+        subarray_ysize=window.rows,
+    )
+    return Place("target", info, window.shape)
 
 
 def set_window(model, at, shape):

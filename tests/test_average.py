@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import reference
 from webbkg import ImageOptions, average_background
 from webbkg.errors import OptionError
-from webbkg.image.average import ArraySamples, average_exposures, sigma_clip_mask
+from webbkg.image.average import average_exposures, sigma_clip_mask
+from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 
 DO_NOT_USE = 1
 SHAPE = (6, 11)
@@ -85,17 +86,15 @@ def test_stack_of_cubes(exposures, integrations, sigma, maxiters):
 
 def place(one, shape):
     """Wrap a `reference.Placed` as the averaging wants it."""
-    rows, columns = one.sci.shape[-2:]
-    cubes = [plane.reshape(-1, rows, columns) for plane in (one.sci, one.err, one.dq)]
-    return ArraySamples(
-        *cubes,
-        n_integrations=len(cubes[0]),
-        n_columns=columns,
-        rows=(max(one.row, 0), min(one.row + rows, shape[0])),
-        columns=(max(one.column, 0), min(one.column + columns, shape[1])),
-        first_row=max(-one.row, 0),
-        first_column=max(-one.column, 0),
+    size = one.sci.shape[-2:]
+    first, stop = (max(one.row, 0), max(one.column, 0)), (one.row + size[0], one.column + size[1])
+    rows, columns = ((first[axis], min(stop[axis], shape[axis])) for axis in (0, 1))
+    own_rows, own_columns = (
+        (start - corner, end - corner)
+        for (start, end), corner in ((rows, one.row), (columns, one.column))
     )
+    planes = ArrayPlanes.of(SCI=one.sci, ERR=one.err, DQ=one.dq)
+    return Placed(planes, Overlap(rows, columns, own_rows, own_columns))
 
 
 @st.composite

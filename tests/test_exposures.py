@@ -23,14 +23,16 @@ SHAPE = (7, 9)
 
 def average(exposures, window):
     """Average those of `exposures` that overlap `window` (two bands, to move the row offsets)."""
-    placed = [one.placed_on(window) for one in exposures]
+    placed = [one.placed_on(factories.place(window)) for one in exposures]
     options = ImageOptions(band_memory=1000)
     return average_exposures([p for p in placed if p is not None], window.shape, options, threads=1)
 
 
 def read_all(exposure):
     """Planes of a 2-D exposure as the averaging sees them, and the counts."""
-    result = average([exposure], exposure.window)
+    placed = exposure.placed_on(exposure.place)
+    options = ImageOptions(band_memory=1000)
+    result = average_exposures([placed], exposure.shape, options, threads=1)
     return result.sci, result.err, result.dq
 
 
@@ -143,7 +145,7 @@ def test_subarray_in_a_corner_of_a_full_frame(corner):
 )
 def test_neighbours_do_not_overlap(place):
     exposure = Exposure.from_model(make_model(ramp(SHAPE, *place), at=place))
-    assert exposure.placed_on(TARGET) is None
+    assert exposure.placed_on(factories.place(TARGET)) is None
 
 
 def test_subarrays_and_full_frames_mix():
@@ -216,8 +218,59 @@ def test_contradicting_window_keywords_are_an_error(tmp_path, change, message, k
         setattr(model.meta.subarray, name, value)
     if kind == "file":
         path = factories.save(model, tmp_path / "wrong_rate.fits")
-    with pytest.raises(InputError, match=f"wrong_rate.fits: {message}"):
-        Exposure.from_model(model) if kind == "model" else Exposure.from_file(path)
+    exposure = Exposure.from_model(model) if kind == "model" else Exposure.from_file(path)
+    with exposure, pytest.raises(InputError, match=f"wrong_rate.fits: {message}"):
+        exposure.placed_on(factories.place(DetectorWindow(20, 0, *SHAPE)))
+
+
+# What lies on each other, whatever the window keywords say.
+
+
+def test_cut_outs_whose_keywords_tell_of_the_frame():
+    """A flight NIRSpec MOS product: SUBSIZE is that of the frame that it was cut from."""
+    sci = ramp((25, 34))
+    models = [make_model(sci + step, at=(0, 0), kind=datamodels.SlitModel) for step in (3, 0)]
+    for model in models:
+        model.meta.subarray.xsize = model.meta.subarray.ysize = 2048
+    result = BackgroundStep.call(models[0], [models[1]])
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, 3)
+
+
+@pytest.mark.parametrize("integrations", [None, 2])
+def test_images_without_a_window_lie_on_each_other(integrations):
+    sci = ramp((10, 10))
+    background = make_model(np.stack([sci] * integrations) if integrations else sci, at=None)
+    result = BackgroundStep.call(make_model(sci + 3, at=None), [background])
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, 3)
+
+
+@pytest.mark.parametrize("at", [(0, 0), (4, 0)])
+def test_a_window_on_one_side_alone_is_an_error(at):
+    """Nothing tells whether they lie on each other."""
+    with pytest.raises(InputError, match=r"at least one is missing.*set the four keywords"):
+        BackgroundStep.call(make_model(ramp((10, 10)), at=None), [make_model(SCI, at=at)])
+
+
+def test_without_backgrounds_no_window_is_asked_for():
+    result = BackgroundStep.call(make_model(ramp((10, 10)), at=None), [])
+    assert result.meta.cal_step.bkg_subtract == "SKIPPED"
+
+
+def test_models_with_hardly_anything():
+    """No metadata, no ERR, no DQ: nothing is flagged, and the uncertainty is unknown."""
+    models = [datamodels.ImageModel(ramp((10, 10)) + step) for step in (3, 0)]
+    models[1].data[2, 3] = np.nan
+    before = [sorted(model.instance) for model in models]
+    result = BackgroundStep.call(models[0], [models[1]])
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    expected = np.full((10, 10), 3.0)
+    expected[2, 3] = np.nan
+    np.testing.assert_array_equal(result.data, expected)
+    np.testing.assert_array_equal(result.dq, np.isnan(expected))
+    assert [sorted(model.instance) for model in models] == before
+    assert np.isnan(read_all(Exposure.from_model(models[1]))[1]).all()
 
 
 # Files of every kind.
@@ -259,6 +312,21 @@ def test_scaled_integers_are_scaled(tmp_path):
         np.testing.assert_array_equal(read_all(exposure)[0], SCI * 0.5 + 100)
 
 
+@pytest.mark.parametrize("scale", [(1, 0), (2, 0), (0.001, -0.5)])
+def test_blank_pixels_of_scaled_integers_are_nan(tmp_path, scale):
+    """-32768, the usual blank, times 0.001 was averaged in as -32.768 (and -33.268 here)."""
+    sci = SCI.astype(">i2")
+    sci[2, 3] = -32768
+    path = write_fits(tmp_path / "a_rate.fits", sci, ERR, DQ)
+    with fits.open(path, mode="update", do_not_scale_image_data=True) as hdus:
+        hdus["SCI"].header.update(BSCALE=scale[0], BZERO=scale[1], BLANK=-32768)
+    with Exposure.from_file(path) as exposure:
+        read = read_all(exposure)[0]
+        expected = (sci * float(scale[0]) + scale[1]).astype(np.float32)
+        expected[2, 3] = np.nan
+        np.testing.assert_array_equal(read, expected)
+
+
 def test_double_precision_beyond_float32_is_left_out(tmp_path):
     sci = SCI.astype(">f8")
     sci[1, 2] = 1e300
@@ -290,17 +358,62 @@ def test_gzip_by_content_not_by_name(tmp_path):
         np.testing.assert_array_equal(read_all(exposure)[0], SCI)
 
 
-def test_tile_compressed_planes_are_refused(tmp_path):
-    """Their bytes are not the pixels; to read them as such would give noise."""
-    path = tmp_path / "a_rate.fits"
-    with fits.open(write_fits(tmp_path / "plain.fits", SCI, ERR, DQ)) as plain:
-        planes = [
-            fits.CompImageHDU(hdu.data, name=hdu.name, compression_type="GZIP_1", quantize_level=0)
-            for hdu in plain[1:]
+def compress(path, names):
+    """Tile-compress planes of a file, without loss, where it is; gzip it if its name says so."""
+    with fits.open(path, memmap=False) as plain:
+        hdus = [
+            fits.CompImageHDU(hdu.data, hdu.header, compression_type="GZIP_2", quantize_level=0)
+            if hdu.name in names
+            else hdu
+            for hdu in plain
         ]
-        fits.HDUList([plain[0].copy(), *planes]).writeto(path)
-    with pytest.raises(InputError, match=r"a_rate\.fits: .*compressed"):
-        Exposure.from_file(path)
+        fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["fits", "fits.gz"])
+@pytest.mark.parametrize("integrations", [None, 3])
+@pytest.mark.parametrize("names", [["SCI", "ERR"], ["DQ"], ["SCI", "ERR", "DQ"]])
+def test_tile_compressed_planes(tmp_path, names, integrations, ending):
+    planes = [np.stack([a] * integrations) if integrations else a for a in (SCI, ERR, DQ)]
+    planes[2] = planes[2] | np.uint32(1 << 31)
+    path = compress(write_fits(tmp_path / f"a_rate.{ending}", *planes), names)
+    with Exposure.from_file(path) as exposure:
+        assert exposure.n_integrations == (integrations or 1)
+        sci, _, dq = read_all(exposure)
+    np.testing.assert_array_equal(sci, SCI)
+    np.testing.assert_array_equal(dq, DQ | np.uint32(1 << 31))
+
+
+def test_tile_compressed_target_and_background(tmp_path):
+    paths = [
+        compress(
+            factories.save(make_model(SCI + step, dq=DQ), tmp_path / f"{name}_rate.fits"),
+            ["SCI", "ERR"],
+        )
+        for name, step in (("t", 3), ("b", 0))
+    ]
+    result = BackgroundStep.call(*map(str, paths))
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, 3)
+    np.testing.assert_array_equal(result.dq, DQ)
+
+
+def test_damaged_tiles_are_an_error(tmp_path):
+    rng = np.random.default_rng(1)
+    path = write_fits(tmp_path / "a_rate.fits", rng.normal(size=SHAPE), ERR, DQ)
+    compress(path, ["SCI"])
+    with fits.open(path, disable_image_compression=True) as hdus:
+        header = hdus["SCI"].header
+        start = hdus["SCI"].fileinfo()["datLoc"] + header["NAXIS1"] * header["NAXIS2"]
+    with path.open("r+b") as stream:
+        stream.seek(start)
+        stream.write(b"\xff" * 60)
+    with (
+        Exposure.from_file(path) as exposure,
+        pytest.raises(InputError, match=r"a_rate\.fits: a compressed image cannot be unpacked"),
+    ):
+        read_all(exposure)
 
 
 @pytest.mark.parametrize("layout", ["native", "big-endian", "read-only", "strided"])
@@ -412,12 +525,25 @@ def test_missing_plane_is_named(tmp_path, lacking):
     path = write_fits(tmp_path / "a_rate.fits", SCI, ERR, DQ, planes=planes)
     with pytest.raises(InputError, match=rf"a_rate\.fits: has no {lacking} plane"):
         Exposure.from_file(path)
-    attribute = {"SCI": "data", "ERR": "err", "DQ": "dq"}[lacking]
+
+
+def test_a_model_without_sci_is_named():
     model = make_model(SCI)
     model.meta.filename = "open_rate.fits"
-    del model.instance[attribute]
-    with pytest.raises(InputError, match=rf"open_rate\.fits: .*no {lacking} .*model\.{attribute}"):
+    del model.instance["data"]
+    with pytest.raises(InputError, match=r"open_rate\.fits: .*no SCI .*model\.data"):
         Exposure.from_model(model)
+
+
+@pytest.mark.parametrize("kind", ["model", "file"])
+def test_a_target_without_err(tmp_path, kind):
+    model = make_model(SCI + 3)
+    del model.instance["err"]
+    target = model if kind == "model" else str(factories.save(model, tmp_path / "t_rate.fits"))
+    result = BackgroundStep.call(target, [make_model(SCI)])
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, 3)
+    assert "err" not in result.instance
 
 
 def test_planes_of_different_shapes_are_named(tmp_path):
@@ -476,8 +602,8 @@ from webbkg.image.average import average_exposures
 
 def peak(paths):
     opened = [Exposure.from_file(path) for path in paths]
-    placed = [one.placed_on(opened[0].window) for one in opened]
-    average_exposures(placed, opened[0].window.shape, ImageOptions(band_memory=2**20), threads=1)
+    placed = [one.placed_on(opened[0].place) for one in opened]
+    average_exposures(placed, opened[0].shape, ImageOptions(band_memory=2**20), threads=1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 paths = sys.argv[1:]

@@ -155,10 +155,10 @@ def make_backgrounds():
 
 
 def average(opened, band_memory, threads):
-    window = DetectorWindow(*TARGET)
-    placed = [one.placed_on(window) for one in opened]
+    target = factories.place(DetectorWindow(*TARGET))
+    placed = [one.placed_on(target) for one in opened]
     return average_exposures(
-        placed, window.shape, ImageOptions(sigma=2.0, band_memory=band_memory), threads=threads
+        placed, target.shape, ImageOptions(sigma=2.0, band_memory=band_memory), threads=threads
     )
 
 

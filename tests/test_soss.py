@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import reference_soss
 from webbkg.errors import InputError, OptionError
+from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import SossOptions
 from webbkg.results import Status
 from webbkg.soss import fit as soss
 from webbkg.soss.fit import (
-    ArraySegment,
     find_discontinuity,
     fit_segments,
     fit_templates,
@@ -133,7 +133,8 @@ def test_threads_and_passes_change_nothing(threads, monkeypatch):
 def test_joint_segments_are_the_concatenated_cube():
     templates = make_templates(3)
     sci, dq = make_cube(templates[1], 7)
-    segments = [ArraySegment(sci[part], dq[part]) for part in np.split(np.arange(7), [1, 5])]
+    parts = np.split(np.arange(7), [1, 5])
+    segments = [ArrayPlanes.of(SCI=sci[part], DQ=dq[part]) for part in parts]
     assert_same(fit_segments(segments, templates), fit_templates(sci, dq, templates))
     alone = fit_segments(segments[:1], templates)
     assert alone.left.scale != fit_templates(sci, dq, templates).left.scale
@@ -392,9 +393,9 @@ def test_bad_shapes_are_named():
         fit_templates(image, np.zeros((96, 999), np.uint32), image)
     with pytest.raises(InputError, match="segments must be"):
         fit_segments([], image)
-    shorter = ArraySegment(np.ones((1, 90, COLUMNS)), np.zeros((1, 90, COLUMNS), int))
+    shorter = ArrayPlanes.of(SCI=np.ones((90, COLUMNS)), DQ=np.zeros((90, COLUMNS), int))
     with pytest.raises(InputError, match="segments must be"):
-        fit_segments([shorter, ArraySegment(image[np.newaxis], image[np.newaxis])], image)
+        fit_segments([shorter, ArrayPlanes.of(SCI=image, DQ=image)], image)
     with pytest.raises(OptionError, match="templates must be"):
         fit_templates(image, np.zeros(image.shape), np.ones((0, 96, COLUMNS)))
     with pytest.raises(OptionError, match="templates must be"):

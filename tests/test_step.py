@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stdatamodels.jwst import datamodels
 
-from factories import DO_NOT_USE, IMAGING, NIRSPEC, checksum, make_model, ramp, save
+from factories import DO_NOT_USE, NIRSPEC, checksum, make_model, ramp, save
 from webbkg import BackgroundStep
 from webbkg.errors import (
     InputError,
@@ -383,10 +383,11 @@ def test_an_output_over_an_input_is_refused(exposures):
     assert checksum(exposures / "b1_rate.fits") == before
 
 
-def test_a_target_without_its_planes_is_refused():
-    no_dq = datamodels.ImageModel(data=ramp(SHAPE))
-    with pytest.raises(InputError, match=r"has no DQ plane; set model\.dq"):
-        BackgroundStep.call(no_dq, [make_model(ramp(SHAPE))])
-    no_err = datamodels.ImageModel(data=ramp(SHAPE), dq=np.zeros(SHAPE, np.uint32))
-    with pytest.raises(InputError, match="has no ERR plane"):
-        BackgroundStep.call(make_model(ramp(SHAPE), meta=IMAGING), [no_err])
+def test_a_target_needs_sci_and_no_other_plane():
+    with pytest.raises(InputError, match=r"the ImageModel has no SCI plane; set model\.data"):
+        BackgroundStep.call(datamodels.ImageModel(), [make_model(ramp(SHAPE))])
+    bare, background = (datamodels.ImageModel(data=n * ramp(SHAPE)) for n in (3, 1))
+    result = BackgroundStep.call(bare, [background])
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, 2 * ramp(SHAPE))
+    np.testing.assert_array_equal(result.dq, 0)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from webbkg.errors import OptionError
 from webbkg.files.associations import Input
-from webbkg.files.exposures import DetectorWindow, ExposureInfo
+from webbkg.files.exposures import ExposureInfo
+from webbkg.files.windows import DetectorWindow, Place
 from webbkg.options import ImageOptions, Options, SossOptions, WfssOptions
 from webbkg.results import Outcome
 
@@ -60,8 +61,6 @@ class Target:
         Opened.
     info : ExposureInfo
         What its metadata say.
-    window : DetectorWindow
-        Where it lies on the detector.
     path : Path or None
         Its file, where it comes from one.
     """
@@ -69,8 +68,17 @@ class Target:
     name: str
     model: Any
     info: ExposureInfo
-    window: DetectorWindow
     path: Path | None = None
+
+    @property
+    def place(self) -> Place:
+        """Its shape, and where it lies on the detector: found, or an InputError, when asked for."""
+        return Place(self.name, self.info, self.model.data.shape[-2:])
+
+    @property
+    def window(self) -> DetectorWindow:
+        """Where it lies on the detector; InputError where that is unknown."""
+        return self.place.window
 
 
 @dataclass(frozen=True, kw_only=True)

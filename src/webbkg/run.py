@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from webbkg import record
 from webbkg.apply import apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.crds import Crds
-from webbkg.files.exposures import Exposure, ExposureInfo, read_header, read_meta, window_of
+from webbkg.files.exposures import Exposure, ExposureInfo, read_header, read_meta
 from webbkg.files.models import (
     background_model,
     copy_with,
@@ -232,7 +234,7 @@ def _open(item: Item, setting: Setting) -> None:
         item.model = item.source
         return
     if item.path.suffix.lower() != ".asdf":
-        with Exposure.from_file(item.path) as exposure:
+        with Exposure.from_file(item.path, needed=("SCI", "DQ")) as exposure:
             item.streamed = setting.product_only and is_streamable(exposure)
     item.model = open_standing_in(item.path) if item.streamed else open_model(item.path)
     item.owned = True
@@ -346,22 +348,17 @@ def _find_reference(kind: str, item: Item, request: Request, setting: Setting) -
 
 def _as_target(item: Item) -> Target:
     model, name = item.model, item.name
-    for plane, attribute in (("SCI", "data"), ("DQ", "dq")):
-        if read_meta(model, attribute) is None:
-            raise InputError(
-                f"{name}: the {type(model).__name__} has no {plane} plane; set model.{attribute}"
-            )
-    shape = model.data.shape
+    if read_meta(model, "data") is None:
+        raise InputError(f"{name}: the {type(model).__name__} has no SCI plane; set model.data")
+    shape, dq = model.data.shape, read_meta(model, "dq")
     if len(shape) not in (2, 3) or 0 in shape:
         raise InputError(
             f"{name}: SCI must be 2-D or 3-D and not empty (got shape {shape}); "
             "a rate, rateints or cal product is needed"
         )
-    if model.dq.shape != shape:
-        raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {model.dq.shape})")
-    info = ExposureInfo.from_model(model)
-    window = window_of(info, shape[-2:], name)
-    return Target(name=name, model=model, info=info, window=window, path=item.path)
+    if dq is not None and dq.shape != shape:
+        raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
+    return Target(name=name, model=model, info=ExposureInfo.from_model(model), path=item.path)
 
 
 def _make_result(item: Item, request: Request) -> None:
@@ -375,7 +372,8 @@ def _make_result(item: Item, request: Request) -> None:
         item.result = model if item.owned else model.copy()
         return
     before = finite_median(model.data) if request.measure_medians else None
-    planes = {name: getattr(model, name) for name in ("data", "dq")}
+    dq = read_meta(model, "dq")
+    planes = {"data": model.data, "dq": np.zeros(model.data.shape, np.uint32) if dq is None else dq}
     planes = {
         name: plane if item.owned and plane.flags.writeable else plane.copy()
         for name, plane in planes.items()

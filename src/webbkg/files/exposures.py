@@ -1,7 +1,9 @@
 """Exposures: the planes of a rate, rateints or cal product, read lazily, and where they lie.
 
 SCI, ERR and DQ are read by row, from a FITS file (gzipped or not) or from an open data model;
-the rest of the product is never touched.
+the rest of the product is never touched. Of gzipped files those three planes, and no more, are
+unpacked, into one scratch file for all that are open: gzip gives no way to a row but through all
+that stand before it, so a bound below that would mean to unpack every file again for each band.
 """
 
 from __future__ import annotations
@@ -12,86 +14,42 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError, MissingFileError
+from webbkg.files.planes import FitsPlanes, StoredPlane
+from webbkg.files.pool import FilePool
+from webbkg.files.windows import FULL_FRAME, DetectorWindow, Place, window_of
+from webbkg.numerics.parallel import split
+from webbkg.numerics.planes import ArrayPlanes, Placed, PlaneSource
 
-FULL_FRAME = {"MIRI": (1024, 1032)}
-"""Rows and columns of a detector; JWST's other detectors have 2048 of each."""
+__all__ = [
+    "FITS_BLOCK",
+    "FULL_FRAME",
+    "PLANE_NAMES",
+    "DetectorWindow",
+    "Exposure",
+    "ExposureInfo",
+    "data_length",
+    "is_gzipped",
+    "read_header",
+    "read_headers",
+    "read_meta",
+    "window_of",
+]
 
-PLANE_TYPES: dict[str, type[np.float32] | type[np.uint32]] = {
-    "SCI": np.float32,
-    "ERR": np.float32,
-    "DQ": np.uint32,
-}
-PLANE_NAMES = tuple(PLANE_TYPES)
-
-Words = npt.NDArray[np.uint32]
+PLANE_NAMES = ("SCI", "ERR", "DQ")
 
 FITS_BLOCK = 2880
-_STORED_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Where two windows share pixels: (start, stop) on the one and on the other."""
-
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    other_rows: tuple[int, int]
-    other_columns: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class DetectorWindow:
-    """A rectangle of detector pixels.
-
-    Attributes
-    ----------
-    x, y : int
-        First column and row, counted from 0 (SUBSTRT1 - 1, SUBSTRT2 - 1).
-    columns, rows : int
-        Extent (SUBSIZE1, SUBSIZE2).
-    """
-
-    x: int
-    y: int
-    columns: int
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.rows, self.columns
-
-    def __str__(self) -> str:
-        return (
-            f"{self.columns}x{self.rows} pixels from column {self.x + 1}, row {self.y + 1} "
-            "of the detector"
-        )
-
-    def overlap(self, other: DetectorWindow) -> Overlap | None:
-        """Find the pixels that both windows hold; None if there are none."""
-        left = max(self.x, other.x)
-        right = min(self.x + self.columns, other.x + other.columns)
-        bottom = max(self.y, other.y)
-        top = min(self.y + self.rows, other.y + other.rows)
-        if left >= right or bottom >= top:
-            return None
-        return Overlap(
-            rows=(bottom - self.y, top - self.y),
-            columns=(left - self.x, right - self.x),
-            other_rows=(bottom - other.y, top - other.y),
-            other_columns=(left - other.x, right - other.x),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,137 +141,6 @@ def read_meta(model: Any, path: str) -> Any:
     return node
 
 
-def window_of(info: ExposureInfo, shape: tuple[int, int], name: str) -> DetectorWindow:
-    """Tell where an image of `shape` (rows, columns) lies on the detector.
-
-    Parameters
-    ----------
-    info : ExposureInfo
-        Its window keywords, if any. If one of the four is missing, all are taken as full frame.
-    shape : (rows, columns)
-        Shape of its image.
-    name : str
-        What to call it in an error.
-
-    Raises
-    ------
-    InputError
-        If the keywords contradict the shape, or are missing for what is not a full frame.
-    """
-    start = (info.subarray_xstart, info.subarray_ystart)
-    size = (info.subarray_xsize, info.subarray_ysize)
-    rows, columns = shape
-    if start[0] is None or start[1] is None or size[0] is None or size[1] is None:
-        full = FULL_FRAME.get(info.instrument or "", (2048, 2048))
-        if shape != full:
-            raise InputError(
-                f"{name}: where its {columns}x{rows} pixels lie on the detector is unknown: of "
-                "SUBSTRT1, SUBSTRT2, SUBSIZE1 and SUBSIZE2 at least one is missing, and this is "
-                f"not a full frame of {full[1]}x{full[0]}; set the four keywords"
-            )
-        return DetectorWindow(0, 0, columns, rows)
-    if (size[1], size[0]) != shape:
-        raise InputError(
-            f"{name}: SUBSIZE1 x SUBSIZE2 = {size[0]}x{size[1]} contradicts its image of "
-            f"{columns}x{rows} pixels; correct the keywords"
-        )
-    if start[0] < 1 or start[1] < 1:
-        raise InputError(
-            f"{name}: SUBSTRT1, SUBSTRT2 = {start[0]}, {start[1]} must both be at least 1; "
-            "correct the keywords"
-        )
-    return DetectorWindow(start[0] - 1, start[1] - 1, columns, rows)
-
-
-class Plane(Protocol):
-    """One plane of an exposure, (integrations, rows, columns)."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Integrations (1 for a 2-D plane), rows, columns."""
-
-    @property
-    def as_in_fits(self) -> bool:
-        """Whether `read` gives big-endian words, unsigned ones offset by 2**31."""
-
-    def read(self, integration: int, start: int, stop: int, words: Words) -> None:
-        """Fill `words` (stop - start, columns) with those of float32 or uint32 pixels."""
-
-    def read_native(self, integration: int, start: int, stop: int, words: Words) -> None:
-        """Do the same in the byte order of this machine."""
-
-
-@dataclass(frozen=True)
-class ArrayPlane:
-    """A plane in memory; `dtype` (float32 or uint32) is what its words are to be."""
-
-    values: npt.NDArray[Any]
-    dtype: type[np.float32] | type[np.uint32]
-    as_in_fits = False
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Integrations (1 for a 2-D plane), rows, columns."""
-        integrations, rows, columns = self.values.shape
-        return integrations, rows, columns
-
-    def read(self, integration: int, start: int, stop: int, words: Words) -> None:
-        """Fill `words` from rows of the plane."""
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and so left out
-            words.view(self.dtype)[...] = self.values[integration, start:stop]
-
-    read_native = read
-
-
-@dataclass(frozen=True)
-class FitsPlane:
-    """A plane in an uncompressed FITS file, read with positioned reads: nothing is mapped."""
-
-    name: str
-    stream: IO[bytes]
-    offset: int
-    stored: np.dtype[Any]
-    scale: float
-    zero: float
-    shape: tuple[int, int, int]
-    dtype: type[np.float32] | type[np.uint32]
-
-    @property
-    def as_in_fits(self) -> bool:
-        """Whether four-byte words are stored the usual way, so that `read` need not convert."""
-        if self.dtype is np.float32:
-            return self.stored == np.dtype(">f4") and (self.scale, self.zero) == (1, 0)
-        return self.stored == np.dtype(">i4") and (self.scale, self.zero) == (1, 2**31)
-
-    def read(self, integration: int, start: int, stop: int, words: Words) -> None:
-        """Fill `words` from rows of the plane."""
-        if self.as_in_fits:
-            self._read_bytes(integration, start, words)
-        else:
-            self.read_native(integration, start, stop, words)
-
-    def read_native(self, integration: int, start: int, stop: int, words: Words) -> None:
-        """Fill `words` from rows of the plane, converted as FITS prescribes."""
-        raw = np.empty(words.shape, self.stored)
-        self._read_bytes(integration, start, raw)
-        if self.dtype is np.uint32:
-            words[...] = raw.astype(np.int64) * int(self.scale) + int(self.zero)
-        else:
-            with np.errstate(over="ignore"):  # beyond float32 is infinite, and so left out
-                words.view(np.float32)[...] = raw * self.scale + self.zero
-
-    def _read_bytes(self, integration: int, start: int, out: npt.NDArray[Any]) -> None:
-        _, rows, columns = self.shape
-        position = self.offset + (integration * rows + start) * columns * self.stored.itemsize
-        target = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-        while len(target):
-            count = os.preadv(self.stream.fileno(), [target], position)
-            if count == 0:
-                raise InputError(f"{self.name}: the file ends inside its data; fetch it again")
-            position += count
-            target = target[count:]
-
-
 class Exposure:
     """The planes and metadata of one exposure; open it with `from_file` or `from_model`.
 
@@ -327,20 +154,21 @@ class Exposure:
         What it was taken from, if that was open.
     info : ExposureInfo
         What its headers say.
-    window : DetectorWindow
-        Where it lies on the detector.
+    planes : PlaneSource
+        SCI and DQ, and ERR if it has one.
     n_integrations : int
         1 for a 2-D product.
+    shape : (rows, columns)
+        Of its image.
     """
 
     def __init__(
         self,
         name: str,
         info: ExposureInfo,
-        planes: dict[str, Plane],
+        planes: PlaneSource,
         *,
         path: Path | None = None,
-        stream: IO[bytes] | None = None,
         model: Any = None,
     ) -> None:
         self.name = name
@@ -348,42 +176,47 @@ class Exposure:
         self.model = model
         self.info = info
         self.planes = planes
-        self._stream = stream
-        shapes = {plane: planes[plane].shape for plane in PLANE_NAMES}
-        if len(set(shapes.values())) > 1:
-            raise InputError(
-                f"{name}: SCI, ERR and DQ must have one shape (got "
-                + ", ".join(f"{plane} {shape}" for plane, shape in shapes.items())
-                + ")"
-            )
-        self.n_integrations, rows, columns = shapes["SCI"]
-        if 0 in shapes["SCI"]:
-            raise InputError(f"{name}: its image is empty {shapes['SCI']}")
-        self.window = window_of(info, (rows, columns), name)
+        self.n_integrations, *shape = planes.shape
+        if 0 in planes.shape:
+            raise InputError(f"{name}: its image is empty {planes.shape}")
+        self.shape = shape[0], shape[1]
+        self._opened = ExitStack()
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> Exposure:
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        pool: FilePool | None = None,
+        *,
+        needed: Sequence[str] = PLANE_NAMES,
+    ) -> Exposure:
         """Open a FITS product; ASDF products are opened as data models.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        pool : FilePool, optional
+            Through which its planes are read; by default one of its own, closed with it.
+        needed : sequence of str
+            Planes that it must have.
 
         Raises
         ------
         MissingFileError
             If there is no such file.
         InputError
-            If it is not a readable FITS file with SCI, ERR and DQ planes.
+            If it is not a readable FITS file with those planes.
         """
         path = Path(path)
         if path.suffix.lower() == ".asdf":
             return cls._from_asdf(path)
-        stream = _open_bytes(path)
-        try:
-            header, planes = _find_planes(stream, path.name)
-            return cls(
-                path.name, ExposureInfo.from_header(header), planes, path=path, stream=stream
-            )
-        except BaseException:
-            stream.close()
-            raise
+        with ExitStack() as own:
+            pool = pool or own.enter_context(FilePool())
+            header, planes = _find_planes(path, pool, needed)
+            exposure = cls(path.name, ExposureInfo.from_header(header), planes, path=path)
+            exposure._opened = own.pop_all()
+        return exposure
 
     @classmethod
     def _from_asdf(cls, path: Path) -> Exposure:
@@ -397,43 +230,46 @@ class Exposure:
     def from_model(cls, model: Any) -> Exposure:
         """Take the planes of an open data model, which is neither copied nor changed.
 
+        One without ERR has unknown uncertainties (NaN), one without DQ has no flags.
+
         Raises
         ------
         InputError
-            If it lacks a plane, or is neither 2-D nor 3-D.
+            If it lacks SCI, or is neither 2-D nor 3-D.
         """
         name = read_meta(model, "meta.filename") or f"<{type(model).__name__}>"
-        planes: dict[str, Plane] = {}
-        for plane, attribute in (("SCI", "data"), ("ERR", "err"), ("DQ", "dq")):
+        sci = read_meta(model, "data")
+        if sci is None:
+            raise InputError(f"{name}: the {type(model).__name__} has no SCI plane; set model.data")
+        cubes = {"SCI": _as_cube(np.asarray(sci), name, "SCI")}
+        for plane, attribute, unknown in (("ERR", "err", np.float32(np.nan)), ("DQ", "dq", 0)):
             values = read_meta(model, attribute)
-            if values is None:
-                raise InputError(
-                    f"{name}: the {type(model).__name__} has no {plane} plane; "
-                    f"set model.{attribute}"
-                )
-            cube = _as_cube(np.asarray(values), name, plane)
-            planes[plane] = ArrayPlane(cube, PLANE_TYPES[plane])
-        return cls(name, ExposureInfo.from_model(model), planes, model=model)
+            cubes[plane] = (
+                np.broadcast_to(unknown, cubes["SCI"].shape)
+                if values is None
+                else _as_cube(np.asarray(values), name, plane)
+            )
+        _check_shapes({plane: cube.shape for plane, cube in cubes.items()}, name)
+        return cls(name, ExposureInfo.from_model(model), ArrayPlanes(cubes), model=model)
 
-    def placed_on(self, window: DetectorWindow) -> PlacedExposure | None:
-        """Place the exposure on a target's window; None if they share no pixel."""
-        overlap = window.overlap(self.window)
-        if overlap is None:
-            return None
-        return PlacedExposure(
-            planes=tuple(self.planes[name] for name in PLANE_NAMES),
-            n_integrations=self.n_integrations,
-            n_columns=self.window.columns,
-            rows=overlap.rows,
-            columns=overlap.columns,
-            first_row=overlap.other_rows[0],
-            first_column=overlap.other_columns[0],
-        )
+    @property
+    def place(self) -> Place:
+        """What its headers say of where it lies."""
+        return Place(self.name, self.info, self.shape)
+
+    @property
+    def window(self) -> DetectorWindow:
+        """Where it lies on the detector; InputError where that is unknown."""
+        return self.place.window
+
+    def placed_on(self, target: Place) -> Placed | None:
+        """Place the exposure on a target; None if they share no pixel."""
+        overlap = target.overlap(self.place)
+        return None if overlap is None else Placed(self.planes, overlap)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._stream is not None:
-            self._stream.close()
+        """Close the file, unless it is in a pool that others use too."""
+        self._opened.close()
 
     def __enter__(self) -> Exposure:
         return self
@@ -447,25 +283,13 @@ class Exposure:
         self.close()
 
 
-@dataclass(frozen=True)
-class PlacedExposure:
-    """The overlap of an exposure with a target's window; see `webbkg.image.average.Samples`."""
-
-    planes: tuple[Plane, ...]
-    n_integrations: int
-    n_columns: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    first_row: int
-    first_column: int
-
-    def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
-        """Fill `words` (3, stop - start, n_columns) with SCI, ERR and DQ."""
-        as_in_fits = all(plane.as_in_fits for plane in self.planes)
-        for plane, plane_words in zip(self.planes, words, strict=True):
-            read = plane.read if as_in_fits else plane.read_native
-            read(integration, start, stop, plane_words)
-        return as_in_fits
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], name: str) -> None:
+    if len(set(shapes.values())) > 1:
+        raise InputError(
+            f"{name}: SCI, ERR and DQ must have one shape (got "
+            + ", ".join(f"{plane} {shape}" for plane, shape in shapes.items())
+            + ")"
+        )
 
 
 def _as_cube(values: npt.NDArray[Any], name: str, plane: str) -> npt.NDArray[Any]:
@@ -533,24 +357,47 @@ def read_header(path: Path) -> Mapping[str, Any]:
     return header
 
 
-def _find_planes(stream: IO[bytes], name: str) -> tuple[Mapping[str, Any], dict[str, Plane]]:
+def _find_planes(
+    path: Path, pool: FilePool, needed: Sequence[str]
+) -> tuple[Mapping[str, Any], FitsPlanes]:
     """Read the headers: the primary one, and where SCI, ERR and DQ lie."""
     primary: Mapping[str, Any] = {}
-    planes: dict[str, Plane] = {}
-    for header, offset in read_headers(stream, name):
-        primary = primary or header
-        plane = str(header.get("EXTNAME", "")).upper()
-        if plane == "SCI" and "BUNIT" in header:
-            primary = {**primary, "BUNIT": header["BUNIT"]}
-        if plane in PLANE_TYPES and plane not in planes:
-            planes[plane] = _fits_plane(header, offset, stream, name, plane)
-        if len(planes) == len(PLANE_TYPES):
-            return primary, planes
-    missing = next(plane for plane in PLANE_NAMES if plane not in planes)
-    raise InputError(
-        f"{name}: has no {missing} plane; a JWST rate, rateints or cal product with SCI, ERR and "
-        "DQ is needed"
-    )
+    found: dict[str, StoredPlane] = {}
+    shapes: dict[str, tuple[int, int, int]] = {}
+    with _open_bytes(path) as stream:
+        in_place = not is_gzipped(path)
+        for number, (header, offset) in enumerate(read_headers(stream, path.name)):
+            primary = primary or header
+            plane = str(header.get("EXTNAME", "")).upper()
+            if plane == "SCI" and "BUNIT" in header:
+                primary = {**primary, "BUNIT": header["BUNIT"]}
+            if plane not in PLANE_NAMES or plane in found:
+                continue
+            shapes[plane] = _cube_shape(header, path.name, plane)
+            if _is_compressed(header):
+                found[plane] = StoredPlane.compressed(plane, number)
+            else:
+                if not in_place:
+                    offset = pool.keep(_chunks(stream, offset, data_length(header)))
+                where = path if in_place else None
+                found[plane] = StoredPlane.from_header(header, where, offset, plane)
+            if len(found) == len(PLANE_NAMES):
+                break
+    missing = next((plane for plane in needed if plane not in found), None)
+    if missing is not None:
+        raise InputError(
+            f"{path.name}: has no {missing} plane; a JWST rate, rateints or cal product with "
+            "SCI, ERR and DQ is needed"
+        )
+    _check_shapes({name: shapes[name] for name in PLANE_NAMES if name in found}, path.name)
+    return primary, FitsPlanes(path.name, path, pool, found, shapes["SCI"])
+
+
+def _chunks(stream: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+    """Read part of an unpacked file: no more than that is kept, as many may be in use."""
+    stream.seek(offset)
+    for start, stop in split(length, 2**20):
+        yield stream.read(stop - start)
 
 
 def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], int]]:
@@ -596,23 +443,17 @@ def _axes(header: Mapping[str, Any]) -> list[int]:
     return [header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1)]
 
 
-def _fits_plane(
-    header: Mapping[str, Any], offset: int, stream: IO[bytes], name: str, plane: str
-) -> FitsPlane:
+def _is_compressed(header: Mapping[str, Any]) -> bool:
+    return header.get("ZIMAGE") is True
+
+
+def _cube_shape(header: Mapping[str, Any], name: str, plane: str) -> tuple[int, int, int]:
+    """Return integrations (1 for a 2-D image), rows and columns of an image."""
+    if _is_compressed(header):
+        header = {key.removeprefix("Z"): header[key] for key in header if key.startswith("ZNAXIS")}
+    elif header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+        raise InputError(f"{name}: {plane} must be an image, not a table")
     axes = _axes(header)
-    if header.get("XTENSION", "IMAGE").strip() != "IMAGE":
-        raise InputError(
-            f"{name}: {plane} must be a plain image, not a table or a compressed image; unpack it"
-        )
     if len(axes) not in (2, 3):
         raise InputError(f"{name}: {plane} must be a 2-D or 3-D image (got axes {axes})")
-    return FitsPlane(
-        name=name,
-        stream=stream,
-        offset=offset,
-        stored=np.dtype(_STORED_TYPES[header["BITPIX"]]),
-        scale=header.get("BSCALE", 1),
-        zero=header.get("BZERO", 0),
-        shape=(axes[0] if len(axes) == 3 else 1, axes[-2], axes[-1]),
-        dtype=PLANE_TYPES[plane],
-    )
+    return axes[0] if len(axes) == 3 else 1, axes[-2], axes[-1]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from webbkg.errors import InputError, MissingFileError
+from webbkg.files.exposures import read_meta
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
 
@@ -65,7 +66,8 @@ def background_model(background: Background, target: Any) -> Any:
 
 def copy_with(model: Any, planes: dict[str, Any]) -> Any:
     """Copy a model, but take these planes instead of copies of its own."""
-    memo = {id(model.instance[name]): plane for name, plane in planes.items()}
+    memo = {id(read_meta(model, name)): plane for name, plane in planes.items()}
+    memo.pop(id(None), None)  # a model without DQ
     return model.copy(memo=memo)
 
 

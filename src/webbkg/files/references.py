@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError, MismatchError
-from webbkg.files.exposures import DetectorWindow, ExposureInfo, read_meta, window_of
+from webbkg.files.exposures import ExposureInfo, read_meta
 from webbkg.files.models import is_model
+from webbkg.files.windows import Place
+from webbkg.numerics.planes import Overlap
 
 
 @contextmanager
@@ -81,25 +83,30 @@ class TemplateImage:
     dq: npt.NDArray[Any] | None
 
 
-def cut_template(model: Any, window: DetectorWindow, name: str) -> TemplateImage | str:
-    """Cut a 2-D template to a target's window, without changing it; or say why it cannot be.
+def cut_template(model: Any, target: Place, name: str) -> TemplateImage | str:
+    """Cut a 2-D template to a target, without changing it; or say why it cannot be.
 
-    A template without window keywords is taken as full frame.
+    One of the target's shape and corner is taken as it is. Another one without window keywords
+    is taken as full frame.
+
+    Raises
+    ------
+    InputError
+        If it is no 2-D image, or it is not known where the target lies in it.
     """
     planes = {plane: read_meta(model, plane) for plane in _DTYPES}
     if planes["data"] is None or np.ndim(planes["data"]) != 2:
         raise InputError(f"{name}: a bkg reference must have a 2-D image")
     shape = planes["data"].shape
+    own = Place(name, ExposureInfo.from_model(model), shape)
+    window = None if target.matches(own) else target.window
     try:
-        own = window_of(ExposureInfo.from_model(model), shape, name)
-    except InputError as error:
+        overlap = target.overlap(own)
+    except InputError as error:  # the template's own window, as the target's is known
         return str(error)
-    overlap = window.overlap(own)
-    if overlap is None or (overlap.rows, overlap.columns) != (
-        (0, window.rows),
-        (0, window.columns),
-    ):
-        return f"the bkg reference {name} ({own}) does not cover the target ({window})"
+    whole = Overlap.whole(target.shape)
+    if overlap is None or (overlap.rows, overlap.columns) != (whole.rows, whole.columns):
+        return f"the bkg reference {name} ({own.window}) does not cover the target ({window})"
     cut = (slice(*overlap.other_rows), slice(*overlap.other_columns))
     cuts = {
         plane: np.array(values[cut], _DTYPES[plane], order="C")

@@ -9,8 +9,8 @@ change by the kernel's own copying, SCI and DQ through a small buffer.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,9 +26,9 @@ from webbkg.files.exposures import (
     is_gzipped,
     read_headers,
 )
+from webbkg.files.planes import FitsPlanes
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.results import FlagImage, FloatImage
 
 SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""
@@ -41,10 +41,9 @@ def is_streamable(exposure: Exposure) -> bool:
     path = exposure.path
     if path is None or path.suffix.lower() != ".fits" or is_gzipped(path):
         return False
-    integrations = exposure.n_integrations
-    size = 4 * integrations * exposure.window.rows * exposure.window.columns
-    as_usual = all(plane.as_in_fits for plane in exposure.planes.values())
-    return integrations > 1 and size >= SMALLEST and as_usual
+    size = 4 * math.prod(exposure.planes.shape)
+    is_plain = isinstance(exposure.planes, FitsPlanes) and exposure.planes.is_plain
+    return exposure.n_integrations > 1 and size >= SMALLEST and is_plain
 
 
 def drop_stand_ins(model: Any) -> None:
@@ -83,33 +82,6 @@ def _plain_type(header: Any) -> type[np.float32] | type[np.uint32] | None:
     if header["BITPIX"] == 32 and scaling == (1, 2**31):
         return np.uint32
     return None
-
-
-@dataclass(frozen=True)
-class FileSegment:
-    """SCI and DQ of a file, for `webbkg.soss.fit`."""
-
-    exposure: Exposure
-
-    @property
-    def n_integrations(self) -> int:
-        """How many integrations there are."""
-        return self.exposure.n_integrations
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of one integration."""
-        return self.exposure.window.shape
-
-    def read(self, integration: int, start: int, stop: int) -> tuple[FloatImage, FlagImage]:
-        """Return rows of SCI and DQ."""
-        read = []
-        for name in ("SCI", "DQ"):
-            words = np.empty((stop - start, self.shape[1]), np.uint32)
-            self.exposure.planes[name].read(integration, start, stop, words)
-            word_kernels.make_native(words.reshape(-1), name == "DQ")
-            read.append(words)
-        return read[0].view(np.float32), read[1]
 
 
 @dataclass(frozen=True)
@@ -241,10 +213,3 @@ def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, chang
 def _cube_shape(header: Any) -> tuple[int, int, int]:
     integrations = header["NAXIS3"] if header["NAXIS"] == 3 else 1
     return integrations, header["NAXIS2"], header["NAXIS1"]
-
-
-@contextmanager
-def open_segment(path: Path) -> Iterator[FileSegment]:
-    """Open a file's SCI and DQ for reading by integration."""
-    with Exposure.from_file(path) as exposure:
-        yield FileSegment(exposure)

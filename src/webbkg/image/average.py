@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,7 @@ import numpy.typing as npt
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
 from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
 from webbkg.options import DO_NOT_USE, ImageOptions
 from webbkg.results import (
@@ -26,74 +25,7 @@ from webbkg.results import (
 
 MOST_ROWS_A_BAND = 64
 
-Words = npt.NDArray[np.uint32]
-
-
-class Samples(Protocol):
-    """One background exposure, placed on the target's window."""
-
-    @property
-    def n_integrations(self) -> int:
-        """1 for a 2-D exposure."""
-
-    @property
-    def n_columns(self) -> int:
-        """Columns of the exposure itself."""
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """Rows of the target (start, stop) that it covers."""
-
-    @property
-    def columns(self) -> tuple[int, int]:
-        """Columns of the target (start, stop) that it covers."""
-
-    @property
-    def first_row(self) -> int:
-        """Row of the exposure at which that overlap begins."""
-
-    @property
-    def first_column(self) -> int:
-        """Column of the exposure at which that overlap begins."""
-
-    def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
-        """Fill `words` (3, stop - start, n_columns) with SCI, ERR (float32) and DQ (uint32).
-
-        Returns True if the words are as FITS stores them: big-endian, DQ offset by 2**31.
-        """
-
-
-@dataclass(frozen=True)
-class ArraySamples:
-    """Planes in memory, (integrations, rows, columns), that lie on the whole target window."""
-
-    sci: npt.NDArray[np.floating[Any]]
-    err: npt.NDArray[np.floating[Any]]
-    dq: npt.NDArray[np.integer[Any]]
-    n_integrations: int
-    n_columns: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    first_row: int = 0
-    first_column: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        sci: npt.NDArray[np.floating[Any]],
-        err: npt.NDArray[np.floating[Any]],
-        dq: npt.NDArray[np.integer[Any]],
-    ) -> ArraySamples:
-        """Wrap the planes of one exposure."""
-        integrations, rows, columns = sci.shape
-        return cls(sci, err, dq, integrations, columns, (0, rows), (0, columns))
-
-    def read(self, integration: int, start: int, stop: int, words: Words) -> bool:
-        """Fill `words` from rows of the planes."""
-        words[0].view(np.float32)[...] = self.sci[integration, start:stop]
-        words[1].view(np.float32)[...] = self.err[integration, start:stop]
-        words[2] = self.dq[integration, start:stop]
-        return False
+PLANES = ("SCI", "ERR", "DQ")
 
 
 def largest_deviation(samples: int) -> float:
@@ -244,12 +176,16 @@ def average_background(
         )
     if len(shape) == 3:
         cubes = [cube[:, np.newaxis] for cube in cubes]
-    sources = [ArraySamples.of(*planes_of_one) for planes_of_one in zip(*cubes, strict=True)]
-    return average_exposures(sources, (shape[-2], shape[-1]), options or ImageOptions())
+    whole = Overlap.whole((shape[-2], shape[-1]))
+    exposures = [
+        Placed(ArrayPlanes(dict(zip(PLANES, of_one, strict=True))), whole)
+        for of_one in zip(*cubes, strict=True)
+    ]
+    return average_exposures(exposures, (shape[-2], shape[-1]), options or ImageOptions())
 
 
 def average_exposures(
-    sources: Sequence[Samples],
+    sources: Sequence[Placed],
     shape: tuple[int, int],
     options: ImageOptions,
     *,
@@ -265,8 +201,8 @@ def average_exposures(
 
     Parameters
     ----------
-    sources : sequence of Samples
-        The exposures, placed on the target's window.
+    sources : sequence of Placed
+        The exposures, SCI, ERR and DQ, placed on the target.
     shape : (rows, columns)
         The target's window.
     options : ImageOptions
@@ -310,17 +246,17 @@ def average_exposures(
     )
 
 
-def _coverage(sources: Sequence[Samples], shape: tuple[int, int]) -> BoolImage:
+def _coverage(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:
     covered = np.zeros(shape, np.bool_)
     for source in sources:
-        covered[slice(*source.rows), slice(*source.columns)] = True
+        covered[slice(*source.overlap.rows), slice(*source.overlap.columns)] = True
     return covered
 
 
-def _bytes_a_row(sources: Sequence[Samples], columns: int) -> int:
+def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
     """Memory of a row on one thread: SCI and ERR of every sample, the words read, the rest."""
-    samples = len(sources) + max((s.n_integrations for s in sources), default=0)
-    widest = max((s.n_columns for s in sources), default=0)
+    samples = len(sources) + max((s.planes.shape[0] for s in sources), default=0)
+    widest = max((s.planes.shape[2] for s in sources), default=0)
     return 8 * columns * (samples + 2) + 12 * widest
 
 
@@ -372,7 +308,7 @@ class _BandAverager:
 
     def __init__(
         self,
-        sources: Sequence[Samples],
+        sources: Sequence[Placed],
         result: CombinedBackground,
         options: ImageOptions,
         height: int,
@@ -381,9 +317,9 @@ class _BandAverager:
         self._sources = sources
         self._result = result
         self._exposures = _Stack(len(sources), height, columns, options)
-        most = max((s.n_integrations for s in sources), default=1)
+        most = max((s.planes.shape[0] for s in sources), default=1)
         self._integrations = _Stack(most if most > 1 else 0, height, columns, options)
-        widest = max((s.n_columns for s in sources), default=0)
+        widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)
 
@@ -395,15 +331,16 @@ class _BandAverager:
         offered = 0
         for index, source in enumerate(self._sources):
             sci, err = self._exposures.images(index, height)
-            rows = (max(start, source.rows[0]), min(stop, source.rows[1]))
+            covered, columns = source.overlap.rows, source.overlap.columns
+            rows = (max(start, covered[0]), min(stop, covered[1]))
             if rows[0] >= rows[1]:
                 sci.fill(np.nan)
                 err.fill(0)
-            elif source.n_integrations == 1:
+            elif source.planes.shape[0] == 1:
                 self._load(source, 0, rows, start, sci, err, dq)
             else:
                 integrations += self._average_integrations(source, rows, start, sci, err, dq)
-            offered += max(0, rows[1] - rows[0]) * (source.columns[1] - source.columns[0])
+            offered += max(0, rows[1] - rows[0]) * (columns[1] - columns[0])
         counted = self._exposures.average(
             len(self._sources),
             height,
@@ -417,7 +354,7 @@ class _BandAverager:
 
     def _average_integrations(
         self,
-        source: Samples,
+        source: Placed,
         rows: tuple[int, int],
         start: int,
         sci: FloatImage,
@@ -425,24 +362,18 @@ class _BandAverager:
         dq: FlagImage,
     ) -> SampleCounts:
         """Turn the integrations of one exposure into its image."""
-        height = len(sci)
-        for integration in range(source.n_integrations):
+        height, (count, *_), columns = len(sci), source.planes.shape, source.overlap.columns
+        for integration in range(count):
             one_sci, one_err = self._integrations.images(integration, height)
             self._load(source, integration, rows, start, one_sci, one_err, dq)
-        counted = self._integrations.average(
-            source.n_integrations, height, sci, err, self._counts[:height]
-        )
+        counted = self._integrations.average(count, height, sci, err, self._counts[:height])
         err[self._counts[:height] == 0] = 0  # a missing sample has no error, not an unknown one
-        overlap = (rows[1] - rows[0]) * (source.columns[1] - source.columns[0])
-        return SampleCounts(
-            offered=source.n_integrations * overlap,
-            usable=counted.usable,
-            clipped=counted.clipped,
-        )
+        pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])
+        return SampleCounts(offered=count * pixels, usable=counted.usable, clipped=counted.clipped)
 
     def _load(
         self,
-        source: Samples,
+        source: Placed,
         integration: int,
         rows: tuple[int, int],
         start: int,
@@ -451,23 +382,23 @@ class _BandAverager:
         dq: FlagImage,
     ) -> None:
         """Read one integration's overlap with a band that begins at target row `start`."""
-        height = rows[1] - rows[0]
-        words = self._words[: 3 * height * source.n_columns].reshape(3, height, source.n_columns)
-        first = source.first_row + rows[0] - source.rows[0]
-        as_in_fits = source.read(integration, first, first + height, words)
-        width = source.columns[1] - source.columns[0]
+        overlap, n_columns = source.overlap, source.planes.shape[2]
+        height, width = rows[1] - rows[0], overlap.columns[1] - overlap.columns[0]
+        words = self._words[: 3 * height * n_columns].reshape(3, height, n_columns)
+        first = overlap.other_rows[0] + rows[0] - overlap.rows[0]
+        as_in_fits = source.planes.read(PLANES, integration, first, first + height, words)
         if (height, width) != sci.shape:
             sci.fill(np.nan)
             err.fill(0)
         place_samples(
             words,
             as_in_fits,
-            source.first_column,
+            overlap.other_columns[0],
             DO_NOT_USE,
             sci,
             err,
             dq,
             rows[0] - start,
-            source.columns[0],
+            overlap.columns[0],
             width,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from webbkg.errors import MismatchError
-from webbkg.files.exposures import Exposure, PlacedExposure
+from webbkg.files.exposures import Exposure
+from webbkg.files.pool import FilePool
 from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.modes import Request, Services, Target
+from webbkg.numerics.planes import Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
 from webbkg.results import CombinedBackground, ImageResult, Outcome, Status
 
@@ -37,13 +38,13 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     if not request.backgrounds:
         return _skipped("no background exposures were given")
     options = request.options_as(ImageOptions)
-    with contextlib.ExitStack() as opened:
-        exposures = [opened.enter_context(_open(item)) for item in request.backgrounds]
+    with FilePool() as pool:
+        exposures = [_open(item, pool) for item in request.backgrounds]
         gathered = _gather(target, exposures)
         if isinstance(gathered, str):
             return _skipped(gathered)
         background = average_exposures(
-            gathered.placed, target.window.shape, options, progress=services.progress
+            gathered.placed, target.place.shape, options, progress=services.progress
         )
     return Outcome(
         status=Status.COMPLETE,
@@ -62,7 +63,7 @@ class _Gathered:
     """The exposures that are averaged, and what the user should know of the others."""
 
     names: tuple[str, ...]
-    placed: list[PlacedExposure]
+    placed: list[Placed]
     warnings: tuple[str, ...]
 
 
@@ -79,7 +80,7 @@ def _gather(target: Target, exposures: Sequence[Exposure]) -> _Gathered | str:
             f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
             f"{', '.join(tilted)} differs or is unknown"
         )
-    pairs = [(exposure.name, exposure.placed_on(target.window)) for exposure in chosen]
+    pairs = [(exposure.name, exposure.placed_on(target.place)) for exposure in chosen]
     placed = {name: place for name, place in pairs if place is not None}
     if not placed:
         return f"no background shares a pixel with {target.name} ({target.window})"
@@ -132,8 +133,8 @@ def _is_same_file(one: Path | None, other: Path | None) -> bool:
     return one is not None and other is not None and one.samefile(other)
 
 
-def _open(item: Any) -> Exposure:
-    return Exposure.from_file(item) if isinstance(item, Path) else Exposure.from_model(item)
+def _open(item: Any, pool: FilePool) -> Exposure:
+    return Exposure.from_file(item, pool) if isinstance(item, Path) else Exposure.from_model(item)
 
 
 def _check_match(target: Target, exposure: Exposure) -> list[str]:

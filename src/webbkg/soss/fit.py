@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.planes import ArrayPlanes, PlaneSource
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
@@ -31,6 +31,7 @@ from webbkg.options import (
 from webbkg.results import Background, FlagImage, FloatImage, SideFit, Status, TemplateFit
 from webbkg.soss import kernels
 
+PLANES = ("SCI", "DQ")
 UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
 MOST_ROWS_A_BAND = 32
 SAMPLED_INTEGRATIONS = 8  # enough to guess where the percentiles lie
@@ -42,52 +43,6 @@ Splits = npt.NDArray[np.int64]
 Sky = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.int64]]
 Look = Callable[[int, FloatImage, FlagImage], None]
 """Takes the first row of a band, and its SCI and DQ."""
-
-
-class Segment(Protocol):
-    """SCI and DQ of one segment of an exposure; read by several threads at a time.
-
-    ``shape`` is (rows, columns) of one integration.
-    """
-
-    @property
-    def n_integrations(self) -> int:
-        """1 for a 2-D product."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of one integration."""
-
-    def read(self, integration: int, start: int, stop: int) -> tuple[FloatImage, FlagImage]:
-        """Return rows `start` to `stop` of SCI (float32) and DQ (uint32).
-
-        Native and contiguous, (stop - start, columns). They are not changed.
-        """
-
-
-@dataclass(frozen=True)
-class ArraySegment:
-    """Planes in memory, (integrations, rows, columns); never copied as a whole."""
-
-    sci: npt.NDArray[np.floating]
-    dq: npt.NDArray[np.integer]
-
-    @property
-    def n_integrations(self) -> int:
-        """How many integrations there are."""
-        return int(self.sci.shape[0])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of one integration."""
-        return int(self.sci.shape[1]), int(self.sci.shape[2])
-
-    def read(self, integration: int, start: int, stop: int) -> tuple[FloatImage, FlagImage]:
-        """Return rows of SCI and DQ, converted only where that is needed."""
-        return (
-            np.ascontiguousarray(self.sci[integration, start:stop], np.float32),
-            np.ascontiguousarray(self.dq[integration, start:stop], np.uint32),
-        )
 
 
 def fit_templates(
@@ -139,13 +94,12 @@ def fit_templates(
             "sci and dq must have one shape, ([integrations,] rows, columns) "
             f"(got {cubes[0].shape} and {cubes[1].shape})"
         )
-    if cubes[0].ndim == 2:
-        cubes = cubes[0][np.newaxis], cubes[1][np.newaxis]
-    return fit_segments([ArraySegment(*cubes)], templates, options, threads=threads)
+    planes = ArrayPlanes.of(SCI=cubes[0], DQ=cubes[1])
+    return fit_segments([planes], templates, options, threads=threads)
 
 
 def fit_segments(
-    segments: Sequence[Segment],
+    segments: Sequence[PlaneSource],
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
@@ -157,8 +111,8 @@ def fit_segments(
 
     Parameters
     ----------
-    segments : sequence of Segment
-        The segments, in their order in time.
+    segments : sequence of PlaneSource
+        SCI and DQ of the segments, in their order in time.
     templates : ([templates,] rows, columns) array_like, float32
         The library, or a single template.
     options : SossOptions, optional
@@ -328,8 +282,8 @@ def _skipped(
 class _Stream:
     """The integrations of all segments one after another, in bands of rows over threads."""
 
-    def __init__(self, segments: Sequence[Segment], threads: int) -> None:
-        shapes = list(dict.fromkeys(segment.shape for segment in segments))
+    def __init__(self, segments: Sequence[PlaneSource], threads: int) -> None:
+        shapes = list(dict.fromkeys(segment.shape[1:] for segment in segments))
         if len(shapes) != 1:
             raise InputError(
                 f"segments must be at least one, all of the same rows and columns (got {shapes})"
@@ -337,7 +291,7 @@ class _Stream:
         self.shape = shapes[0]
         self.threads = threads
         self.integrations = [
-            (segment, index) for segment in segments for index in range(segment.n_integrations)
+            (segment, index) for segment in segments for index in range(segment.shape[0])
         ]
         height = self.shape[0] // (4 * threads)
         self.bands = split(self.shape[0], min(max(height, 1), MOST_ROWS_A_BAND))
@@ -363,7 +317,7 @@ class _Stream:
 
             def read(start: int, stop: int) -> None:
                 for segment, index in self.integrations:
-                    look(start, *segment.read(index, start, stop))
+                    look(start, *segment.rows(PLANES, index, start, stop))
 
             return read
 
@@ -398,7 +352,8 @@ class _Stream:
         buffers = _SkyBuffers(self.shape[0], parts[-1][1])
         taken = []
         for segment, index in chosen:
-            sky = buffers.gather(*segment.read(index, 0, self.shape[0]), threshold)
+            sci, dq = segment.rows(PLANES, index, 0, self.shape[0])
+            sky = buffers.gather(sci, dq, threshold)
             values, places, starts = sky
             for start, stop in parts:
                 within = (places[: starts[-1]] >= start) & (places[: starts[-1]] < stop)

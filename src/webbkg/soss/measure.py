@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.files.exposures import read_meta
+from webbkg.files.exposures import Exposure, read_meta
 from webbkg.files.references import check_detector, open_reference
-from webbkg.files.streaming import open_segment
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions
 from webbkg.results import Outcome, SossResult, Status, TemplateFit
-from webbkg.soss.fit import ArraySegment, Segment, fit_segments, template_background
+from webbkg.soss.fit import fit_segments, template_background
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -44,7 +43,8 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         check_detector(model, target.info, target.name, name)
         templates = np.asarray(model.data)
         with contextlib.ExitStack() as opened:
-            segments = [_segment(one, opened) for one in request.segments or (target.model,)]
+            sources = request.segments or (target.model,)
+            segments = [_open_segment(one, opened).planes for one in sources]
             fit = fit_segments(segments, templates, options)
         result = SossResult(
             options=options, library=name, segments=max(1, len(request.segments)), fit=fit
@@ -81,10 +81,7 @@ def _little_evidence(fit: TemplateFit, target: Target) -> Iterator[str]:
             )
 
 
-def _segment(source: Any, opened: contextlib.ExitStack) -> Segment:
+def _open_segment(source: Any, opened: contextlib.ExitStack) -> Exposure:
     if isinstance(source, Path):
-        return opened.enter_context(open_segment(source))
-    sci, dq = np.asarray(source.data), np.asarray(source.dq)
-    if sci.ndim == 2:
-        sci, dq = sci[np.newaxis], dq[np.newaxis]
-    return ArraySegment(sci, dq)
+        return opened.enter_context(Exposure.from_file(source, needed=("SCI", "DQ")))
+    return Exposure.from_model(source)

@@ -47,11 +47,11 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     mask = _sky_mask(target, source, options, services)
     if mask is None:
         return _skipped(f"CRDS has no wavelengthrange reference for {target.name} (N/A)")
-    model = target.model
+    model, dq = target.model, read_meta(target.model, "dq")
     fit = fit_scale(
         model.data,
         model.err,
-        model.dq,
+        np.zeros(model.data.shape, np.uint32) if dq is None else dq,
         template.sci,
         template.dq,
         mask.sky,
@@ -87,7 +87,7 @@ def _open_template(reference: Any, target: Target) -> TemplateImage | str:
     with open_reference(reference, "WfssBkgModel") as model:
         name = read_meta(model, "meta.filename") or str(reference)
         check_detector(model, target.info, target.name, str(name))
-        return cut_template(model, target.window, name)
+        return cut_template(model, target.place, name)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _sky_mask(
         catalog,
         transform,
         _orders(reference, target),
-        target.window.shape,
+        target.place.shape,
         magnitude_limit=options.mmag_extract,
         dispersion_axis=_dispersion_axis(target),
     )
@@ -147,7 +147,7 @@ def _all_sky(target: Target) -> _Mask:
         "'sourcecat' in an association, or a file name as meta.source_catalog: a table set there "
         "is dropped by the data model), or a mask file (wfss_mask)"
     )
-    return _Mask(np.ones(target.window.shape, np.bool_), "all sky", warnings=(warning,))
+    return _Mask(np.ones(target.place.shape, np.bool_), "all sky", warnings=(warning,))
 
 
 def _grism_transform(target: Target) -> traces.GrismTransform:
@@ -191,10 +191,10 @@ def _read_mask(path: Path, target: Target) -> BoolImage:
             mask = np.asarray(hdus["MASK"].data)
     except OSError as error:
         raise InputError(f"{path}: the wfss_mask is not a FITS file ({error})") from error
-    if mask.shape != target.window.shape:
+    if mask.shape != target.place.shape:
         raise InputError(
             f"{path}: the shape of wfss_mask must be that of {target.name}, "
-            f"{target.window.shape} (got {mask.shape})"
+            f"{target.place.shape} (got {mask.shape})"
         )
     return np.ascontiguousarray(mask == 1)
 

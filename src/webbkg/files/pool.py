@@ -1,0 +1,167 @@
+"""Many files read in turn through few descriptors, at any position, by several threads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Lock
+from types import TracebackType
+from typing import IO, TypeAlias
+
+from webbkg.errors import InputError
+
+Buffer: TypeAlias = bytes | memoryview
+
+MOST_OPEN = 256
+"""Files that are open at a time, at most; a quarter of what the process may open if that is less."""
+
+_seeking = Lock()
+
+
+def read_at(descriptor: int, view: memoryview, position: int) -> int:
+    """Fill `view` (of bytes) from a position of a file; returns how many there were to read."""
+    done = _read_some(descriptor, view, position)
+    while 0 < done < len(view):
+        count = _read_some(descriptor, view[done:], position + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def _read_some(descriptor: int, view: memoryview, position: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [view], position)
+    if hasattr(os, "pread"):  # macOS before 11
+        chunk = os.pread(descriptor, len(view), position)
+    else:  # Windows: the position is the file's, so one at a time
+        with _seeking:
+            os.lseek(descriptor, position, os.SEEK_SET)
+            chunk = os.read(descriptor, len(view))
+    view[: len(chunk)] = chunk
+    return len(chunk)
+
+
+@dataclass
+class _Opened:
+    stream: IO[bytes]
+    users: int = 0
+
+
+class FilePool:
+    """Files that are opened when they are read, the least recently used closed for the next.
+
+    What cannot be read where it is (gzipped, tile-compressed) is kept unpacked in one scratch
+    file for all, which has no name and goes with the pool.
+
+    Parameters
+    ----------
+    most : int, optional
+        Files that are open at a time. Default: `MOST_OPEN`, or less where the process may not
+        open many.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most or _share_of_descriptors()
+        self._opened: OrderedDict[Path, _Opened] = OrderedDict()
+        self._seen: dict[Path, tuple[int, ...]] = {}
+        self._released = Condition()
+        self._keeping = Lock()
+        self._scratch: IO[bytes] | None = None
+        self._scratch_size = 0
+
+    @contextmanager
+    def use(self, path: Path | None) -> Iterator[int]:
+        """Give the descriptor of a file, or that of the scratch file for None, to read from."""
+        if path is None:
+            yield self._scratch_file().fileno()
+            return
+        with self._released:
+            while path not in self._opened and not self._make_room():
+                self._released.wait()
+            if path not in self._opened:
+                self._opened[path] = _Opened(self._open(path))
+            self._opened.move_to_end(path)
+            opened = self._opened[path]
+            opened.users += 1
+        try:
+            yield opened.stream.fileno()
+        finally:
+            with self._released:
+                opened.users -= 1
+                self._released.notify()
+
+    def _make_room(self) -> bool:
+        """Close the file that was not used for longest, if there are too many; False: all are."""
+        if len(self._opened) < self._most:
+            return True
+        idle = next((path for path, one in self._opened.items() if not one.users), None)
+        if idle is None:
+            return False
+        self._opened.pop(idle).stream.close()
+        return True
+
+    def _open(self, path: Path) -> IO[bytes]:
+        try:
+            stream = path.open("rb", buffering=0)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        status = os.fstat(stream.fileno())
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._seen.setdefault(path, identity) != identity:
+            stream.close()
+            raise InputError(f"{path}: was changed while it was being read; run again")
+        return stream
+
+    def keep(self, chunks: Iterable[Buffer]) -> int:
+        """Write chunks of bytes to the scratch file; returns where they begin."""
+        with self._keeping:
+            scratch, start = self._scratch_file(), self._scratch_size
+            for chunk in chunks:
+                view = memoryview(chunk).cast("B")
+                while len(view):
+                    with _seeking:
+                        scratch.seek(self._scratch_size)
+                        count = scratch.write(view)
+                    view = view[count:]
+                    self._scratch_size += count
+        return start
+
+    def _scratch_file(self) -> IO[bytes]:
+        if self._scratch is None:  # it lives as long as the pool
+            self._scratch = tempfile.TemporaryFile(prefix="webbkg-", buffering=0)  # noqa: SIM115
+        return self._scratch
+
+    def close(self) -> None:
+        """Close every file."""
+        for opened in self._opened.values():
+            opened.stream.close()
+        self._opened.clear()
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    def __enter__(self) -> FilePool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _share_of_descriptors() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return MOST_OPEN
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_OPEN if allowed < 0 else max(1, min(MOST_OPEN, allowed // 4))
