@@ -7,7 +7,10 @@ STAMP := $(VENV)/.installed
 # The versions that are tested: `newest`, and for test-oldest `oldest`.
 CONSTRAINTS ?= constraints/newest.txt
 
-.PHONY: demo test test-oldest bench docs lint clean
+FUZZ_SEED ?= 1000000
+FUZZ_CASES ?= 100000
+
+.PHONY: demo test test-oldest fuzz bench docs lint clean
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +27,10 @@ test: $(STAMP)
 # Without the extra `compare`: the jwst package is not there.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test CONSTRAINTS=constraints/oldest.txt
+
+# Damaged files from FUZZ_SEED on; a failing one says how to run it again.
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzzing.py --seed $(FUZZ_SEED) --count $(FUZZ_CASES) --processes 2
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run

@@ -7,17 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peer
-from benchmarks.measure import (
-    alternate,
-    alternate_processes,
-    apart,
-    commands,
-    growth,
-    process_rows,
-    ratio,
-    warm_row,
-)
+from benchmarks import measure, peer
 
 N_FULL_FRAME = 20
 N_RATEINTS = 4
@@ -106,7 +96,7 @@ def bench_warm(full, cubes, rounds):
     rows = []
     for name, paths, bar in warm_cases(full, cubes):
         target = datamodels.open(paths[0])
-        seconds = alternate(
+        seconds = measure.alternate(
             {
                 "jwst": lambda t=target, p=paths: peer.average(t, p),
                 "webbkg": lambda p=paths: average(p),
@@ -115,10 +105,10 @@ def bench_warm(full, cubes, rounds):
             },
             rounds,
         )
-        alone = f"{ratio(seconds['jwst'], seconds['one thread']):.1f}"
-        read = f"{ratio(seconds['webbkg'], seconds['read']):.2f}"
+        alone = f"{measure.ratio(seconds['jwst'], seconds['one thread']):.1f}"
+        read = f"{measure.ratio(seconds['webbkg'], seconds['read']):.2f}"
         more = {"× faster, one thread": alone, "÷ reading (bar ≤ 3)": read}
-        rows.append(warm_row(name, seconds, bar, **more))
+        rows.append(measure.warm_row(name, seconds, bar, **more))
     return rows
 
 
@@ -136,7 +126,7 @@ def bench_growth(full, cubes):
         for implementation in ("webbkg", "jwst"):
             row[f"{implementation} (MB)"] = "—"
             if implementation in who:
-                grown = apart("image", "measure_growth", implementation, paths)
+                grown = measure.apart("image", "measure_growth", implementation, paths)
                 row[f"{implementation} (MB)"] = f"{grown:.0f}"
         row["bar"] = "≤ 110 MB"
         rows.append(row)
@@ -149,13 +139,13 @@ def measure_growth(implementation, paths):
         average(paths[:2])
         # Nine cannot all survive by their number alone: every kernel is loaded.
         average([paths[i % len(paths)] for i in range(9)])
-        return growth(lambda: average(paths))
+        return measure.growth(lambda: average(paths))
     from stdatamodels.jwst import datamodels
 
     peer.without_crds()
     target = datamodels.open(paths[0])
     peer.average(target, paths[:2])
-    return growth(lambda: peer.average(target, paths))
+    return measure.growth(lambda: peer.average(target, paths))
 
 
 def bench_whole(full, rounds):
@@ -164,11 +154,11 @@ def bench_whole(full, rounds):
     rows = []
     for number in (5, 20):
         target, backgrounds = full[0], full[1 : number + 1]
-        timed = commands(target, target, backgrounds)
+        timed = measure.commands(target, target, backgrounds)
         timed["BackgroundStep.call"] = ([sys.executable, "-c", CALL, target, *backgrounds], None)
-        runs = alternate_processes(timed, folder, rounds)
+        runs = measure.alternate_processes(timed, folder, rounds)
         names = ("webbkg subtract", "BackgroundStep.call", "strun")
-        rows += process_rows(runs, names, backgrounds=number)
+        rows += measure.process_rows(runs, names, backgrounds=number)
     return rows
 
 
@@ -204,7 +194,7 @@ def bench_first_run(full):
 
 def bench(section, folder, rounds):
     """Measure one section; the data are made by a process of its own."""
-    apart("image", "write_data", folder)
+    measure.apart("image", "write_data", folder)
     full, cubes = read_listings(Path(folder))
     if section == "warm":
         return bench_warm(full, cubes, rounds)

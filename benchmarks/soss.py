@@ -10,16 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peer
-from benchmarks.measure import (
-    alternate_processes,
-    apart,
-    commands,
-    growth,
-    process_rows,
-    read_into_cache,
-    warm_row,
-)
+from benchmarks import measure, peer
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.soss.fit import fit_templates, template_background
 
@@ -104,7 +95,7 @@ def bench_warm(rounds):
         own = sci.copy()
         fit_and_subtract(own[:2], dq[:2], library)  # loads the kernels
         own[...] = sci
-        grown = growth(lambda o=own, d=dq, t=library: fit_and_subtract(o, d, t))
+        grown = measure.growth(lambda o=own, d=dq, t=library: fit_and_subtract(o, d, t))
         seconds = {"webbkg": [], "jwst": []}
         for _ in range(rounds):
             own[...] = sci
@@ -116,7 +107,7 @@ def bench_warm(rounds):
             seconds["jwst"].append(time.perf_counter() - middle)
         case = f"{integrations} × 256 × 2048, {TEMPLATES} templates"
         memory = {"memory above the target's (bar ≤ 120 MB)": f"{grown:.0f} MB"}
-        rows.append(warm_row(case, seconds, bar, digits=2, **memory))
+        rows.append(measure.warm_row(case, seconds, bar, digits=2, **memory))
         del sci, dq, own, run_peer
     return rows
 
@@ -148,14 +139,14 @@ def bench_whole(folder, rounds):
         (300, "≥ 4 ×, ≤ 1.1 null, ≤ 600 MB", rounds),
         (1000, "≥ 5 ×, ≤ 1000 MB", 1),
     ):
-        apart("soss", "write_data", folder, integrations)
+        measure.apart("soss", "write_data", folder, integrations)
         target = folder / f"s{integrations}_rateints.fits"
-        read_into_cache(target)
+        measure.read_into_cache(target)
         timed = {"plain copy": ([sys.executable, "-c", COPY, target], None)}
-        timed |= commands(target, target, override_bkg="bkg.fits")
-        runs = alternate_processes(timed, folder, repeats, warm=False)
+        timed |= measure.commands(target, target, override_bkg="bkg.fits")
+        runs = measure.alternate_processes(timed, folder, repeats, warm=False)
         names = ("webbkg subtract", "strun")
-        rows += process_rows(runs, names, digits=1, integrations=integrations, bars=bars)
+        rows += measure.process_rows(runs, names, digits=1, integrations=integrations, bars=bars)
     return rows
 
 

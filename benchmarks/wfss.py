@@ -8,18 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peer
-from benchmarks.measure import (
-    alternate,
-    alternate_processes,
-    apart,
-    commands,
-    growth,
-    process_rows,
-    ratio,
-    read_into_cache,
-    warm_row,
-)
+from benchmarks import measure, peer
 
 CROWDS = (1000, 5000)
 REFERENCES = {"bkg": "bkg.fits", "wavelengthrange": "wavelengthrange.asdf"}
@@ -75,7 +64,8 @@ def _prepare_mask(folder):
     """Read catalogue and orders; return the function that makes the mask of them."""
     from stdatamodels.jwst import datamodels
 
-    from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
+    from webbkg.files.catalogs import read_catalog
+    from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
     target = datamodels.open(folder / "target_rate.fits")
     with datamodels.open(folder / REFERENCES["wavelengthrange"]) as ranges:
@@ -125,10 +115,10 @@ def _bench_fit(rounds, folder):
         scales["jwst"] = computer(*copies, ~sky)[0]
 
     functions = {"jwst": theirs, "webbkg": ours, "one thread": lambda: ours(1)}
-    seconds = alternate(functions, rounds)
-    alone = f"{ratio(seconds['jwst'], seconds['one thread']):.1f}"
+    seconds = measure.alternate(functions, rounds)
+    alone = f"{measure.ratio(seconds['jwst'], seconds['one thread']):.1f}"
     apart = f"scales apart by {abs(scales['webbkg'] / scales['jwst'] - 1):.0e}"
-    return warm_row(
+    return measure.warm_row(
         "fit with a given mask, 2048², 5 iterations",
         seconds,
         8,
@@ -160,11 +150,11 @@ def _bench_mask(rounds, folder):
         "webbkg": lambda: keep("webbkg", make_ours),
         "rest": lambda: theirs(everywhere),
     }
-    seconds = alternate(functions, min(rounds, 3))
+    seconds = measure.alternate(functions, min(rounds, 3))
     seconds["jwst"] = [a - b for a, b in zip(seconds["all"], seconds["rest"], strict=True)]
     differ = int((masks["jwst"] != masks["webbkg"]).sum())
     agreement = f"{differ} pixels differ; {100 * masks['webbkg'].mean():.0f} % sky"
-    return warm_row(
+    return measure.warm_row(
         f"sky mask, {CROWDS[0]} sources, catalogue read apart",
         seconds,
         200,
@@ -183,7 +173,7 @@ def bench_growth(folder):
     for case, how in (("given mask", "mask"), (f"{CROWDS[0]} sources", "catalogue")):
         row = {"case": f"reference to subtracted 2048², {case}"}
         for column, who in columns.items():
-            row[column] = f"{apart('wfss', 'measure_growth', who, how, folder):.0f}"
+            row[column] = f"{measure.apart('wfss', 'measure_growth', who, how, folder):.0f}"
         rows.append({**row, "bar": MEMORY_BAR})
     return rows
 
@@ -222,7 +212,7 @@ def measure_growth(who, how, folder):
 
     run = {"webbkg": in_place, "kept": kept, "jwst": theirs}[who]
     run()
-    return growth(run)
+    return measure.growth(run)
 
 
 def bench_whole(folder, rounds):
@@ -234,20 +224,22 @@ def bench_whole(folder, rounds):
     ]
     rows = []
     for case, where, named, mask, bar in cases:
-        read_into_cache(
+        measure.read_into_cache(
             *(where / name for name in ("target_rate.fits", REFERENCES["bkg"], "mask.fits"))
         )
         given = {f"override_{kind}": name for kind, name in REFERENCES.items()}
         given |= {"wfss_mask": mask} if mask else {}
-        runs = alternate_processes(commands(named, "target_rate.fits", **given), where, rounds)
-        rows += process_rows(runs, ("webbkg subtract", "strun"), case=case, bar=bar)
+        runs = measure.alternate_processes(
+            measure.commands(named, "target_rate.fits", **given), where, rounds
+        )
+        rows += measure.process_rows(runs, ("webbkg subtract", "strun"), case=case, bar=bar)
     return rows
 
 
 def bench(section, folder, rounds):
     """Measure one section; the data are made by a process of its own."""
     folder = Path(folder) / "wfss"
-    apart("wfss", "write_data", folder)
+    measure.apart("wfss", "write_data", folder)
     if section == "warm":
         return bench_warm(folder / str(CROWDS[0]), rounds)
     if section == "growth":

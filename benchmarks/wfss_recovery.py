@@ -18,6 +18,7 @@ import numpy as np
 from astropy.io import fits
 
 from benchmarks.run import table
+from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import DetectorWindow
 from webbkg.options import WfssOptions
 from webbkg.simulate.detector import NIRCAM_LONG, Setup, draw_bad_pixels, expose
@@ -31,7 +32,7 @@ from webbkg.simulate.wfss import (
     wavelengthrange_model,
 )
 from webbkg.wfss.fit import fit_scale
-from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
 WINDOW = DetectorWindow(760, 810, 512, 512)
 PERFECT = replace(NIRCAM_LONG, hot_fraction=0.0, dead_fraction=0.0, cosmic_ray_left=0.0)

@@ -10,11 +10,12 @@ import pytest
 from astropy.table import QTable
 
 from webbkg.errors import OptionError
+from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import DetectorWindow
 from webbkg.files.models import open_model
 from webbkg.options import WfssOptions
 from webbkg.simulate.detector import Subarray, dq_flag
-from webbkg.simulate.dispersion import grism_wcs
+from webbkg.simulate.dispersion import Band, grism_wcs, render_traces
 from webbkg.simulate.grism_scene import (
     MIRI_PRISM,
     NIRCAM_C,
@@ -25,7 +26,6 @@ from webbkg.simulate.grism_scene import (
     sky_pattern,
 )
 from webbkg.simulate.sources import Catalogue, Population
-from webbkg.simulate.spectra import Band, render_traces
 from webbkg.simulate.wfss import (
     draw_field,
     observe,
@@ -35,7 +35,7 @@ from webbkg.simulate.wfss import (
     write_field,
 )
 from webbkg.wfss.fit import fit_scale
-from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog, trace_boxes
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, trace_boxes
 
 SCENES = {
     "NIRCam R": NIRCAM_R,

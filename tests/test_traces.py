@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -10,14 +12,14 @@ from astropy.table import MaskedColumn, QTable, Table
 
 import reference_wfss as reference
 from webbkg.errors import InputError, MissingFileError
-from webbkg.wfss import traces
+from webbkg.files import catalogs
+from webbkg.files.catalogs import read_catalog
 from webbkg.wfss.traces import (
     OrderLimits,
     SourceCatalog,
     blocking_filter,
     catalog_sky_mask,
     orders_and_limits,
-    read_catalog,
     sky_mask_from_boxes,
     trace_boxes,
 )
@@ -46,7 +48,7 @@ def catalog(n=40, seed=3):
 
 def as_table(source, *, frame="icrs"):
     columns = {}
-    for i, name in enumerate(traces.CORNERS):
+    for i, name in enumerate(catalogs.CORNERS):
         position = SkyCoord(source.ra[i], source.dec[i], unit="deg")
         columns[name] = position.transform_to(frame)
     columns["label"] = np.arange(len(source))
@@ -222,7 +224,7 @@ def test_reads_the_usual_file_the_quick_way(clean, tmp_path, monkeypatch, delimi
     table = as_table(clean)
     table["note"] = ['a "word", quoted'] * len(clean)
     table.write(path, format="ascii.ecsv", delimiter=delimiter)
-    monkeypatch.setattr(traces, "_read_table", None)
+    monkeypatch.setattr(catalogs, "_read_table", None)
     check_same(read_catalog(path), clean, rtol=0)
 
 
@@ -242,7 +244,7 @@ def test_other_frames_are_transformed(clean, tmp_path, frame, in_file):
 
 def test_other_units_are_converted(clean, tmp_path):
     table = as_table(clean)
-    for name in traces.CORNERS:
+    for name in catalogs.CORNERS:
         table[name] = SkyCoord(table[name].ra.to(u.radian), table[name].dec.to(u.radian))
         table[name].ra.wrap_angle = 180 * u.deg
     table.write(tmp_path / "cat.ecsv", format="ascii.ecsv")
@@ -267,17 +269,17 @@ def test_missing_magnitudes_are_nan(clean, tmp_path, in_file, kind):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(MissingFileError, match=r"cat\.ecsv: no such source catalogue"):
+    with pytest.raises(MissingFileError, match=r"cat\.ecsv: no such file"):
         read_catalog(tmp_path / "cat.ecsv")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot be read as an ECSV table"),
-        (b"SIMPLE  = T", "cannot be read as an ECSV table"),
+        (b"", "does not begin with '# %ECSV'"),
+        (b"SIMPLE  = T", "does not begin with '# %ECSV'"),
         (b"\xff\xfe\x00", "not a text file"),
-        (b"# %ECSV 1.0\n# ---\n# datatype: [\na b\n1 2\n", "cannot be read as an ECSV table"),
+        (b"# %ECSV 1.0\n# ---\n# datatype: [\na b\n1 2\n", "its YAML is damaged"),
     ],
 )
 def test_a_file_that_is_no_catalogue(tmp_path, content, reason):
@@ -291,12 +293,11 @@ def test_a_file_that_is_no_catalogue(tmp_path, content, reason):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda t: t[:0], "holds no source; give another catalogue, or a wfss_mask"),
         (
             lambda t: t["label", "sky_bbox_ll", "isophotal_abmag"],
             r"column sky_bbox_lr, sky_bbox_ul",
         ),
-        (lambda t: t[list(traces.CORNERS)], "lacks the column isophotal_abmag"),
+        (lambda t: t[list(catalogs.CORNERS)], "lacks the column isophotal_abmag"),
         (lambda t: replaced(t), "sky_bbox_ul must hold sky coordinates"),
         (lambda t: horizontal(t), r"sky_bbox_ul does not lead to ICRS \(its frame is altaz\)"),
     ],
@@ -307,6 +308,43 @@ def test_a_table_that_is_no_catalogue(clean, tmp_path, change, reason, in_file):
         table.write(tmp_path / "cat.ecsv", format="ascii.ecsv")
     with pytest.raises(InputError, match=reason):
         read_catalog(tmp_path / "cat.ecsv" if in_file else table)
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_catalogue_without_sources_masks_nothing(clean, tmp_path, in_file):
+    table = as_table(clean)[:0]
+    if in_file:
+        table.write(tmp_path / "cat.ecsv", format="ascii.ecsv")
+    found = read_catalog(tmp_path / "cat.ecsv" if in_file else table)
+    assert found.ra.shape == found.dec.shape == (4, 0)
+    sky = catalog_sky_mask(found, lambda *_: pytest.fail("nothing to transform"), [], (3, 4))
+    assert sky.all()
+
+
+def test_a_gzipped_catalogue(clean, tmp_path):
+    as_table(clean).write(tmp_path / "cat.ecsv", format="ascii.ecsv")
+    packed = tmp_path / "cat.ecsv.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "cat.ecsv").read_bytes()))
+    check_same(read_catalog(packed), clean, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("a: {b: [", "its YAML is damaged"),
+        ("a: " + 300 * "[", "nested more than 200 levels deep"),
+        ("a: &a [" + "x, " * 100 + "]\n" + "b: &b [" + "*a, " * 100 + "]\nc: [" + "*b, " * 100 + "]",
+         "expands, by its aliases"),
+        ("a: *nothing", r"an alias \*nothing to nothing"),
+        ("a: x\n" * 80_000, "YAML header has more than"),
+    ],
+)  # fmt: skip
+def test_a_header_that_would_take_for_ever(tmp_path, header, reason):
+    path = tmp_path / "cat.ecsv"
+    lines = ["%ECSV 1.0", "---", *header.splitlines()]
+    path.write_text("".join(f"# {line}\n" for line in lines) + "a b\n1 2\n")
+    with pytest.raises(InputError, match=reason):
+        read_catalog(path)
 
 
 def replaced(table):

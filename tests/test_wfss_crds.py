@@ -14,11 +14,12 @@ from stdatamodels.jwst import datamodels
 
 from crds_cache import CONTEXT, Cache, environment, without_crds
 from factories import write_mask
+from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM, NIRCAM_R, NIRISS_C
 from webbkg.simulate.sources import Population
 from webbkg.simulate.wfss import SimulatedGrism, draw_field, observe, write_field
-from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits, read_catalog
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
 BIN = Path(sys.executable).parent
 UNREACHABLE = "https://127.0.0.1:9"  # the discard port: nothing listens

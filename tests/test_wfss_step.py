@@ -192,7 +192,7 @@ def test_a_mask_must_be_one(folder):
     ):
         run(wfss_mask="small.fits")
     (folder / "text.fits").write_text("no")
-    with pytest.raises(InputError, match=r"text\.fits: the wfss_mask is not a FITS file"):
+    with pytest.raises(InputError, match=r"text\.fits: not a FITS file"):
         run(wfss_mask="text.fits")
 
 
@@ -252,5 +252,5 @@ def test_a_bare_image_becomes_a_template(folder):
     with pytest.raises(InputError, match=r"odd\.npy: its shape must be .* \(got \(7, 9\)\)"):
         make_template("odd.npy", "g_rate.fits", "odd.fits")
     np.save("cube.npy", np.zeros((2, 3, 4)))
-    with pytest.raises(InputError, match=r"a 2-D sky image is needed"):
+    with pytest.raises(InputError, match=r"a 2-D sky image of real numbers is needed"):
         make_template("cube.npy", "g_rate.fits", "odd.fits")

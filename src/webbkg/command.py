@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from webbkg import run
-from webbkg.errors import OptionError, OutputError, WebbkgError
+from webbkg.errors import OutputError, WebbkgError
 from webbkg.files.associations import Job, resolve
 from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured
 from webbkg.files.naming import product_path
@@ -169,14 +169,9 @@ def _resolve(item: run.Item, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Complete the parameters: CRDS's come first, where it is set up, then those given."""
     if item.error is not None or not crds_is_configured():
         return given
-    from stpipe.exceptions import ValidationError
-
     from webbkg.step import BackgroundStep
 
     named = {name: value for name, value in given.items() if value is not None}
-    try:
-        config, file = BackgroundStep.build_config(str(item.source), **named)
-        step = BackgroundStep.from_config_section(config, config_file=file)
-    except ValidationError as error:
-        raise OptionError(f"{item.name}: its parameters cannot be used ({error})") from error
+    config, file = BackgroundStep.build_config(str(item.source), **named)
+    step = BackgroundStep.from_config_section(config, config_file=file)
     return {**step.get_pars(), **named}

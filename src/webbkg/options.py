@@ -63,6 +63,9 @@ says otherwise (seconds)."""
 Check = tuple[Callable[[Any], bool], str]
 Chosen = TypeVar("Chosen", bound="Options")
 
+FAINTEST = 999.0
+"""Magnitude limit where none is given: every source with a real magnitude is brighter."""
+
 
 def _parameter(
     default: Any, kind: str, text: str, *, check: Check | None = None, unset: Any = ...

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.options import ImageOptions, SossOptions, WfssOptions
+from webbkg.options import FAINTEST, ImageOptions, SossOptions, WfssOptions
 
 FloatImage = npt.NDArray[np.float32]
 FlagImage = npt.NDArray[np.uint32]
@@ -402,3 +402,37 @@ class Outcome(Frozen):
     warnings: tuple[str, ...] = ()
     median_before: float | None = None
     median_after: float | None = None
+
+
+@dataclass(frozen=True)
+class SourceCatalog:
+    """What the masking of sources needs of a catalogue; the arrays are read-only.
+
+    Attributes
+    ----------
+    ra, dec : (4, sources) float64
+        Corners of the sources' boxes on the sky (ICRS, degrees).
+    magnitude : (sources,) float64
+        Isophotal AB magnitudes; NaN where missing.
+    """
+
+    ra: npt.NDArray[np.float64]
+    dec: npt.NDArray[np.float64]
+    magnitude: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for values in (self.ra, self.dec, self.magnitude):
+            values.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.magnitude)
+
+    def brighter_than(self, limit: float | None) -> SourceCatalog:
+        """Leave out the sources whose magnitude is `limit` or fainter; NaN stays.
+
+        None stands for `webbkg.options.FAINTEST`.
+        """
+        faint = self.magnitude >= (FAINTEST if limit is None else limit)
+        return SourceCatalog(
+            self.ra[:, ~faint].copy(), self.dec[:, ~faint].copy(), self.magnitude[~faint].copy()
+        )

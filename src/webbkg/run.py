@@ -20,7 +20,8 @@ from webbkg.apply import apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.crds import Crds
-from webbkg.files.exposures import Exposure, ExposureInfo, read_header, read_meta
+from webbkg.files.exposures import Exposure, ExposureInfo, read_meta
+from webbkg.files.fits import read_header
 from webbkg.files.models import (
     background_model,
     copy_with,

@@ -16,6 +16,7 @@ from webbkg.files.associations import resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
 from webbkg.files.models import is_model, open_header, open_model
 from webbkg.files.output import save_whole
+from webbkg.files.parameters import check_parameter_file, judging
 from webbkg.files.suffixes import strip_suffix
 from webbkg.options import parameters
 
@@ -167,6 +168,25 @@ class BackgroundStep(Step):
         header = open_model(target) if target.suffix == ".asdf" else open_header(target)
         with header:
             return header.get_crds_parameters(), OBSERVATORY
+
+    @classmethod
+    def build_config(cls, input: Any, **kwargs: Any) -> Any:
+        """Gather the parameters, after a look at the file that may hold some."""
+        check_parameter_file(kwargs.get("config_file"))
+        with judging():
+            return super().build_config(input, **kwargs)
+
+    @classmethod
+    def from_config_file(cls, config_file: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make a step from a parameter file, after a look at it."""
+        check_parameter_file(config_file)
+        return super().from_config_file(config_file, *args, **kwargs)
+
+    @classmethod
+    def from_config_section(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make a step; a parameter of another type or name is an OptionError."""
+        with judging():
+            return super().from_config_section(*args, **kwargs)
 
     @classmethod
     def get_config_from_reference(

@@ -5,9 +5,10 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from peer import grism, oracle
+from webbkg.files.catalogs import read_catalog
 from webbkg.options import WfssOptions
 from webbkg.wfss.fit import fit_scale, scaled_background
-from webbkg.wfss.traces import blocking_filter, catalog_sky_mask, orders_and_limits, read_catalog
+from webbkg.wfss.traces import blocking_filter, catalog_sky_mask, orders_and_limits
 
 pytestmark = grism.MARKS
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from stdatamodels.jwst import datamodels
 
 import factories
 from crds_cache import Cache, environment
@@ -301,3 +303,23 @@ def test_catalogue_in_another_folder(field, named_by):
     assert mine.meta.source_catalog == "cat.ecsv"
     with pytest.raises(FileNotFoundError):
         theirs_of_field(name, field)
+
+
+@pytest.mark.parametrize("kind", ["plain", "tiles", "gzip", "asdf"])
+def test_no_difference_in_masks(kind):
+    """What is not 0 is sky, in any file that holds a mask."""
+    values = np.ones(SHAPE, np.int32)
+    values[:, :9], values[0], values[1], values[2] = 0, 2, -1, 70_000
+    names = {"plain": "m.fits", "tiles": "m.fits", "gzip": "m.fits.gz", "asdf": "m.asdf"}
+    if kind == "asdf":
+        model = datamodels.ImageModel(values.astype(np.float32))
+        model.mask = values.astype(np.uint32)
+        model.save("m.asdf")
+    else:
+        image = fits.CompImageHDU if kind == "tiles" else fits.ImageHDU
+        hdus = fits.HDUList([fits.PrimaryHDU(), image(values, name="MASK")])
+        hdus.writeto(names[kind])  # gzipped if so named
+    mine, other = subtract_both(wfss_mask=names[kind])
+    np.testing.assert_array_equal(mine.mask, values != 0)
+    np.testing.assert_array_equal(mine.mask, other.mask)
+    assert scale(mine) == pytest.approx(scale(other), rel=1e-6)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from webbkg.errors import AssociationError, InputError, MissingFileError
+from webbkg.files import door
 from webbkg.files.models import is_model
 
 Input = Any
@@ -107,7 +109,7 @@ def _resolve_association(
     folders = _folders(input_dir)
     if isinstance(association, Mapping):
         name, content = "the association", association
-        label = association.get("table_name")
+        label = door.as_text(association.get("table_name"), name, "table_name")
     else:
         path = find_file(association, folders, "association")
         name, content, label = str(path), _read_json(path), path.name
@@ -146,15 +148,35 @@ def _resolve_association(
     )
 
 
+LONGEST = 2**24
+"""Bytes of an association; a member takes some 100."""
+
+
 def _read_json(path: Path) -> Any:
+    """Read a JSON file of bounded length.
+
+    Raises
+    ------
+    AssociationError
+        If it is none, with line and column.
+    """
+    door.regular_file(path, "association", "a JSON file")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            content = stream.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise AssociationError(f"{path}: has more than {LONGEST} bytes; it is no association")
+        return json.loads(content.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise AssociationError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
     except UnicodeDecodeError as error:
         raise AssociationError(f"{path}: not a text file ({error})") from error
+    except RecursionError as error:
+        raise AssociationError(f"{path}: is nested too deep to be an association") from error
+    except (OSError, ValueError) as error:  # ValueError: a number of over 4300 digits
+        raise AssociationError(f"{path}: cannot be read ({door.brief(error)})") from error
 
 
 def _members(content: Any, name: str) -> tuple[dict[str, list[Any]], list[str]]:
@@ -172,7 +194,7 @@ def _members(content: Any, name: str) -> tuple[dict[str, list[Any]], list[str]]:
     for entry in entries:
         if not isinstance(entry, Mapping) or not {"expname", "exptype"} <= entry.keys():
             raise AssociationError(
-                f"{name}: every member needs 'expname' and 'exptype' (got {entry!r})"
+                f"{name}: every member needs 'expname' and 'exptype' (got {reprlib.repr(entry)})"
             )
         members.setdefault(str(entry["exptype"]).lower(), []).append(entry["expname"])
     return members, warnings
@@ -194,7 +216,7 @@ def _split_only(listed: Any, folders: list[Path]) -> Any:
     """Take the one item of a list as a comma-separated string, unless a file has that name."""
     if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], str):
         only = listed[0]
-        if not any((folder / only).exists() for folder in folders):
+        if not any(door.exists(folder / only) for folder in folders):
             return only
     return listed
 
@@ -228,10 +250,10 @@ def find_file(item: Any, folders: list[Path], role: str) -> Input:
         raise InputError(
             f"{role}: must be a file or an open data model (got {type(item).__name__})"
         )
-    name = Path(os.path.expandvars(item)).expanduser()
+    name = Path(os.path.expanduser(os.path.expandvars(item)))  # noqa: PTH111 - it never raises
     tried = [folder / name for folder in folders]
     for path in tried:
-        if path.exists():
+        if door.exists(path):
             return path
     places = ", ".join(dict.fromkeys(str(path.parent) for path in tried))
-    raise MissingFileError(f"{role}: no file {item} (looked in {places})")
+    raise MissingFileError(f"{role}: no file {door.brief(ValueError(item))} (looked in {places})")

@@ -8,13 +8,9 @@ that stand before it, so a bound below that would mean to unpack every file agai
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
-import shutil
-import tempfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +20,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError, MissingFileError
+from webbkg.errors import InputError
+from webbkg.files import door
+from webbkg.files.fits import Header, axes, data_length, open_bytes, read_headers
 from webbkg.files.planes import FitsPlanes, StoredPlane
 from webbkg.files.pool import FilePool
 from webbkg.files.windows import FULL_FRAME, DetectorWindow, Place, window_of
@@ -32,24 +30,16 @@ from webbkg.numerics.parallel import split
 from webbkg.numerics.planes import ArrayPlanes, Placed, PlaneSource
 
 __all__ = [
-    "FITS_BLOCK",
     "FULL_FRAME",
     "PLANE_NAMES",
     "DetectorWindow",
     "Exposure",
     "ExposureInfo",
-    "data_length",
-    "is_gzipped",
-    "read_header",
-    "read_headers",
     "read_meta",
     "window_of",
 ]
 
 PLANE_NAMES = ("SCI", "ERR", "DQ")
-
-FITS_BLOCK = 2880
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,41 +84,53 @@ class ExposureInfo:
         return (*self.exposure, self.segment)
 
     @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> ExposureInfo:
-        """Read the keywords of a primary header."""
-        return cls(**{name: header.get(keyword) for name, (keyword, _) in _METADATA.items()})
+    def from_header(cls, header: Mapping[str, Any], name: str = "the header") -> ExposureInfo:
+        """Read the keywords of a primary header; `name` is the file, for errors."""
+        return cls._of({keyword: header.get(keyword) for keyword, _, _ in _METADATA.values()}, name)
 
     @classmethod
     def from_model(cls, model: Any) -> ExposureInfo:
         """Read the metadata of an open data model."""
-        return cls(**{name: read_meta(model, path) for name, (_, path) in _METADATA.items()})
+        name = str(read_meta(model, "meta.filename") or f"<{type(model).__name__}>")
+        return cls._of({word: read_meta(model, path) for word, path, _ in _METADATA.values()}, name)
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any], name: str) -> ExposureInfo:
+        """Check the types of what was read, by keyword."""
+        return cls(
+            **{
+                attribute: check(values[keyword], name, keyword)
+                for attribute, (keyword, _, check) in _METADATA.items()
+            }
+        )
 
 
-_METADATA = {
-    "instrument": ("INSTRUME", "meta.instrument.name"),
-    "detector": ("DETECTOR", "meta.instrument.detector"),
-    "exposure_type": ("EXP_TYPE", "meta.exposure.type"),
-    "filter": ("FILTER", "meta.instrument.filter"),
-    "pupil": ("PUPIL", "meta.instrument.pupil"),
-    "grating": ("GRATING", "meta.instrument.grating"),
-    "gwa_xtilt": ("GWA_XTIL", "meta.instrument.gwa_xtilt"),
-    "gwa_ytilt": ("GWA_YTIL", "meta.instrument.gwa_ytilt"),
-    "subarray_xstart": ("SUBSTRT1", "meta.subarray.xstart"),
-    "subarray_ystart": ("SUBSTRT2", "meta.subarray.ystart"),
-    "subarray_xsize": ("SUBSIZE1", "meta.subarray.xsize"),
-    "subarray_ysize": ("SUBSIZE2", "meta.subarray.ysize"),
-    "bkg_subtract": ("S_BKDSUB", "meta.cal_step.bkg_subtract"),
-    "unit": ("BUNIT", "meta.bunit_data"),
-    "product": ("DATAMODL", "meta.model_type"),
-    "program": ("PROGRAM", "meta.observation.program_number"),
-    "observation": ("OBSERVTN", "meta.observation.observation_number"),
-    "visit": ("VISIT", "meta.observation.visit_number"),
-    "visit_group": ("VISITGRP", "meta.observation.visit_group"),
-    "sequence": ("SEQ_ID", "meta.observation.sequence_id"),
-    "activity": ("ACT_ID", "meta.observation.activity_id"),
-    "exposure_number": ("EXPOSURE", "meta.observation.exposure_number"),
-    "segment": ("EXSEGNUM", "meta.exposure.segment_number"),
+_METADATA: dict[str, tuple[str, str, Callable[[Any, str, str], Any]]] = {
+    "instrument": ("INSTRUME", "meta.instrument.name", door.as_text),
+    "detector": ("DETECTOR", "meta.instrument.detector", door.as_text),
+    "exposure_type": ("EXP_TYPE", "meta.exposure.type", door.as_text),
+    "filter": ("FILTER", "meta.instrument.filter", door.as_text),
+    "pupil": ("PUPIL", "meta.instrument.pupil", door.as_text),
+    "grating": ("GRATING", "meta.instrument.grating", door.as_text),
+    "gwa_xtilt": ("GWA_XTIL", "meta.instrument.gwa_xtilt", door.as_number),
+    "gwa_ytilt": ("GWA_YTIL", "meta.instrument.gwa_ytilt", door.as_number),
+    "subarray_xstart": ("SUBSTRT1", "meta.subarray.xstart", door.as_integer),
+    "subarray_ystart": ("SUBSTRT2", "meta.subarray.ystart", door.as_integer),
+    "subarray_xsize": ("SUBSIZE1", "meta.subarray.xsize", door.as_integer),
+    "subarray_ysize": ("SUBSIZE2", "meta.subarray.ysize", door.as_integer),
+    "bkg_subtract": ("S_BKDSUB", "meta.cal_step.bkg_subtract", door.as_text),
+    "unit": ("BUNIT", "meta.bunit_data", door.as_label),
+    "product": ("DATAMODL", "meta.model_type", door.as_label),
+    "program": ("PROGRAM", "meta.observation.program_number", door.as_label),
+    "observation": ("OBSERVTN", "meta.observation.observation_number", door.as_label),
+    "visit": ("VISIT", "meta.observation.visit_number", door.as_label),
+    "visit_group": ("VISITGRP", "meta.observation.visit_group", door.as_label),
+    "sequence": ("SEQ_ID", "meta.observation.sequence_id", door.as_label),
+    "activity": ("ACT_ID", "meta.observation.activity_id", door.as_label),
+    "exposure_number": ("EXPOSURE", "meta.observation.exposure_number", door.as_label),
+    "segment": ("EXSEGNUM", "meta.exposure.segment_number", door.as_integer),
 }
+"""Keyword, metadata, and how a value is checked."""
 
 
 def read_meta(model: Any, path: str) -> Any:
@@ -214,7 +216,8 @@ class Exposure:
         with ExitStack() as own:
             pool = pool or own.enter_context(FilePool())
             header, planes = _find_planes(path, pool, needed)
-            exposure = cls(path.name, ExposureInfo.from_header(header), planes, path=path)
+            info = ExposureInfo.from_header(header, path.name)
+            exposure = cls(path.name, info, planes, path=path)
             exposure._opened = own.pop_all()
         return exposure
 
@@ -300,63 +303,6 @@ def _as_cube(values: npt.NDArray[Any], name: str, plane: str) -> npt.NDArray[Any
     raise InputError(f"{name}: {plane} must be 2-D or 3-D (got shape {values.shape})")
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for positioned reads; a gzipped one is unpacked into an unnamed file."""
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; check the name and the folder")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a FITS product")
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    magic = stream.read(2)
-    stream.seek(0)
-    if magic == b"":
-        stream.close()
-        raise InputError(f"{path}: the file is empty; fetch it again")
-    if magic != _GZIP_MAGIC:
-        return stream
-    with stream:
-        return _unpack(stream, path)
-
-
-def _unpack(packed: IO[bytes], path: Path) -> IO[bytes]:
-    """Unpack a gzipped file into one without a name, which goes when it is closed."""
-    with tempfile.NamedTemporaryFile(prefix="webbkg-") as unpacked:
-        try:
-            with gzip.open(packed) as content:
-                shutil.copyfileobj(content, unpacked, 2**20)
-            unpacked.flush()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{path}: damaged gzip file ({error}); fetch it again") from error
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror}); "
-                "unpack it yourself, or set TMPDIR to a folder with space"
-            ) from error
-        return Path(unpacked.name).open("rb")
-
-
-def is_gzipped(path: Path) -> bool:
-    """Tell by its first bytes whether a file is gzipped."""
-    with path.open("rb") as stream:
-        return stream.read(2) == _GZIP_MAGIC
-
-
-def read_header(path: Path) -> Mapping[str, Any]:
-    """Read the primary header of a FITS file.
-
-    Raises
-    ------
-    InputError
-        If it is not one.
-    """
-    with _open_bytes(path) as stream:
-        header, _ = next(read_headers(stream, path.name))
-    return header
-
-
 def _find_planes(
     path: Path, pool: FilePool, needed: Sequence[str]
 ) -> tuple[Mapping[str, Any], FitsPlanes]:
@@ -364,23 +310,23 @@ def _find_planes(
     primary: Mapping[str, Any] = {}
     found: dict[str, StoredPlane] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
-    with _open_bytes(path) as stream:
-        in_place = not is_gzipped(path)
+    with open_bytes(path) as stream:
         for number, (header, offset) in enumerate(read_headers(stream, path.name)):
             primary = primary or header
             plane = str(header.get("EXTNAME", "")).upper()
             if plane == "SCI" and "BUNIT" in header:
-                primary = {**primary, "BUNIT": header["BUNIT"]}
+                unit = {"BUNIT": header["BUNIT"]}
+                primary = ChainMap(unit, primary)  # type: ignore[arg-type]
             if plane not in PLANE_NAMES or plane in found:
                 continue
             shapes[plane] = _cube_shape(header, path.name, plane)
             if _is_compressed(header):
                 found[plane] = StoredPlane.compressed(plane, number)
+            elif Path(stream.name) == path:
+                found[plane] = StoredPlane.from_header(header, path, offset, plane)
             else:
-                if not in_place:
-                    offset = pool.keep(_chunks(stream, offset, data_length(header)))
-                where = path if in_place else None
-                found[plane] = StoredPlane.from_header(header, where, offset, plane)
+                offset = pool.keep(_chunks(stream, offset, data_length(header)))
+                found[plane] = StoredPlane.from_header(header, None, offset, plane)
             if len(found) == len(PLANE_NAMES):
                 break
     missing = next((plane for plane in needed if plane not in found), None)
@@ -400,60 +346,15 @@ def _chunks(stream: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
         yield stream.read(stop - start)
 
 
-def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Read one header after the other, each with the position of its data.
-
-    Data are skipped by their size (FITS standard 4.0, equation 2): astropy's HDU list would
-    warn where the file ends too early, and take three times as long.
-    """
-    from astropy.io import fits
-
-    size = os.fstat(stream.fileno()).st_size
-    if stream.read(9) != b"SIMPLE  =":
-        raise InputError(f"{name}: not a FITS file; a JWST product in FITS is needed")
-    position = 0
-    while position < size:
-        stream.seek(position)
-        try:
-            header = fits.Header.fromfile(stream, padding=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{name}: the file ends inside a header, or that is damaged ({error}); fetch it again"
-            ) from error
-        offset = -(-stream.tell() // FITS_BLOCK) * FITS_BLOCK
-        length = data_length(header)
-        if offset + length > size:
-            label = header.get("EXTNAME", "its primary data")
-            raise InputError(f"{name}: the file ends inside {label}; fetch it again")
-        yield header, offset
-        position = offset + -(-length // FITS_BLOCK) * FITS_BLOCK
-
-
-def data_length(header: Mapping[str, Any]) -> int:
-    """Bytes of the data that belong to a header, without padding."""
-    axes = _axes(header)
-    if not axes:
-        return 0
-    values = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + math.prod(axes))
-    return int(abs(header["BITPIX"]) // 8 * values)
-
-
-def _axes(header: Mapping[str, Any]) -> list[int]:
-    """Lengths of the axes, the slowest first, as NumPy counts them."""
-    return [header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1)]
-
-
-def _is_compressed(header: Mapping[str, Any]) -> bool:
+def _is_compressed(header: Header) -> bool:
     return header.get("ZIMAGE") is True
 
 
-def _cube_shape(header: Mapping[str, Any], name: str, plane: str) -> tuple[int, int, int]:
+def _cube_shape(header: Header, name: str, plane: str) -> tuple[int, int, int]:
     """Return integrations (1 for a 2-D image), rows and columns of an image."""
-    if _is_compressed(header):
-        header = {key.removeprefix("Z"): header[key] for key in header if key.startswith("ZNAXIS")}
-    elif header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+    if not _is_compressed(header) and header.text("XTENSION", "IMAGE").strip() != "IMAGE":
         raise InputError(f"{name}: {plane} must be an image, not a table")
-    axes = _axes(header)
-    if len(axes) not in (2, 3):
-        raise InputError(f"{name}: {plane} must be a 2-D or 3-D image (got axes {axes})")
-    return axes[0] if len(axes) == 3 else 1, axes[-2], axes[-1]
+    lengths = axes(header, "Z" if _is_compressed(header) else "")
+    if len(lengths) not in (2, 3):
+        raise InputError(f"{name}: {plane} must be a 2-D or 3-D image (got axes {lengths})")
+    return lengths[0] if len(lengths) == 3 else 1, lengths[-2], lengths[-1]

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from webbkg.errors import InputError, MissingFileError
+from webbkg.errors import InputError
+from webbkg.files import door
+from webbkg.files.asdf import check_product
 from webbkg.files.exposures import read_meta
+from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
 
@@ -30,14 +33,36 @@ def open_model(path: str | os.PathLike[str]) -> Any:
         If it cannot be read as a data model.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; check the name and the folder")
+    check_product(path)
     from stdatamodels.jwst import datamodels
 
-    try:
-        return datamodels.open(str(path))
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: cannot be opened as a data model ({error})") from error
+    with door.reading(path, "cannot be opened as a data model"):
+        model = datamodels.open(str(path))
+        _read_lazy_arrays(model.instance)
+        _make_planes_usual(model.instance, path)
+    return model
+
+
+def _read_lazy_arrays(tree: Any) -> None:
+    """Read the arrays of an ASDF tree now, inside the door, and not when a product is copied."""
+    from asdf.tags.core import NDArrayType
+    from asdf.treeutil import iter_tree
+
+    for node in iter_tree(tree):
+        if isinstance(node, NDArrayType):
+            np.asarray(node)
+
+
+def _make_planes_usual(instance: dict[str, Any], path: Path) -> None:
+    """Give planes that were stored as other numbers the type that they are computed with."""
+    for plane, dtype in (("data", np.float32), ("err", np.float32), ("dq", np.uint32)):
+        values = instance.get(plane)
+        if values is None or values.dtype.kind == np.dtype(dtype).kind:
+            continue
+        if values.dtype.kind not in "biuf":
+            raise InputError(f"{path}: its {plane} must hold real numbers (got {values.dtype})")
+        with np.errstate(all="ignore"):
+            instance[plane] = values.astype(dtype)
 
 
 def open_header(path: str | os.PathLike[str]) -> Any:
@@ -45,7 +70,12 @@ def open_header(path: str | os.PathLike[str]) -> Any:
     from astropy.io import fits
     from stdatamodels.jwst import datamodels
 
-    with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+    read_header(Path(path))
+
+    with (
+        door.reading(path, "its header cannot be read"),
+        fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
+    ):
         return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from webbkg.errors import OutputError, WebbkgError
+from webbkg.files import door
 from webbkg.files.disk import settle, settle_folder
 
 _LEFT_AFTER = 24 * 3600
@@ -67,11 +68,13 @@ def save_all(
 
 def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
     """Let a model write itself to an open file, in the format that the name's ending tells."""
-    # Given a stream, not a path, the model keeps the FILENAME that it has.
-    if path.suffix == ".fits":
-        model.to_fits(stream)
-    else:
-        model.to_asdf(stream)
+    # What a damaged target says of itself may be readable and yet not writable.
+    with door.reading(path, "the target's metadata cannot be written", passing=(OSError,)):
+        # Given a stream, not a path, the model keeps the FILENAME that it has.
+        if path.suffix == ".fits":
+            model.to_fits(stream)
+        else:
+            model.to_asdf(stream)
 
 
 def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError
-from webbkg.files.pool import Buffer, FilePool, read_at
+from webbkg.files import door
+from webbkg.files.fits import Header, checked_hdus
+from webbkg.files.pool import FilePool, read_at
 from webbkg.numerics.planes import Rows, Words, plane_type
 from webbkg.numerics.words import SIGN_BIT, make_native
 
@@ -53,18 +54,28 @@ class StoredPlane:
     compressed_hdu: int | None = None
 
     @classmethod
-    def from_header(
-        cls, header: Mapping[str, Any], path: Path | None, offset: int, name: str
-    ) -> StoredPlane:
-        """Take what an image's header says of it."""
+    def from_header(cls, header: Header, path: Path | None, offset: int, name: str) -> StoredPlane:
+        """Take what an image's header says of it.
+
+        Raises
+        ------
+        InputError
+            If DQ is scaled by what is no whole number.
+        """
+        scale, zero = header.number("BSCALE", 1), header.number("BZERO", 0)
+        if name == "DQ" and not (_is_whole(scale) and _is_whole(zero)):
+            raise InputError(
+                f"{header.name}: BSCALE and BZERO of DQ must be whole numbers "
+                f"(got {scale} and {zero})"
+            )
         return cls(
             path=path,
             offset=offset,
             stored=np.dtype(_STORED_TYPES[header["BITPIX"]]),
             dtype=plane_type(name),
-            scale=header.get("BSCALE", 1),
-            zero=header.get("BZERO", 0),
-            blank=header.get("BLANK") if header["BITPIX"] > 0 else None,
+            scale=scale,
+            zero=zero,
+            blank=header.integer("BLANK") if _has_blank(header) else None,
         )
 
     @classmethod
@@ -185,20 +196,27 @@ class FitsPlanes:
         """Let astropy decompress a plane, one integration at a time, into the scratch file."""
         from astropy.io import fits
 
-        try:
-            with fits.open(self.path, memmap=False) as hdus:
-                offset = self._pool.keep(_as_stored(hdus[number], self.shape[0], plane.dtype))
-        except (OSError, ValueError, TypeError, KeyError, IndexError, zlib.error) as error:
-            raise InputError(
-                f"{self.name}: a compressed image cannot be unpacked ({error}); fetch it again"
-            ) from error
+        with (
+            checked_hdus(self.path) as stream,
+            door.reading(self.name, "a compressed image cannot be unpacked"),
+            fits.open(stream, memmap=False) as hdus,
+        ):
+            offset = self._pool.keep(_as_stored(hdus[number], self.shape[0], plane.dtype))
         stored, zero = (">f4", 0) if plane.dtype is np.float32 else (">i4", 2**31)
         return StoredPlane(None, offset, np.dtype(stored), plane.dtype, zero=zero)
 
 
+def _has_blank(header: Header) -> bool:
+    return header["BITPIX"] > 0 and header.get("BLANK") is not None
+
+
+def _is_whole(value: float) -> bool:
+    return value == round(value) and abs(value) <= 2**53
+
+
 def _as_stored(
     hdu: Any, integrations: int, dtype: type[np.float32] | type[np.uint32]
-) -> Iterator[Buffer]:
+) -> Iterator[bytes]:
     """Give the pixels of a compressed image as an image that is not would store them."""
     cube = len(hdu.shape) == 3
     for index in range(integrations):

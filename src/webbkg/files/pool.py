@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Lock
 from types import TracebackType
-from typing import IO, TypeAlias
+from typing import IO
 
 from webbkg.errors import InputError
-
-Buffer: TypeAlias = bytes | memoryview
 
 MOST_OPEN = 256
 """Files that are open at a time, at most; a quarter of what the process may open if that is less."""
@@ -118,19 +116,34 @@ class FilePool:
             raise InputError(f"{path}: was changed while it was being read; run again")
         return stream
 
-    def keep(self, chunks: Iterable[Buffer]) -> int:
-        """Write chunks of bytes to the scratch file; returns where they begin."""
+    def keep(self, chunks: Iterable[bytes]) -> int:
+        """Write chunks of bytes to the scratch file; returns where they begin.
+
+        Raises
+        ------
+        InputError
+            If there is no space for them.
+        """
         with self._keeping:
-            scratch, start = self._scratch_file(), self._scratch_size
+            start = self._scratch_size
             for chunk in chunks:
-                view = memoryview(chunk).cast("B")
-                while len(view):
-                    with _seeking:
-                        scratch.seek(self._scratch_size)
-                        count = scratch.write(view)
-                    view = view[count:]
-                    self._scratch_size += count
+                try:
+                    self._append(memoryview(chunk))
+                except OSError as error:
+                    raise InputError(
+                        f"{tempfile.gettempdir()}: cannot hold what is unpacked "
+                        f"({error.strerror}); set TMPDIR to a folder with space"
+                    ) from error
         return start
+
+    def _append(self, view: memoryview) -> None:
+        scratch = self._scratch_file()
+        while len(view):
+            with _seeking:
+                scratch.seek(self._scratch_size)
+                count = scratch.write(view)
+            view = view[count:]
+            self._scratch_size += count
 
     def _scratch_file(self) -> IO[bytes]:
         if self._scratch is None:  # it lives as long as the pool

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError, MismatchError
+from webbkg.files import door
+from webbkg.files.asdf import check_product
 from webbkg.files.exposures import ExposureInfo, read_meta
 from webbkg.files.models import is_model
 from webbkg.files.windows import Place
@@ -40,14 +43,17 @@ def open_reference(reference: Any, *kinds: str) -> Iterator[Any]:
 
 
 def _open_as(path: str, kinds: tuple[str, ...]) -> Any:
+    check_product(Path(path))
+    reason: InputError | None = None
     from stdatamodels.jwst import datamodels
 
     for kind in kinds:
         try:
-            return getattr(datamodels, kind)(str(path))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = error
-    raise InputError(f"{path}: cannot be opened as a {kinds[0]} ({reason})") from reason
+            with door.reading(path, f"cannot be opened as a {kind}"):
+                return getattr(datamodels, kind)(str(path))
+        except InputError as error:
+            reason = reason or error
+    raise reason or InputError(f"{path}: no kind of reference was asked for")
 
 
 def check_detector(model: Any, info: ExposureInfo, target: str, name: str) -> None:
@@ -94,10 +100,12 @@ def cut_template(model: Any, target: Place, name: str) -> TemplateImage | str:
     InputError
         If it is no 2-D image, or it is not known where the target lies in it.
     """
-    planes = {plane: read_meta(model, plane) for plane in _DTYPES}
-    if planes["data"] is None or np.ndim(planes["data"]) != 2:
-        raise InputError(f"{name}: a bkg reference must have a 2-D image")
-    shape = planes["data"].shape
+    planes = {plane: template_plane(model, plane, name) for plane in _DTYPES}
+    data = planes["data"]
+    if data is None or data.ndim != 2 or 0 in data.shape:
+        got = "none" if data is None else f"shape {data.shape}"
+        raise InputError(f"{name}: a bkg reference must have a 2-D image (got {got})")
+    shape = data.shape
     own = Place(name, ExposureInfo.from_model(model), shape)
     window = None if target.matches(own) else target.window
     try:
@@ -114,3 +122,19 @@ def cut_template(model: Any, target: Place, name: str) -> TemplateImage | str:
         if values is not None and values.shape == shape
     }
     return TemplateImage(name, cuts["data"], cuts.get("err"), cuts.get("dq"))
+
+
+def template_plane(model: Any, plane: str, name: str) -> npt.NDArray[Any] | None:
+    """Return a plane (data, err or dq) of a reference; None where it has none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds no numbers.
+    """
+    with door.reading(name, f"its {plane} cannot be read"):
+        values = read_meta(model, plane)
+        values = None if values is None else np.asarray(values)
+    if values is not None and values.dtype.kind not in "biuf":
+        raise InputError(f"{name}: its {plane} must hold real numbers (got {values.dtype})")
+    return values

@@ -18,14 +18,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.files import door
+from webbkg.files.asdf import check_product
 from webbkg.files.disk import COPY_CHUNK, allocate, copy_exactly, read_exactly, write_exactly
-from webbkg.files.exposures import (
-    FITS_BLOCK,
-    Exposure,
-    data_length,
-    is_gzipped,
-    read_headers,
-)
+from webbkg.files.exposures import Exposure
+from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_headers
 from webbkg.files.planes import FitsPlanes
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
@@ -57,7 +54,12 @@ def open_standing_in(path: Path) -> Any:
     from astropy.io import fits
     from stdatamodels.jwst import datamodels
 
-    with fits.open(path, memmap=True) as stored:
+    check_product(path)
+
+    with (
+        door.reading(path, "cannot be opened as a data model"),
+        fits.open(path, memmap=True) as stored,
+    ):
         hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
         kind = stored[0].header.get("DATAMODL", "CubeModel")
         model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
@@ -123,11 +125,12 @@ def write_streamed(
     """
     from stdatamodels import fits_support
 
-    model.on_save(None)
-    hdus = fits_support.to_fits(model.instance, model.schema)
-    parts = list(_lay_out(hdus))
+    with door.reading(source, "its metadata cannot be written", passing=(OSError,)):
+        model.on_save(None)
+        hdus = fits_support.to_fits(model.instance, model.schema)
+        parts = list(_lay_out(hdus))
     last = parts[-1]
-    total = last.data_position + _padded(last.length)
+    total = last.data_position + padded(last.length)
     allocate(stream, total)
     with source.open("rb") as stored:
         places = _places(stored, source.name)
@@ -149,17 +152,13 @@ def _lay_out(hdus: Any) -> Iterator[_Part]:
     for hdu in hdus:
         part = _Part(hdu, hdu.header.tostring().encode("ascii"), position)
         yield part
-        position = part.data_position + _padded(part.length)
-
-
-def _padded(length: int) -> int:
-    return -(-length // FITS_BLOCK) * FITS_BLOCK
+        position = part.data_position + padded(part.length)
 
 
 def _places(stored: IO[bytes], name: str) -> dict[tuple[str, int], int]:
     """Find where the data of each extension lie."""
     return {
-        (str(header.get("EXTNAME", "")), int(header.get("EXTVER", 1))): offset
+        (str(header.get("EXTNAME", "")), header.integer("EXTVER", 1)): offset
         for header, offset in read_headers(stored, name)
     }
 

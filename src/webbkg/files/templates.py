@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError, MissingFileError
+from webbkg.errors import InputError
+from webbkg.files import door
 from webbkg.files.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
+from webbkg.files.fits import checked_hdus
 from webbkg.files.models import open_model
 from webbkg.files.output import save_whole
 from webbkg.options import DO_NOT_USE
@@ -76,27 +78,38 @@ def make_template(
 
 
 def _read_image(path: Path) -> npt.NDArray[np.float64]:
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; check the name and the folder")
-    try:
-        if path.suffix == ".npy":
-            image = np.load(path)
-        else:
-            from astropy.io import fits
-
-            with fits.open(path, memmap=False) as hdus:
-                image = next((hdu.data for hdu in hdus if hdu.is_image and hdu.data is not None), 0)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: neither a FITS nor a NumPy file ({error})") from error
-    if np.ndim(image) != 2:
-        raise InputError(f"{path}: a 2-D sky image is needed (got {np.ndim(image)} dimensions)")
+    door.regular_file(path)
+    with door.reading(path, "neither a FITS nor a NumPy file"):
+        image = np.asarray(_load_array(path) if path.suffix == ".npy" else _first_image(path))
+    if image.ndim != 2 or 0 in image.shape or image.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path}: a 2-D sky image of real numbers is needed (got {image.dtype} "
+            f"of shape {image.shape})"
+        )
     return np.asarray(image, dtype=np.float64)
+
+
+def _load_array(path: Path) -> Any:
+    """Map a ``.npy`` file, which compares its header with the file's length; no pickles."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _first_image(path: Path) -> Any:
+    """Return the first image of a FITS file, gzipped and zipped ones too."""
+    from astropy.io import fits
+
+    with checked_hdus(path) as stream, fits.open(stream, memmap=False) as hdus:
+        return next((hdu.data for hdu in hdus if hdu.is_image and hdu.data is not None), 0)
 
 
 def _set_window(model: Any, target: Any, shape: tuple[int, ...], name: str) -> None:
     """Place the template: on the target's window if it has that shape, else on the full frame."""
     info = ExposureInfo.from_model(target)
-    window = window_of(info, target.data.shape[-2:], str(read_meta(target, "meta.filename")))
+    like = str(read_meta(target, "meta.filename"))
+    data = read_meta(target, "data")
+    if np.ndim(data) not in (2, 3):
+        raise InputError(f"{like}: has no 2-D or 3-D image to make a template for")
+    window = window_of(info, data.shape[-2:], like)
     full = FULL_FRAME.get(info.instrument or "", (2048, 2048))
     subarray = model.meta.subarray
     subarray.ysize, subarray.xsize = shape

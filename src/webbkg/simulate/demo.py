@@ -95,17 +95,10 @@ def run_demo(
 ) -> list[DemoResult]:
     """Simulate an imaging and a rateints set, subtract, and compare with the truth.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the exposures and the products go; made if it is absent.
-    size : int
-        Side of the imaging exposures (pixels), from 128 to 2048, or it is an OptionError; those
-        of the rateints set have a quarter of it. At 2048 the files take about a gigabyte.
-    seed : int
-        The same seed gives the same exposures.
-    tell : callable
-        Called with what is done next.
+    The exposures and the products go to `folder`, which is made if it is absent; at the largest
+    size the files take about a gigabyte. The imaging exposures have `size` rows and columns, from
+    128 to 2048, or it is an OptionError; those of the rateints set have a quarter of them. The
+    same seed gives the same exposures. `tell` is called with what is done next.
     """
     if not SMALLEST <= size <= LARGEST:
         raise OptionError(f"size must be between {SMALLEST} and {LARGEST} (got {size})")
@@ -121,15 +114,11 @@ def run_demo(
 def plan_imaging(scene: ImagingScene, size: int) -> list[Pointing]:
     """Plan a target of `size` x `size` pixels and five backgrounds, the last a sub-array."""
     common = _central_part(scene.detector.full, size)
-    window = common.window
+    x, y = common.window.x + size // 2 + 5, common.window.y + size // 8 + 3
     # Off the centre, at odd offsets and oblong, so that a misplaced sub-array would show.
-    part = DetectorWindow(
-        window.x + size // 2 + 5, window.y + size // 8 + 3, size * 5 // 16, size // 4
-    )
-    others = {IMAGING_BACKGROUNDS: nircam_subarray(part)}
-    return plan_imaging_set(
-        scene, n_backgrounds=IMAGING_BACKGROUNDS, subarray=common, background_subarrays=others
-    )
+    part = nircam_subarray(DetectorWindow(x, y, size * 5 // 16, size // 4))
+    n, others = IMAGING_BACKGROUNDS, {IMAGING_BACKGROUNDS: part}
+    return plan_imaging_set(scene, n_backgrounds=n, subarray=common, background_subarrays=others)
 
 
 def plan_integrations(size: int) -> list[Pointing]:
@@ -142,15 +131,15 @@ def _central_part(subarray: Subarray, size: int) -> Subarray:
     window = subarray.window
     if (size, size) == window.shape:
         return subarray
-    x = window.x + (window.columns - size) // 2
-    y = window.y + (window.rows - size) // 2
+    x, y = window.x + (window.columns - size) // 2, window.y + (window.rows - size) // 2
     return replace(subarray, name="GENERIC", window=DetectorWindow(x, y, size, size))
 
 
 def _run_images(
     name: str, folder: Path, scene: ImagingScene, seed: int, plan: list[Pointing], tell: Tell
 ) -> DemoResult:
-    truth, start = Truth(), _start(name, f"{len(plan)} exposures", tell)
+    tell(f"{name}: simulating {len(plan)} exposures")
+    truth, start = Truth(), time.perf_counter()
     target, *backgrounds = write_set(folder, scene, seed, plan, truth.add)
     result, outcome, product = _subtract(name, start, folder, [target], backgrounds, tell)
     found = outcome.background
@@ -172,7 +161,8 @@ def run_template_demos(
 
 def _run_wfss(folder: Path, seed: int, tell: Tell) -> DemoResult:
     name = "NIRCam grism field, source catalogue"
-    start = _start(name, "an exposure", tell)
+    tell(f"{name}: simulating an exposure")
+    start = time.perf_counter()
     shown = wfss.draw_field(NIRCAM_R, seed)
     files = wfss.write_field(folder, wfss.observe(shown))
     references = {"bkg": files.template, "wavelengthrange": files.wavelengthrange}
@@ -183,7 +173,8 @@ def _run_wfss(folder: Path, seed: int, tell: Tell) -> DemoResult:
 
 def _run_soss(folder: Path, seed: int, tell: Tell) -> DemoResult:
     name = "NIRISS SOSS time series, two segments fitted together"
-    start = _start(name, f"{SOSS_INTEGRATIONS} integrations", tell)
+    tell(f"{name}: simulating {SOSS_INTEGRATIONS} integrations")
+    start = time.perf_counter()
     shown = soss.draw_field(seed=seed)
     files = soss.write_series(folder, soss.draw_series(shown, SOSS_INTEGRATIONS), segments=2)
     references = {"bkg": files.template}
@@ -191,11 +182,6 @@ def _run_soss(folder: Path, seed: int, tell: Tell) -> DemoResult:
     truth = {"left": shown.scene.scale_left, "right": shown.scene.scale_right}
     note = "the prescribed percentiles cut into noise and sky: docs/soss_recovery.md"
     return _with_scales(result, outcome, truth, note)
-
-
-def _start(name: str, what: str, tell: Tell) -> float:
-    tell(f"{name}: simulating {what}")
-    return time.perf_counter()
 
 
 def _subtract(

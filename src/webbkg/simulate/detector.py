@@ -47,15 +47,11 @@ def dq_flag(*names: str) -> np.uint32:
 
 @dataclass(frozen=True, kw_only=True)
 class Subarray:
-    """A part of the detector as it is read out.
+    """A part of the detector as it is read out."""
 
-    `name` is SUBARRAY, ``GENERIC`` for a window that the observatory does not offer; `window` is
-    where it lies; `frame_time` the time from one frame to the next (seconds).
-    """
-
-    name: str
-    window: DetectorWindow
-    frame_time: float
+    name: str  #: SUBARRAY; ``GENERIC`` for a window that the observatory does not offer
+    window: DetectorWindow  #: where it lies
+    frame_time: float  #: from one frame to the next (seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,28 +153,29 @@ MIRI_BRIGHTSKY = Subarray(
 """MIRI's largest imaging sub-array (JWST user documentation, "MIRI Detector Subarrays")."""
 
 
-def nircam_subarray(window: DetectorWindow, name: str = "GENERIC") -> Subarray:
-    """Make a NIRCam sub-array narrower than the detector, read through one output.
+def one_output(name: str, window: DetectorWindow, *, along_y: bool = False) -> Subarray:
+    """Make a sub-array of a near-infrared detector that is read through one output.
 
-    Its frame time is (columns + 12) (rows + 2) 10 microseconds (JWST user documentation,
-    "NIRCam Detector Subarrays").
+    Its frame time is (length + 12) (lines + 2) 10 microseconds (JWST user documentation, "NIRCam
+    Detector Subarrays"), where lines run along the fast axis.
     """
-    frame_time = (window.columns + 12) * (window.rows + 2) * 1e-5
-    return Subarray(name=name, window=window, frame_time=frame_time)
+    length, lines = (window.rows, window.columns) if along_y else (window.columns, window.rows)
+    return Subarray(name=name, window=window, frame_time=(length + 12) * (lines + 2) * 1e-5)
+
+
+def nircam_subarray(window: DetectorWindow) -> Subarray:
+    """Make a NIRCam sub-array narrower than the detector; see `one_output`."""
+    return one_output("GENERIC", window)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How an integration is sampled up the ramp.
+    """How an integration is sampled up the ramp."""
 
-    `pattern` is READPATT; `n_groups`, at least 2, NGROUPS; `n_frames` are averaged into a group,
-    and `group_gap` frames are left out between two groups.
-    """
-
-    pattern: str
-    n_groups: int
-    n_frames: int = 1
-    group_gap: int = 0
+    pattern: str  #: READPATT
+    n_groups: int  #: NGROUPS; at least 2
+    n_frames: int = 1  #: averaged into a group
+    group_gap: int = 0  #: frames left out between two groups
 
 
 @dataclass(frozen=True)
@@ -241,7 +238,6 @@ class BadPixels:
 
     rows: Indices  #: where they are, on the window
     columns: Indices
-    flags: FlagImage  #: DO_NOT_USE and either HOT or DEAD
     excess: FloatImage  #: dark rate of the hot ones (DN/s); 0 for the dead
     dead: BoolImage  #: without response
     missing: BoolImage  #: NaN
@@ -277,9 +273,8 @@ def draw_bad_pixels(detector: Detector, seed: int) -> BadPixels:
     dead = np.arange(count) >= n_hot
     excess = detector.hot_rate * rng.lognormal(0, detector.hot_spread, count)
     missing = dead & (rng.random(count) < detector.dead_missing)
-    flags = np.where(dead, dq_flag("DO_NOT_USE", "DEAD"), dq_flag("DO_NOT_USE", "HOT"))
     rate = np.where(dead, 0, excess).astype(np.float32)
-    drawn = BadPixels(rows, columns, flags.astype(np.uint32), rate, dead, missing)
+    drawn = BadPixels(rows, columns, rate, dead, missing)
     return drawn.only(~reference_pixels(detector, window)[rows, columns])
 
 
@@ -442,5 +437,6 @@ def _flags(bad: BadPixels, reference: BoolImage, jumps: BoolImage) -> FlagImage:
     dq = np.zeros(reference.shape, np.uint32)
     dq[reference] = dq_flag("REFERENCE_PIXEL")
     dq[jumps] |= dq_flag("JUMP_DET")
-    dq[bad.rows, bad.columns] |= bad.flags
+    hot, dead = dq_flag("DO_NOT_USE", "HOT"), dq_flag("DO_NOT_USE", "DEAD")
+    dq[bad.rows, bad.columns] |= np.where(bad.dead, dead, hot)
     return dq

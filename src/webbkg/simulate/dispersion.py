@@ -1,13 +1,19 @@
-"""Grisms: where a source's light falls, and the gwcs that says so.
+"""Grisms: where a source's light falls, its traces, its box on the direct image, and the gwcs.
 
 A source at (x0, y0) of the undispersed image falls at (x0 + dx, y0 + dy), where dx and dy are
 polynomials in the trace parameter t, and their coefficients planes in x0 and y0. t runs from 0
 to 1 between two wavelengths. This is the form of JWST's grism references; the coefficients
 below are of their size, but chosen. Pixels are those of the whole detector, counted from 0.
+
+A trace is drawn as the spectrum, gathered on pixels along dispersion and smeared by the source's
+profile there, times the source's profile across, centred on the trace. For a profile that is
+not the product of its two axes this is an approximation, and a good one except at the ends of
+a trace. Spectra are flat in wavelength within the band.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +21,40 @@ from typing import Any
 import numpy as np
 
 from webbkg.files.exposures import DetectorWindow
+from webbkg.results import FloatImage
 from webbkg.simulate.detector import Values
+from webbkg.simulate.sources import Catalogue, Population, Source, reached
+
+TAPER = 0.02
+"""Over what part of its width a band rises from nothing to all at either end (chosen)."""
+
+SMALLEST_BOX = 1.5
+"""Half width of the box of a source that is hardly seen (FWHM; chosen)."""
+
 
 Plane = tuple[float, float, float]
 """A value at the detector's first pixel, and its change per column and per row."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A blocking filter, named as in FILTER or PUPIL.
+
+    It begins to transmit at its shortest wavelength and ceases to at its longest (micrometres).
+    """
+
+    name: str
+    shortest: float
+    longest: float
+
+    def transmitted(self, wavelength: Values) -> Values:
+        """Return the fraction of a flat spectrum's light at wavelengths up to this one."""
+        grid = np.linspace(0, 1, 2001)
+        rate = np.clip(np.minimum(grid, 1 - grid) / TAPER, 0, 1)
+        total = np.concatenate([[0], np.cumsum((rate[1:] + rate[:-1]) / 2)])
+        place = (wavelength - self.shortest) / (self.longest - self.shortest)
+        fraction: Values = np.interp(place, grid, total / total[-1])
+        return fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +159,72 @@ P750L = Grism(
 """MIRI's prism, whose dispersion grows with the wavelength."""
 
 
+def render_traces(
+    catalogue: Catalogue, population: Population, grism: Grism, band: Band, window: DetectorWindow
+) -> FloatImage:
+    """Draw the dispersed light of all sources, in all orders, on a window of the detector.
+
+    The catalogue's total rates are those before the grism, which disperses the light that the
+    band lets through. Returned is their rate, (rows, columns) float32 in DN/s.
+    """
+    image = np.zeros(window.shape, np.float64)
+    # Drawn with dispersion along the second axis, whichever it is.
+    flat = image if grism.axis == 1 else image.T
+    corner = (window.x, window.y) if grism.axis == 1 else (window.y, window.x)
+    for order in grism.orders:
+        for source in catalogue.sources(population):
+            _draw_trace(flat, corner, source, grism, order, band)
+    return image.astype(np.float32)
+
+
+def _draw_trace(
+    image: Values, corner: tuple[int, int], source: Source, grism: Grism, order: Order, band: Band
+) -> None:
+    """Add an order of a source to an image (across, along), its corner at (along, across)."""
+    along, across, wavelengths = _trace(source, grism, order, band)
+    along, across, reach = along - corner[0], across - corner[1], source.reach
+    left, right = reached(along.min(), along.max(), reach, image.shape[1])
+    bottom, top = reached(across.min(), across.max(), reach, image.shape[0])
+    if left >= right or bottom >= top:
+        return
+    axes = (0, 1) if grism.axis == 1 else (1, 0)
+    width = math.ceil(reach)
+    edges = np.arange(left - width, right + width + 1) - 0.5
+    light = np.abs(np.diff(band.transmitted(np.interp(edges, along, wavelengths))))
+    smear = source.collapsed(axes[0], np.arange(-width, width + 1.0))
+    spectrum = np.convolve(light, smear / smear.sum(), mode="valid")
+    middle = np.interp(np.arange(left, right), along, across)[np.newaxis, :]
+    spread = source.collapsed(axes[1], np.arange(bottom, top)[:, np.newaxis] - middle)
+    image[bottom:top, left:right] += source.flux * order.share * spectrum * spread
+
+
+def _trace(source: Source, grism: Grism, order: Order, band: Band) -> tuple[Values, Values, Values]:
+    """Return where the middle of a trace lies along and across, and its wavelengths.
+
+    On the detector, with the place along dispersion growing, in steps of half a pixel or less.
+    """
+    x0, y0 = source.x, source.y
+    ends = np.array([band.shortest, band.longest])
+    offsets, _ = grism.displacement(order, x0, y0, ends)
+    # The steps of a prism are uneven, hence four a pixel on average.
+    steps = 4 * math.ceil(abs(offsets[1] - offsets[0])) + 2
+    wavelengths = np.linspace(band.shortest, band.longest, steps)
+    along, across = grism.displacement(order, x0, y0, wavelengths)
+    at = (x0, y0) if grism.axis == 1 else (y0, x0)
+    forward = slice(None) if along[-1] > along[0] else slice(None, None, -1)
+    return (along + at[0])[forward], (across + at[1])[forward], wavelengths[forward]
+
+
+def half_boxes(catalogue: Catalogue, population: Population, isophote: float) -> Values:
+    """Measure how far the sources reach on the direct image in x and y: (2, n), pixels.
+
+    A source ends where its surface brightness falls below `isophote` (DN/s per pixel).
+    """
+    listed = catalogue.sources(population)
+    boxes = [[source.isophote(axis, isophote) for source in listed] for axis in (0, 1)]
+    return np.maximum(np.array(boxes, np.float64), SMALLEST_BOX * population.fwhm)
+
+
 def sky_transform(full: DetectorWindow, pixel_scale: float, ra: float, dec: float) -> Any:
     """Make the astropy model from pixels of the whole detector to ra and dec (degrees).
 
@@ -151,27 +253,21 @@ def grism_wcs(grism: Grism, window: DetectorWindow, sky: Any) -> Any:
     from astropy.coordinates import ICRS
     from astropy.modeling.models import Identity, Shift
     from gwcs import WCS
-    from gwcs.coordinate_frames import (
-        CelestialFrame,
-        CompositeFrame,
-        CoordinateFrame,
-        Frame2D,
-        SpectralFrame,
-    )
+    from gwcs import coordinate_frames as frames
 
     grism_detector, detector = (
-        Frame2D(name=name, unit=(u.pix, u.pix)) for name in ("grism_detector", "detector")
+        frames.Frame2D(name=name, unit=(u.pix, u.pix)) for name in ("grism_detector", "detector")
     )
     order = {"axes_names": ("order",), "unit": (u.one,), "name": "order"}
     world = [
-        CelestialFrame(name="sky", reference_frame=ICRS()),
-        SpectralFrame(name="wavelength", unit=u.um, axes_order=(2,)),
-        CoordinateFrame(1, "OTHER", (3,), **order),
+        frames.CelestialFrame(name="sky", reference_frame=ICRS()),
+        frames.SpectralFrame(name="wavelength", unit=u.um, axes_order=(2,)),
+        frames.CoordinateFrame(1, "OTHER", (3,), **order),
     ]
     on_detector = Shift(window.x) & Shift(window.y)
     dispersed = on_detector & on_detector & Identity(1) | _dispersion_transform(grism)
     steps = [(grism_detector, dispersed), (detector, sky & Identity(2))]
-    return WCS([*steps, (CompositeFrame(world, name="world"), None)])
+    return WCS([*steps, (frames.CompositeFrame(world, name="world"), None)])
 
 
 def _dispersion_transform(grism: Grism) -> Any:

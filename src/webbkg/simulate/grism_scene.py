@@ -26,13 +26,13 @@ from webbkg.simulate.dispersion import (
     GRISMC,
     GRISMR,
     P750L,
+    Band,
     Grism,
     sky_transform,
 )
 from webbkg.simulate.imaging import SHALLOW
 from webbkg.simulate.scene import Scene
 from webbkg.simulate.sources import Population
-from webbkg.simulate.spectra import Band
 
 F356W, F444W = Band("F356W", 3.14, 3.98), Band("F444W", 3.88, 4.98)
 F150W, F200W = Band("F150W", 1.33, 1.67), Band("F200W", 1.75, 2.23)

@@ -7,7 +7,7 @@ made in any order, or each in another process, and one at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from webbkg.simulate.detector import (
     MIRI_IMAGER,
     NIRCAM_LONG,
     Detector,
-    Planes,
     Readout,
     Stream,
     Subarray,
     fractions,
     generator,
 )
-from webbkg.simulate.products import Identity, gather, make_model, write_models
+from webbkg.simulate.products import PLANES, Identity, gather, make_model, write_models
 from webbkg.simulate.scene import Field, Scene, Simulated
 
 TARGET = 0
@@ -135,10 +134,7 @@ def sky_on(scene: ImagingScene, window: DetectorWindow) -> FloatImage:
 def simulate_exposure(scene: ImagingScene, seed: int, pointing: Pointing) -> Simulated:
     """Simulate one exposure of a set; the same seed, that of the set, gives the same bits.
 
-    Raises
-    ------
-    OptionError
-        If its window leaves the detector, or it has no integrations.
+    It is an OptionError if its window leaves the detector, or it has no integrations.
     """
     number, count = pointing.number, pointing.integrations
     if count is not None and count < 1:
@@ -146,7 +142,7 @@ def simulate_exposure(scene: ImagingScene, seed: int, pointing: Pointing) -> Sim
     setup = scene.set_up(pointing.subarray)
     shown = ImagingField(scene=scene, seed=seed, setup=setup, number=number)
     integrations = (shown.measure(number, index) for index in range(count or 1))
-    planes = gather(integrations, count or 1, [plane.name for plane in fields(Planes)])
+    planes = gather(integrations, count or 1, (*PLANES, "cosmic_rays"))
     if count is None:
         planes = {name: cube[0] for name, cube in planes.items()}
     rays, is_background = planes.pop("cosmic_rays"), number != TARGET
@@ -172,23 +168,15 @@ def plan_imaging_set(
 ) -> list[Pointing]:
     """Plan a target and its backgrounds; returned is the target first.
 
-    Parameters
-    ----------
-    subarray : Subarray, optional
-        What every exposure reads out; by default the whole detector of the scene.
-    background_subarrays : mapping of int to Subarray, optional
-        Backgrounds, by number from 1, that read out something else.
-    integrations : sequence of int, optional
-        Of each exposure, the target first; by default all are rate products.
+    Every exposure reads out `subarray`, by default the whole detector, but for the backgrounds, by
+    number from 1, in `background_subarrays`. `integrations` are those of each exposure, the target
+    first; by default all are rate products.
     """
     parts = dict.fromkeys(range(n_backgrounds + 1), subarray or scene.detector.full)
     parts |= background_subarrays or {}
+    counts = dict(enumerate(integrations or ()))
     return [
-        Pointing(
-            number=number,
-            subarray=parts[number],
-            integrations=integrations[number] if integrations else None,
-        )
+        Pointing(number=number, subarray=parts[number], integrations=counts.get(number))
         for number in range(n_backgrounds + 1)
     ]
 

@@ -24,9 +24,8 @@ FIRST_EXPOSURE, SLOT = datetime(2025, 7, 1, tzinfo=UTC), timedelta(hours=2)
 
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 
-PLANES = {"sci": "data", "err": "err", "dq": "dq"}
-VARIANCES = {"var_poisson": "var_poisson", "var_rnoise": "var_rnoise"}
-"""The planes of an integration, and their names in a data model."""
+PLANES = ("sci", "err", "dq", "var_poisson", "var_rnoise")
+"""The planes of an integration in a product; a data model calls the first one `data`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +65,9 @@ class Identity:
 def gather(integrations: Iterable[Planes], count: int, names: Iterable[str]) -> dict[str, Any]:
     """Put planes of `count` integrations into cubes by name; the integrations come one by one."""
     cubes: dict[str, npt.NDArray[Any]] = {}
-    names = tuple(names)
+    wanted = tuple(names)
     for index, planes in enumerate(integrations):
-        for name in names:
+        for name in wanted:
             plane = getattr(planes, name)
             if index == 0:
                 cubes[name] = np.empty((count, *plane.shape), plane.dtype)
@@ -89,9 +88,10 @@ def make_model(planes: dict[str, Any], scene: Scene, setup: Setup, identity: Ide
     n_integrations = segment.total if segment else len(planes["sci"]) if cube else 1
     meta = _metadata(scene, setup, identity, n_integrations)
     meta["filename"] = identity.file_name(setup.detector.name, "rateints" if cube else "rate")
-    attributes = PLANES | VARIANCES
     # Given a tree, the model validates it once; plane by plane it takes ten times as long.
-    model = kind({"meta": meta} | {attributes[name]: planes[name] for name in planes})
+    model = kind(
+        {"meta": meta} | {"data" if name == "sci" else name: planes[name] for name in planes}
+    )
     if segment is not None:
         dtype = model.get_dtype("int_times")
         model.int_times = _integration_times(segment, meta["exposure"], dtype)

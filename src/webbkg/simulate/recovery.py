@@ -32,7 +32,6 @@ class Recovery:
     nothing was clipped, 0 if all was.
     """
 
-    pixels: int  #: of the target's window
     light_pixels: int
     blank_pixels: int
     sky_true: float  #: median sky of the target, on light pixels
@@ -75,11 +74,7 @@ class Recovery:
         yield "median before, after", f"{self.median_before:.5g}, {self.median_after:.2g} DN/s"
 
 
-def _nothing() -> FloatImage:
-    return np.zeros((0, 0), np.float32)
-
-
-@dataclass
+@dataclass(eq=False)
 class Truth:
     """What must be known of a set to judge a result; fed one exposure at a time, target first.
 
@@ -87,10 +82,11 @@ class Truth:
     """
 
     target: Simulated | None = None
-    #: Sums over the backgrounds of what each added to its own image.
-    sources: FloatImage = field(default_factory=_nothing)
-    cosmic_rays: FloatImage = field(default_factory=_nothing)
-    coverage: FloatImage = field(default_factory=_nothing)  #: how many backgrounds cover the pixel
+    sources: FloatImage = field(
+        init=False, repr=False
+    )  #: what each background added to its image, summed up
+    cosmic_rays: FloatImage = field(init=False, repr=False)
+    coverage: FloatImage = field(init=False, repr=False)  #: how many backgrounds cover the pixel
 
     def add(self, simulated: Simulated) -> None:
         """Take the truth of the next exposure of the set."""
@@ -112,51 +108,42 @@ class Truth:
     def measure(self, background: CombinedBackground, product: Any) -> Recovery:
         """Compare what was subtracted, and the subtracted target (a model), with the truth.
 
-        Raises
-        ------
-        ValueError
-            If no exposure was added.
+        It is a ValueError if no exposure was added.
         """
-        if self.target is None:
+        target = self.target
+        if target is None:
             raise ValueError("the truth is empty; add the target and its backgrounds first")
-        return _compare(self, self.target, background, product)
-
-
-def _compare(
-    truth: Truth, target: Simulated, background: CombinedBackground, product: Any
-) -> Recovery:
-    light = np.isfinite(background.sci) & ~target.bad & ~target.reference
-    err = np.where(light, background.err, np.float32(np.inf)) * truth.coverage
-    clean, hit = light & (truth.sources < NEGLIGIBLE * err), truth.cosmic_rays > 0
-    blank, struck, crowded = clean & ~hit, clean & hit, light & (truth.sources > err) & ~hit
-    difference = background.sci - target.sky
-    pull = difference / background.err
-    sky_error, sky_scatter = _centre_and_scatter(difference[blank])
-    pull_median, pull_scatter = _centre_and_scatter(pull[blank])
-    before, after = np.asarray(target.model.data), np.asarray(product.data)
-    return Recovery(
-        pixels=difference.size,
-        light_pixels=int(np.count_nonzero(light)),
-        blank_pixels=int(np.count_nonzero(blank)),
-        sky_true=_median(target.sky[light]),
-        sky_found=_median(background.sci[light]),
-        sky_error=sky_error,
-        sky_scatter=sky_scatter,
-        pull_median=pull_median,
-        pull_scatter=pull_scatter,
-        within_3_err=_fraction(np.abs(pull[light]) <= 3),
-        within_3_err_blank=_fraction(np.abs(pull[blank]) <= 3),
-        struck_pixels=int(np.count_nonzero(struck)),
-        cosmic_ray_leak=_leak(difference, truth.cosmic_rays, truth.coverage, struck),
-        cosmic_ray_excess=_median(pull[struck]),
-        source_pixels=int(np.count_nonzero(crowded)),
-        source_leak=_leak(difference, truth.sources, truth.coverage, crowded),
-        median_before=_median(before[..., light]),
-        median_after=_median(after[..., light]),
-        residual=_median((after - target.sources - target.cosmic_rays)[..., blank]),
-        not_finite=int(np.count_nonzero(~np.isfinite(after))),
-        dq_counts={name: int(np.count_nonzero(product.dq & dq_flag(name))) for name in FLAGS},
-    )
+        light = np.isfinite(background.sci) & ~target.bad & ~target.reference
+        err = np.where(light, background.err, np.float32(np.inf)) * self.coverage
+        clean, hit = light & (self.sources < NEGLIGIBLE * err), self.cosmic_rays > 0
+        blank, struck, crowded = clean & ~hit, clean & hit, light & (self.sources > err) & ~hit
+        difference = background.sci - target.sky
+        pull = difference / background.err
+        sky_error, sky_scatter = _centre_and_scatter(difference[blank])
+        pull_median, pull_scatter = _centre_and_scatter(pull[blank])
+        before, after = np.asarray(target.model.data), np.asarray(product.data)
+        return Recovery(
+            light_pixels=int(np.count_nonzero(light)),
+            blank_pixels=int(np.count_nonzero(blank)),
+            sky_true=_median(target.sky[light]),
+            sky_found=_median(background.sci[light]),
+            sky_error=sky_error,
+            sky_scatter=sky_scatter,
+            pull_median=pull_median,
+            pull_scatter=pull_scatter,
+            within_3_err=_fraction(np.abs(pull[light]) <= 3),
+            within_3_err_blank=_fraction(np.abs(pull[blank]) <= 3),
+            struck_pixels=int(np.count_nonzero(struck)),
+            cosmic_ray_leak=_leak(difference, self.cosmic_rays, self.coverage, struck),
+            cosmic_ray_excess=_median(pull[struck]),
+            source_pixels=int(np.count_nonzero(crowded)),
+            source_leak=_leak(difference, self.sources, self.coverage, crowded),
+            median_before=_median(before[..., light]),
+            median_after=_median(after[..., light]),
+            residual=_median((after - target.sources - target.cosmic_rays)[..., blank]),
+            not_finite=int(np.count_nonzero(~np.isfinite(after))),
+            dq_counts={name: int(np.count_nonzero(product.dq & dq_flag(name))) for name in FLAGS},
+        )
 
 
 def _centre_and_scatter(values: FloatImage) -> tuple[float, float]:

@@ -48,10 +48,7 @@ class Scene(ABC):
     def set_up(self, subarray: Subarray | None = None) -> Setup:
         """Choose what is read out, by default the whole detector.
 
-        Raises
-        ------
-        OptionError
-            If its window leaves the detector.
+        It is an OptionError if its window leaves the detector.
         """
         full, subarray = self.detector.full.window, subarray or self.detector.full
         window = subarray.window
@@ -118,19 +115,9 @@ class Simulated:
     """
 
     model: Any = dataclasses.field(repr=False)  #: ImageModel or CubeModel
-    field: Field  #: what it shows
-    #: What they add (DN/s), in the shape of SCI.
+    field: Field  #: what it shows, and how it was read
+    #: What cosmic rays add (DN/s), in the shape of SCI.
     cosmic_rays: FloatImage = dataclasses.field(repr=False)
-
-    @property
-    def setup(self) -> Setup:
-        """The detector and how it was read."""
-        return self.field.setup
-
-    @property
-    def window(self) -> DetectorWindow:
-        """Where its planes lie on the detector."""
-        return self.setup.window
 
     @property
     def sky(self) -> FloatImage:
@@ -151,3 +138,13 @@ class Simulated:
     def reference(self) -> BoolImage:
         """True on reference pixels: (rows, columns) bool."""
         return self.field.reference
+
+    @property
+    def setup(self) -> Setup:
+        """The detector and how it was read."""
+        return self.field.setup
+
+    @property
+    def window(self) -> DetectorWindow:
+        """Where its planes lie on the detector."""
+        return self.setup.window

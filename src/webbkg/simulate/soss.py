@@ -30,11 +30,11 @@ from webbkg.simulate.detector import (
     Subarray,
     Values,
     generator,
+    one_output,
     reference_pixels,
 )
 from webbkg.simulate.products import (
     PLANES,
-    VARIANCES,
     Identity,
     Segment,
     gather,
@@ -53,17 +53,9 @@ LINE_WIDTH = 40.0
 SKY_PEAK, SKY_SPAN = 900.0, 1140.0  # column where the right side is brightest, and on to the end
 
 
-def _strip(name: str, first_row: int, rows: int) -> Subarray:
-    # (rows + 12) (columns + 2) 10 microseconds: the fast axis runs along the columns.
-    frame_time, window = (
-        (rows + 12) * (COLUMNS + 2) * 1e-5,
-        DetectorWindow(0, first_row, 2048, rows),
-    )
-    return Subarray(name=name, window=window, frame_time=frame_time)
-
-
-SUBSTRIP256 = _strip("SUBSTRIP256", 1792, 256)
-SUBSTRIP96 = _strip("SUBSTRIP96", 1802, 96)
+# One output; the fast axis runs along the columns.
+SUBSTRIP256 = one_output("SUBSTRIP256", DetectorWindow(0, 1792, COLUMNS, 256), along_y=True)
+SUBSTRIP96 = one_output("SUBSTRIP96", DetectorWindow(0, 1802, COLUMNS, 96), along_y=True)
 """SUBSTRIP256 reaches the detector's last row, SUBSTRIP96 does not: 5.494 and 2.214 seconds a
 frame (JWST user documentation, "NIRISS Detector Subarrays")."""
 
@@ -315,45 +307,20 @@ class SossFiles:
     truth: Path
 
 
-def with_noise(scene: SossScene, factor: float) -> SossScene:
-    """Multiply all noise of a scene's detector by a factor, and nothing else.
-
-    An imagined detector of another gain: photon noise goes as the root of the electrons.
-    """
-    detector, electrons = scene.detector, factor**-2
-    changed = replace(
-        detector,
-        gain=detector.gain * electrons,
-        read_noise=detector.read_noise * factor * electrons,
-        flicker_noise=detector.flicker_noise * factor * electrons,
-        cosmic_ray_charge=detector.cosmic_ray_charge * electrons,
-    )
-    return replace(scene, detector=changed)
-
-
 def draw_field(
     scene: SossScene | None = None, seed: int = 1, subarray: Subarray = SUBSTRIP256
 ) -> SossField:
     """Draw what does not change during an exposure; the same seed gives the same bits.
 
-    Raises
-    ------
-    OptionError
-        If the strip is not SUBSTRIP256, SUBSTRIP96 or another part of the former, all columns
-        wide.
+    The strip is SUBSTRIP256, SUBSTRIP96 or another part of the former, all columns wide, or it
+    is an OptionError.
     """
     scene = scene or SossScene()
     return SossField(scene=scene, seed=seed, setup=scene.set_up(subarray))
 
 
 def draw_series(shown: SossField, integrations: int = 20) -> SossSeries:
-    """Observe a field for so many integrations.
-
-    Raises
-    ------
-    OptionError
-        If `integrations` is below 1.
-    """
+    """Observe a field for so many integrations, at least 1, or it is an OptionError."""
     if integrations < 1:
         raise OptionError(f"integrations must be at least 1 (got {integrations})")
     return SossSeries(shown=shown, curve=light_curve(shown.scene, integrations))
@@ -362,10 +329,7 @@ def draw_series(shown: SossField, integrations: int = 20) -> SossSeries:
 def split_series(series: SossSeries, number: int) -> list[Segment]:
     """Cut a time series into `number` segments of nearly equal length.
 
-    Raises
-    ------
-    OptionError
-        If a segment would be empty.
+    It is an OptionError if a segment would be empty.
     """
     total = series.n_integrations
     if not 1 <= number <= total:
@@ -392,7 +356,7 @@ def segment_model(series: SossSeries, segment: Segment, *, variances: bool = Tru
 
     Its planes are held once, VAR_POISSON and VAR_RNOISE only if they are wanted.
     """
-    names = PLANES | VARIANCES if variances else PLANES
+    names = PLANES if variances else PLANES[:3]
     return _model(series, series.gather(segment.start, segment.stop, names), segment)
 
 

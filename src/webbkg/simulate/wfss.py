@@ -22,18 +22,16 @@ from webbkg.options import DO_NOT_USE
 from webbkg.results import FloatImage
 from webbkg.simulate import sources
 from webbkg.simulate.detector import Stream, Subarray, generator
-from webbkg.simulate.dispersion import grism_wcs
+from webbkg.simulate.dispersion import grism_wcs, half_boxes, render_traces
 from webbkg.simulate.grism_scene import WfssScene, make_template, sky_pattern
 from webbkg.simulate.products import (
     PLANES,
-    VARIANCES,
     Identity,
     make_model,
     reference_metadata,
     write_models,
 )
 from webbkg.simulate.scene import Field, Simulated
-from webbkg.simulate.spectra import half_boxes, render_traces
 
 CATALOG_NAME = "cat.ecsv"
 """SCATFILE of the target, and the file that `write_field` writes."""
@@ -87,12 +85,7 @@ def draw_field(scene: WfssScene, seed: int = 1, subarray: Subarray | None = None
     """Draw a field: everything but the noise of an exposure.
 
     The same seed gives the same bits. What is read out is by default the whole detector; the
-    field is the same on a subarray.
-
-    Raises
-    ------
-    OptionError
-        If the window leaves the detector.
+    field is the same on a subarray, which must lie on it, or it is an OptionError.
     """
     return GrismField(scene=scene, seed=seed, setup=scene.set_up(subarray))
 
@@ -103,7 +96,7 @@ def observe(shown: GrismField, number: int = 0, *, true_err: bool = False) -> Si
     The model is an ImageModel with DISPAXIS, SCATFILE and the grism WCS.
     """
     measured = shown.measure(number, true_err=true_err)
-    planes = {name: getattr(measured, name) for name in PLANES | VARIANCES}
+    planes = {name: getattr(measured, name) for name in PLANES}
     identity = Identity(exposure=number + 1, slot=number, target_name="SIMULATED-FIELD")
     model = make_model(planes, shown.scene, shown.setup, identity)
     model.meta.wcsinfo.dispersion_direction = shown.scene.grism.axis

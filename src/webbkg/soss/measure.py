@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from webbkg.errors import InputError
 from webbkg.files.exposures import Exposure, read_meta
-from webbkg.files.references import check_detector, open_reference
+from webbkg.files.references import check_detector, open_reference, template_plane
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions
 from webbkg.results import Outcome, SossResult, Status, TemplateFit
@@ -41,7 +41,12 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     with open_reference(reference, "SossBkgModel", "ReferenceImageModel") as model:
         name = str(read_meta(model, "meta.filename") or reference)
         check_detector(model, target.info, target.name, name)
-        templates = np.asarray(model.data)
+        templates = template_plane(model, "data", name)
+        if templates is None or templates.ndim not in (2, 3) or 0 in templates.shape:
+            got = "none" if templates is None else f"shape {templates.shape}"
+            raise InputError(
+                f"{name}: a SOSS bkg reference must have an image or a cube of them (got {got})"
+            )
         with contextlib.ExitStack() as opened:
             sources = request.segments or (target.model,)
             segments = [_open_segment(one, opened).planes for one in sources]

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from webbkg.errors import InputError
+from webbkg.files import door
 from webbkg.files.associations import find_file
+from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import read_meta
+from webbkg.files.masks import read_mask
 from webbkg.files.references import TemplateImage, check_detector, cut_template, open_reference
 from webbkg.modes import Request, Services, Target
 from webbkg.options import WfssOptions
@@ -121,9 +124,9 @@ def _sky_mask(
     if source is None:
         return _all_sky(target)
     if options.mask is not None:
-        return _Mask(_read_mask(source, target), Path(source).name)
+        return _Mask(read_mask(source, target.place.shape, target.name), Path(source).name)
     transform = _grism_transform(target)
-    catalog = traces.read_catalog(source)
+    catalog = read_catalog(source)
     reference = services.find_reference("wavelengthrange")
     if reference is None:
         return None
@@ -157,8 +160,15 @@ def _grism_transform(target: Target) -> traces.GrismTransform:
             f"{target.name}: has no WCS, which leads from its catalogue to its traces; run the "
             "assign_wcs step first, or give a mask file (wfss_mask)"
         )
-    transform: traces.GrismTransform = wcs.backward_transform
-    return transform
+    fault = "its WCS does not lead from the sky to its pixels"
+    with door.reading(target.name, fault):
+        transform: traces.GrismTransform = wcs.backward_transform
+
+    def guarded(*where: Any) -> Any:
+        with door.reading(target.name, fault):
+            return transform(*where)
+
+    return guarded
 
 
 def _orders(reference: Any, target: Target) -> tuple[traces.OrderLimits, ...]:
@@ -167,36 +177,12 @@ def _orders(reference: Any, target: Target) -> tuple[traces.OrderLimits, ...]:
     element = traces.blocking_filter(info.instrument, info.filter or "", info.pupil or "")
     with open_reference(reference, "WavelengthrangeModel") as model:
         name = read_meta(model, "meta.filename") or str(reference)
-        try:
+        with door.reading(name, "cannot be read as a wavelengthrange reference"):
             return traces.orders_and_limits(
                 [tuple(row) for row in model.extract_orders],
                 [tuple(row) for row in model.wavelengthrange],
                 element,
             )
-        except (InputError, AttributeError, TypeError) as error:
-            raise InputError(f"{name}: {error}") from error
-
-
-def _read_mask(path: Path, target: Target) -> BoolImage:
-    """Read the MASK extension of a file: 1 for sky, 0 for source."""
-    from astropy.io import fits
-
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            if "MASK" not in hdus or hdus["MASK"].data is None:
-                raise InputError(
-                    f"{path}: has no MASK extension (1 where sky, 0 where source); "
-                    "name a file with one as wfss_mask"
-                )
-            mask = np.asarray(hdus["MASK"].data)
-    except OSError as error:
-        raise InputError(f"{path}: the wfss_mask is not a FITS file ({error})") from error
-    if mask.shape != target.place.shape:
-        raise InputError(
-            f"{path}: the shape of wfss_mask must be that of {target.name}, "
-            f"{target.place.shape} (got {mask.shape})"
-        )
-    return np.ascontiguousarray(mask == 1)
 
 
 def _outcome(fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions) -> Outcome:

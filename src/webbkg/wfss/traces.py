@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError, MissingFileError
-from webbkg.results import BoolImage
-
-FAINTEST = 999.0
-"""Magnitude limit where none is given: every source with a real magnitude is brighter."""
-
-CORNERS = ("sky_bbox_ll", "sky_bbox_lr", "sky_bbox_ul", "sky_bbox_ur")
-MAGNITUDE = "isophotal_abmag"
+from webbkg.errors import InputError
+from webbkg.results import BoolImage, SourceCatalog
 
 _FARTHEST = 2.0**31  # pixels; far off any detector, and still an integer
 
@@ -28,40 +18,6 @@ Boxes = npt.NDArray[np.int64]
 GrismTransform = Callable[..., Sequence[Any]]
 """From ra, dec (degrees), wavelength (µm) and order to x and y of the grism image (pixels from
 0), and perhaps more: the ``backward_transform`` of a grism WCS."""
-
-
-@dataclass(frozen=True)
-class SourceCatalog:
-    """What the masking of sources needs of a catalogue; the arrays are read-only.
-
-    Attributes
-    ----------
-    ra, dec : (4, sources) float64
-        Corners of the sources' boxes on the sky (ICRS, degrees).
-    magnitude : (sources,) float64
-        Isophotal AB magnitudes; NaN where missing.
-    """
-
-    ra: Doubles
-    dec: Doubles
-    magnitude: Doubles
-
-    def __post_init__(self) -> None:
-        for values in (self.ra, self.dec, self.magnitude):
-            values.flags.writeable = False
-
-    def __len__(self) -> int:
-        return len(self.magnitude)
-
-    def brighter_than(self, limit: float | None) -> SourceCatalog:
-        """Leave out the sources whose magnitude is `limit` or fainter; NaN stays.
-
-        None stands for `FAINTEST`.
-        """
-        faint = self.magnitude >= (FAINTEST if limit is None else limit)
-        return SourceCatalog(
-            self.ra[:, ~faint].copy(), self.dec[:, ~faint].copy(), self.magnitude[~faint].copy()
-        )
 
 
 class OrderLimits(NamedTuple):
@@ -189,6 +145,8 @@ def trace_boxes(
         finite points, rounded by floor(x + 0.5). A source without a finite point has no box.
     """
     corners, sources = ra.shape
+    if sources == 0:  # which some transforms do not take
+        return np.empty((0, 4), np.int64)
     points = np.empty((2, len(wavelengths) * corners, sources))
     for i, wavelength in enumerate(wavelengths):
         # Points off the sky or far outside the polynomials' range are sorted out below.
@@ -240,152 +198,3 @@ def sky_mask_from_boxes(
         for x0, x1, y0, y1 in inside[counts].tolist():
             sky[y0:y1, x0:x1] = False
     return sky
-
-
-def read_catalog(source: str | os.PathLike[str] | Any) -> SourceCatalog:
-    """Read the sky boxes and magnitudes of a source catalogue.
-
-    Parameters
-    ----------
-    source : path or astropy Table
-        An ECSV file, or a table; with the sky-coordinate columns ``sky_bbox_ll``, ``_lr``,
-        ``_ul``, ``_ur`` in any frame that leads to ICRS, and ``isophotal_abmag``.
-
-    Returns
-    -------
-    SourceCatalog
-        In the catalogue's order.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    InputError
-        If it cannot be read, holds no source, lacks a column, or its coordinates do not lead
-        to ICRS.
-    """
-    if not isinstance(source, str | os.PathLike):
-        return _from_table(source, "the source catalogue")
-    path = Path(source)
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such source catalogue; check the name and the folder")
-    try:
-        return _read_plain(path) or _from_table(_read_table(path), str(path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; a catalogue is an ECSV table") from error
-
-
-def _read_table(path: Path) -> Any:
-    """Read any ECSV table, with all that its columns may be."""
-    from astropy.table import QTable
-
-    try:
-        return QTable.read(path, format="ascii.ecsv")
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be read as an ECSV table ({error}); give the catalogue that the "
-            "pipeline's source_catalog step wrote"
-        ) from error
-
-
-def _read_plain(path: Path) -> SourceCatalog | None:
-    """Read the usual catalogue, with ICRS coordinates in degrees; None if it is not like that.
-
-    Of its two dozen columns nine are needed; that takes a tenth of a table's time.
-    """
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = stream.read().splitlines()
-    comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    if comments + 1 >= len(lines) or not lines[0].startswith("# %ECSV"):
-        return None
-    header = _header([line[2:] for line in lines[1:comments]])
-    if header is None or not _is_plain(header):
-        return None
-    delimiter = header.get("delimiter", " ")
-    names = next(csv.reader(lines[comments : comments + 1], delimiter=delimiter))
-    needed = [f"{corner}.{axis}" for axis in ("ra", "dec") for corner in CORNERS]
-    try:
-        values = np.loadtxt(
-            lines[comments + 1 :],
-            delimiter=delimiter,
-            comments=None,
-            quotechar='"',
-            usecols=[names.index(name) for name in (*needed, MAGNITUDE)],
-            unpack=True,
-            ndmin=2,
-        )
-    except ValueError:  # something is missing, or no number
-        return None
-    return SourceCatalog(values[:4].copy(), values[4:8].copy(), values[8].copy())
-
-
-def _header(lines: list[str]) -> dict[str, Any] | None:
-    """Read the YAML header of an ECSV file; None if it is none."""
-    from astropy.table.meta import YamlParseError, get_header_from_yaml
-
-    try:
-        header: dict[str, Any] = get_header_from_yaml(lines)
-    except (YamlParseError, ValueError, KeyError, TypeError):
-        return None
-    return header
-
-
-def _is_plain(header: dict[str, Any]) -> bool:
-    """Tell whether the boxes are ICRS positions in plain columns of degrees."""
-    units = {column["name"]: column.get("unit") for column in header.get("datatype", [])}
-    mixins = dict(header.get("meta") or {}).get("__serialized_columns__", {})
-    return MAGNITUDE not in mixins and all(
-        mixins.get(corner, {}).get("frame") == "icrs"
-        and mixins[corner].get("representation_type") == "spherical"
-        and mixins[corner].get(axis, {}).get("value", {}).get("name") == f"{corner}.{axis}"
-        and units.get(f"{corner}.{axis}") == "deg"
-        for corner in CORNERS
-        for axis in ("ra", "dec")
-    )
-
-
-def _from_table(table: Any, name: str) -> SourceCatalog:
-    missing = [column for column in (*CORNERS, MAGNITUDE) if column not in table.colnames]
-    if missing:
-        raise InputError(
-            f"{name}: lacks the column {', '.join(missing)}; give the catalogue that the "
-            "pipeline's source_catalog step wrote"
-        )
-    if len(table) == 0:
-        raise InputError(
-            f"{name}: holds no source; give another catalogue, or a wfss_mask that is 1 "
-            "everywhere to use all pixels as sky"
-        )
-    positions = [_icrs(table[corner], corner, name) for corner in CORNERS]
-    magnitude = table[MAGNITUDE]
-    magnitude = getattr(magnitude, "value", magnitude)
-    return SourceCatalog(
-        np.array([_filled(position.ra.deg) for position in positions]),
-        np.array([_filled(position.dec.deg) for position in positions]),
-        _filled(magnitude),
-    )
-
-
-def _filled(values: Any) -> Doubles:
-    """Copy a column, masked in any of astropy's ways, with NaN where it is masked."""
-    mask = np.asarray(getattr(values, "mask", False))
-    plain = np.array(getattr(values, "unmasked", values), dtype=np.float64)
-    plain[np.broadcast_to(mask, plain.shape)] = np.nan
-    return plain
-
-
-def _icrs(column: Any, corner: str, name: str) -> Any:
-    from astropy.coordinates import ConvertError
-
-    if not hasattr(column, "transform_to"):
-        raise InputError(
-            f"{name}: the column {corner} must hold sky coordinates (got "
-            f"{type(column).__name__}); give the catalogue that the source_catalog step wrote"
-        )
-    try:
-        return column.transform_to("icrs")
-    except (ConvertError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{name}: the column {corner} does not lead to ICRS (its frame is "
-            f"{column.name}); convert it"
-        ) from error

@@ -1,0 +1,59 @@
+"""The door of parameter files, ASDF or INI, which stpipe reads."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stpipe.exceptions import ValidationError
+
+from webbkg.errors import InputError, OptionError
+from webbkg.files import door
+from webbkg.files.asdf import check_asdf
+
+LONGEST = 2**20
+"""Bytes of a parameter file; those of a whole pipeline have some 20 000."""
+
+
+def check_parameter_file(named: Any) -> None:
+    """Make sure that stpipe can read a parameter file; an open file is left to it.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    InputError
+        If it cannot be read, or is no parameter file.
+    """
+    if not isinstance(named, str | os.PathLike):
+        return
+    path = door.regular_file(named, "config_file", "a parameter file")
+    with door.reading(path, "cannot be read as a parameter file"):
+        with path.open("rb") as stream:
+            is_asdf = stream.read(5) == b"#ASDF"
+            length = stream.seek(0, io.SEEK_END)
+            if length > LONGEST:
+                raise InputError(f"{path}: has more than {LONGEST} bytes; it holds no parameters")
+            if is_asdf:
+                check_asdf(stream, 0, length, str(path))
+        from stpipe.config_parser import load_config_file
+
+        load_config_file(str(path))
+
+
+class ParameterError(OptionError, ValidationError):
+    """A parameter of another type or name: stpipe's error and webbkg's in one."""
+
+
+@contextmanager
+def judging() -> Iterator[None]:
+    """Turn what stpipe raises for a parameter of another type or name into a ParameterError."""
+    from configobj import ConfigObjError
+
+    try:
+        yield
+    except (ValidationError, ConfigObjError, UnicodeError) as error:
+        raise ParameterError(door.brief(error)) from error
