@@ -47,8 +47,6 @@ NO_PATHS = ("pathlib",)
 
 MOST_LINES, MEDIAN_LINES, MOST_CLASS_LINES = 45, 8, 200
 
-READS_FILES = {"wfss.traces"}  # to be emptied: what does not keep the rule yet
-
 
 @cache
 def modules():
@@ -134,8 +132,6 @@ def test_numerics_stand_on_their_own(name):
     [name for name in modules() if is_method(name) or name.startswith("numerics.")],
 )
 def test_methods_see_arrays_only(name):
-    if name in READS_FILES:
-        pytest.skip("listed as not there yet")
     foreign = {
         imported
         for imported in imports(name)
