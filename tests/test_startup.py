@@ -159,6 +159,28 @@ def test_a_command_s_own_process_starts_quickly(folder, command):
     assert (folder / "t_backgroundstep.fits").exists()
 
 
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+"""
+
+
+def test_the_command_gives_the_memory_of_a_target_back_before_the_next(folder):
+    """Its collector is off, and what writes a product leaves the planes in cycles."""
+    shape = (1024, 1024)
+    for number in range(5):
+        save(make_model(ramp(shape)), folder / f"e{number}_rate.fits")
+    save(make_model(ramp(shape)), folder / "b_rate.fits")
+    peaks = []
+    for n_targets in (1, 5):
+        targets = [f"e{number}_rate.fits" for number in range(n_targets)]
+        command = [BIN / "webbkg", "subtract", *targets, "--background", "b_rate.fits", "--quiet"]
+        peaks.append(float(run(sys.executable, "-c", PEAK, *command, cwd=folder)))
+    of_one = 3 * 4 * shape[0] * shape[1] / 2**20  # 12 MB
+    assert peaks[1] - peaks[0] < 1.5 * of_one
+
+
 def test_neither_a_test_nor_an_interactive_session_is_a_command(monkeypatch):
     main = sys.modules["__main__"]
     assert not startup.is_command("strun")

@@ -6,6 +6,7 @@ It runs in a process of its own: it sets the loggers up as it likes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,12 +97,16 @@ def subtract(
         product_only=True,
     )
     run.check_products(items, setting)
-    for group in run.grouped(items):
+    for number, group in enumerate(run.grouped(items)):
+        if number:
+            # The libraries that write a product leave its planes in reference cycles, and the
+            # collector does not run by itself in the command's process.
+            gc.collect()
         if all(item.error is None for item in group):
             with progress(group[0].label) as tell, _journal() as journal:
                 _run_group(group, replace(setting, progress=tell), journal)
         for item in group:
-            item.result = None  # its memory, before the next is opened
+            item.result = None
             yield item
 
 

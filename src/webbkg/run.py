@@ -20,7 +20,7 @@ from webbkg.apply import apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.crds import Crds
-from webbkg.files.exposures import Exposure, ExposureInfo, read_meta
+from webbkg.files.exposures import Exposure, ExposureInfo
 from webbkg.files.fits import read_header
 from webbkg.files.models import (
     background_model,
@@ -28,6 +28,7 @@ from webbkg.files.models import (
     is_model,
     open_model,
     path_of,
+    read_meta,
 )
 from webbkg.files.output import check_outputs, save_all, write_model
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+from webbkg.files.pool import read_at
+
 COPY_CHUNK = 8 * 2**20
 """Bytes held while a copy passes through memory."""
 
@@ -37,19 +39,8 @@ def read_exactly(source: IO[bytes], view: memoryview, position: int) -> None:
     OSError
         If the file ends before.
     """
-    while len(view):
-        count = _read_some(source.fileno(), view, position)
-        if count == 0:
-            raise OSError(errno.EIO, "a file became shorter while it was read")
-        view, position = view[count:], position + count
-
-
-def _read_some(descriptor: int, view: memoryview, position: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(descriptor, [view], position)
-    read = os.pread(descriptor, min(COPY_CHUNK, len(view)), position)
-    view[: len(read)] = read
-    return len(read)
+    if read_at(source.fileno(), view, position) < len(view):
+        raise OSError(errno.EIO, "a file became shorter while it was read")
 
 
 def write_exactly(target: IO[bytes], content: bytes | memoryview, position: int) -> None:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.fits import Header, axes, data_length, open_bytes, read_headers
+from webbkg.files.models import open_model, read_meta
 from webbkg.files.planes import FitsPlanes, StoredPlane
 from webbkg.files.pool import FilePool
 from webbkg.files.windows import FULL_FRAME, DetectorWindow, Place, window_of
@@ -133,16 +134,6 @@ _METADATA: dict[str, tuple[str, str, Callable[[Any, str, str], Any]]] = {
 """Keyword, metadata, and how a value is checked."""
 
 
-def read_meta(model: Any, path: str) -> Any:
-    """Read dotted metadata of a data model without creating what is not there; else None."""
-    node = model.instance
-    for part in path.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node
-
-
 class Exposure:
     """The planes and metadata of one exposure; open it with `from_file` or `from_model`.
 
@@ -223,8 +214,6 @@ class Exposure:
 
     @classmethod
     def _from_asdf(cls, path: Path) -> Exposure:
-        from webbkg.files.models import open_model
-
         exposure = cls.from_model(open_model(path))
         exposure.path = path
         return exposure

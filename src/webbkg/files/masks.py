@@ -65,8 +65,7 @@ def _of_fits(path: Path) -> Any:
 
 
 def _of_model(path: Path) -> Any:
-    from webbkg.files.exposures import read_meta
-    from webbkg.files.models import open_model
+    from webbkg.files.models import open_model, read_meta
 
     with open_model(path) as model:
         mask = read_meta(model, "mask")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.asdf import check_product
-from webbkg.files.exposures import read_meta
 from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
@@ -20,6 +20,16 @@ from webbkg.results import Background
 def is_model(thing: object) -> bool:
     """Tell an open JWST data model from anything else, without importing the models."""
     return hasattr(thing, "get_crds_parameters") and hasattr(thing, "meta")
+
+
+def read_meta(model: Any, path: str) -> Any:
+    """Read dotted metadata of a data model without creating what is not there; else None."""
+    node = model.instance
+    for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
 
 
 def open_model(path: str | os.PathLike[str]) -> Any:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from webbkg.errors import InputError, MismatchError
 from webbkg.files import door
 from webbkg.files.asdf import check_product
-from webbkg.files.exposures import ExposureInfo, read_meta
-from webbkg.files.models import is_model
+from webbkg.files.exposures import ExposureInfo
+from webbkg.files.models import is_model, read_meta
 from webbkg.files.windows import Place
 from webbkg.numerics.planes import Overlap
 

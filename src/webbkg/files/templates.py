@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files import door
-from webbkg.files.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
+from webbkg.files.exposures import FULL_FRAME, ExposureInfo, window_of
 from webbkg.files.fits import checked_hdus
-from webbkg.files.models import open_model
+from webbkg.files.models import open_model, read_meta
 from webbkg.files.output import save_whole
 from webbkg.options import DO_NOT_USE
 

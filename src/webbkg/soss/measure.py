@@ -10,7 +10,8 @@ from typing import Any
 import numpy.typing as npt
 
 from webbkg.errors import InputError
-from webbkg.files.exposures import Exposure, read_meta
+from webbkg.files.exposures import Exposure
+from webbkg.files.models import read_meta
 from webbkg.files.references import check_detector, open_reference, template_plane
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions

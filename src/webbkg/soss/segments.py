@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from webbkg.errors import InputError
-from webbkg.files.exposures import ExposureInfo, read_meta
+from webbkg.files.exposures import ExposureInfo
+from webbkg.files.models import read_meta
 from webbkg.results import Status
 
 

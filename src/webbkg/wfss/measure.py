@@ -12,8 +12,8 @@ from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.associations import find_file
 from webbkg.files.catalogs import read_catalog
-from webbkg.files.exposures import read_meta
 from webbkg.files.masks import read_mask
+from webbkg.files.models import read_meta
 from webbkg.files.references import TemplateImage, check_detector, cut_template, open_reference
 from webbkg.modes import Request, Services, Target
 from webbkg.options import WfssOptions
