@@ -14,6 +14,7 @@ from typing import Any
 
 from webbkg import __version__
 from webbkg.files.associations import Job
+from webbkg.files.naming import plain_ascii
 from webbkg.results import (
     ImageResult,
     Outcome,
@@ -168,11 +169,6 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_words, value))}]"
     return f"{value:.7g}" if isinstance(value, float) else str(value)
-
-
-def plain_ascii(text: str) -> str:
-    """Escape what a FITS header cannot hold (FITS standard 4.0, section 4.2.1)."""
-    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
 
 
 def share(part: int, whole: int) -> str:

@@ -124,28 +124,33 @@ def _resolve_association(
         warnings.append(
             f"{name}: {len(science)} science members, only the first is used ({science[0]})"
         )
-
-    def first(kind: str) -> Input | None:
-        """Find what a target may not need; a file that does not exist is missed where it is."""
-        if kind not in members:
-            return None
-        try:
-            return find_file(members[kind][0], folders, f"{name}, member {kind}")
-        except MissingFileError:
-            return Path(members[kind][0])
-
-    target = find_file(science[0], folders, f"{name}, member science")
-    listed = members.get("background") or _as_list(named)
+    listed = members.get("background")
+    if listed is None:  # what the user names is looked for where the user stands, first
+        listed, beside = _as_list(named), [*_folders(input_dir), *folders]
+    else:
+        beside = folders
     return Job(
-        targets=(target,),
-        backgrounds=tuple(find_file(b, folders, f"{name}, member background") for b in listed),
-        source_catalog=first("sourcecat"),
-        segmentation_map=first("segmap"),
-        direct_image=first("direct_image"),
+        targets=(find_file(science[0], folders, f"{name}, member science"),),
+        backgrounds=tuple(find_file(b, beside, f"{name}, member background") for b in listed),
+        source_catalog=_first(members.get("sourcecat"), folders),
+        segmentation_map=_first(members.get("segmap"), folders),
+        direct_image=_first(members.get("direct_image"), folders),
         association=label,
         folder=None if isinstance(association, Mapping) else folders[0],
         warnings=tuple(warnings),
     )
+
+
+def _first(members: list[Any] | None, folders: list[Path]) -> Input | None:
+    """Find what a target may not need; a file that does not exist is missed where it is needed."""
+    if not members:
+        return None
+    if hasattr(members[0], "colnames"):  # a table, the catalogue itself
+        return members[0]
+    try:
+        return find_file(members[0], folders, "member")
+    except MissingFileError:
+        return Path(members[0])
 
 
 LONGEST = 2**24

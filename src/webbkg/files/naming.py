@@ -44,3 +44,8 @@ def product_path(
     stem, separator = strip_suffix(os.path.splitext(name)[0])  # noqa: PTH122
     folder = Path(os.path.expandvars(output_dir or "")).expanduser()
     return folder / f"{stem}{separator}{suffix or DEFAULT_SUFFIX}{extension}"
+
+
+def plain_ascii(text: str) -> str:
+    """Escape what a FITS header cannot hold (FITS standard 4.0, section 4.2.1)."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)

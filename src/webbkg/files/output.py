@@ -14,6 +14,7 @@ from typing import IO, Any
 from webbkg.errors import OutputError, WebbkgError
 from webbkg.files import door
 from webbkg.files.disk import settle, settle_folder
+from webbkg.files.naming import plain_ascii
 
 _LEFT_AFTER = 24 * 3600
 """Seconds after which an unfinished file belongs to nobody, whatever machine it is from."""
@@ -37,7 +38,7 @@ def save_all(
     Parameters
     ----------
     models : sequence of data models
-        The FILENAME of each becomes its final name.
+        The FILENAME of each becomes its final name, escaped where no header can hold it.
     paths : sequence of Path
         Where to write; the ending, ``.fits`` or ``.asdf``, says how.
     inputs : iterable of Path
@@ -59,7 +60,7 @@ def save_all(
     check_outputs(paths, inputs)
     with writing_whole(paths) as partials:
         for model, path, partial in zip(models, paths, partials, strict=True):
-            model.meta.filename = path.name
+            model.meta.filename = plain_ascii(path.name)
             with partial.open("wb") as stream:
                 (write or write_model)(model, stream, path)
                 settle(stream)
