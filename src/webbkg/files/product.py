@@ -1,0 +1,413 @@
+"""Products without a data model: a target's file with what its subtraction changes.
+
+The headers and the ASDF extension are edited, planes that change go through a buffer band by
+band, and everything else is copied by the kernel. What is written is what stdatamodels would
+write; a target that this cannot be said of is not `survey`-ed, and takes the way of its data
+model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.files.asdf import check_asdf
+from webbkg.files.cards import Cards, format_card, header_of
+from webbkg.files.disk import allocate, copy_exactly, read_exactly, write_exactly
+from webbkg.files.fits import Header, axes, data_length, is_gzipped, padded, read_headers
+from webbkg.files.tree import Tree
+from webbkg.numerics import words as word_kernels
+from webbkg.numerics.parallel import available_threads, over_bands, split
+
+Change = Callable[[npt.NDArray[Any], int], None]
+
+MODELS = ("ImageModel", "CubeModel", "IFUImageModel", "SlitModel")
+"""Classes whose products this has been compared with."""
+
+_BEFORE_MASK = ("SCI", "DQ", "ERR", "ZEROFRAME", "WAVELENGTH", "AREA", "CON", "WHT")
+_ARRAYS = {"data": "SCI", "err": "ERR", "dq": "DQ"}
+_BAND_BYTES = 2**20
+_OFFSETS = {8: -(2**7), 16: 2**15, 32: 2**31, 64: 2**63}
+"""BZERO of integers that are stored with the other sign, by BITPIX."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edits:
+    """What a product says that its target did not.
+
+    Attributes
+    ----------
+    values : mapping of str to object
+        Plain values by their dotted path, for the tree, and for a card where one has a keyword.
+    history : sequence of str
+        Entries, each of which fits into a card.
+    software : mapping of str to str
+        Name and version of what made them.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
+    software: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """A header of a target, and where its data are."""
+
+    header: Header
+    raw: bytes
+    offset: int
+
+    @property
+    def name(self) -> str:
+        """Its EXTNAME."""
+        return self.header.text("EXTNAME").upper()
+
+    @property
+    def length(self) -> int:
+        """Bytes of its data, without padding."""
+        return data_length(self.header)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image extension."""
+        return self.header.text("XTENSION").strip() == "IMAGE"
+
+    @property
+    def type(self) -> type[np.float32] | type[np.uint32] | None:
+        """What its words are once in native order, if they are float32 or uint32."""
+        scaling = self.header.number("BSCALE", 1), self.header.number("BZERO", 0)
+        if (self.header["BITPIX"], *scaling) == (-32, 1, 0):
+            return np.float32
+        return np.uint32 if (self.header["BITPIX"], *scaling) == (32, 1, 2**31) else None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A target's file from which a product can be made: its headers, and its ASDF extension."""
+
+    path: Path
+    hdus: tuple[Hdu, ...]
+    asdf: bytes
+
+    @property
+    def header(self) -> Header:
+        """The primary header."""
+        return self.hdus[0].header
+
+    def find(self, name: str) -> Hdu | None:
+        """Return the extension of a name."""
+        return next((hdu for hdu in self.hdus if hdu.name == name), None)
+
+
+def survey(path: Path, *, masked: bool = False) -> Survey | str:
+    """Look whether a product can be made from a target's file as it is.
+
+    Parameters
+    ----------
+    path : Path
+        The target.
+    masked : bool
+        Whether a sky mask is to be stored.
+
+    Returns
+    -------
+    Survey or str
+        Why not, where it cannot: it takes the way of its data model.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    if path.suffix != ".fits" or is_gzipped(path):
+        return "it is no plain FITS file"
+    with path.open("rb") as stream:
+        found = _read_hdus(stream, path.name)
+        seen = Survey(path, tuple(found), b"")
+        reason = _judge_headers(seen) or _judge_mask(seen, masked)
+        if reason:
+            return reason
+        last = found[-1]
+        check_asdf(stream, last.offset, last.offset + last.length, path.name)
+        content = bytearray(last.length)
+        read_exactly(stream, memoryview(content), last.offset)
+    seen = replace(seen, asdf=bytes(content))
+    return _judge_tree(seen) or seen
+
+
+def _read_hdus(stream: IO[bytes], name: str) -> list[Hdu]:
+    found, start = [], 0
+    for header, offset in read_headers(stream, name):
+        raw = bytearray(offset - start)
+        read_exactly(stream, memoryview(raw), start)
+        found.append(Hdu(header, bytes(raw), offset))
+        start = offset + padded(found[-1].length)
+    return found
+
+
+def _judge_headers(seen: Survey) -> str:
+    """Say what is unusual in a target's headers; an empty string if nothing is."""
+    primary, *others = seen.hdus
+    names = [hdu.name for hdu in others]
+    if primary.header.get("DATAMODL") not in MODELS or primary.length:
+        return f"its DATAMODL is none of {', '.join(MODELS)}"
+    if any(names.count(name) != 1 for name in ("SCI", "ERR", "DQ", "ASDF")):
+        return "it has not one each of SCI, ERR, DQ and ASDF"
+    if any(not hdu.raw.isascii() or re.search(rb"[^ -~]", hdu.raw) for hdu in seen.hdus):
+        return "its headers have characters that no header may have"
+    if not all(_is_usual(hdu) for hdu in others):
+        return "its planes are compressed or scaled"
+    planes = [hdu for hdu in others if hdu.name in _ARRAYS.values()]
+    if len({tuple(axes(hdu.header)) for hdu in planes}) > 1 or any(
+        hdu.type is not (np.uint32 if hdu.name == "DQ" else np.float32) for hdu in planes
+    ):
+        return "SCI, ERR and DQ are not of the usual type and of one shape"
+    table = others[-1].header
+    shape = table.text("XTENSION").strip(), table.get("TFIELDS"), *axes(table), table.get("PCOUNT")
+    if names[-1] != "ASDF" or shape != ("BINTABLE", 1, 1, others[-1].length, 0):
+        return "its ASDF extension is not where, or not what, it usually is"
+    return ""
+
+
+def _is_usual(hdu: Hdu) -> bool:
+    """Tell an extension that stdatamodels reads and writes without conversion."""
+    if not hdu.is_image:
+        return hdu.header.get("ZIMAGE") is not True
+    offset = _OFFSETS.get(hdu.header["BITPIX"], 0)
+    usual = hdu.header.number("BSCALE", 1) == 1 and hdu.header.number("BZERO", 0) in (0, offset)
+    return usual and "BLANK" not in hdu.header
+
+
+def _judge_mask(seen: Survey, masked: bool) -> str:
+    former = seen.find("MASK")
+    if not masked or (former is None and seen.header["DATAMODL"] == "ImageModel"):
+        return ""
+    sci = seen.find("SCI")
+    assert sci is not None
+    same = former is not None and former.type is np.uint32
+    if former is None or not same or axes(former.header) != axes(sci.header):
+        return "its model has no place for a sky mask"
+    return ""
+
+
+def _judge_tree(seen: Survey) -> str:
+    """Say what is unusual in the ASDF extension; stdatamodels believes it if its hash is right."""
+    try:
+        tree = Tree(seen.asdf)
+    except ValueError as error:
+        return str(error)
+    if tree.text("_fits_hash") != _hash(hdu.raw for hdu in seen.hdus[:-1]):
+        return "its headers were changed after its ASDF extension was written"
+    if tree.text("meta.model_type") != seen.header["DATAMODL"]:
+        return "its ASDF extension is of another model"
+    if any(tree.text(f"{name}.source") != f"fits:{hdu},1" for name, hdu in _ARRAYS.items()):
+        return "its ASDF extension does not lead to its planes"
+    if tree.has_entries and not Cards(seen.hdus[0].raw).history:
+        return "its ASDF extension has a history that its header lacks"
+    return ""
+
+
+def _hash(headers: Iterable[bytes]) -> str:
+    """Compute what tells stdatamodels that a header was changed."""
+    digest = hashlib.sha256()
+    for raw in headers:
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One HDU of a product: its header, and where its data come from.
+
+    They are those of an HDU of the target, changed or not, or bytes.
+    """
+
+    raw: bytes
+    source: Hdu | None = None
+    change: Change | None = None
+    content: bytes = b""
+
+    @property
+    def length(self) -> int:
+        """Bytes of its data, without padding."""
+        return len(self.content) if self.source is None else self.source.length
+
+
+def write_product(
+    target: Survey,
+    edits: Edits,
+    changes: Mapping[str, Change],
+    mask: npt.NDArray[np.bool_] | None,
+    stream: IO[bytes],
+    name: str,
+) -> None:
+    """Write a product.
+
+    Parameters
+    ----------
+    target : Survey
+        The file that it is made from.
+    edits : Edits
+        What it says that the target did not; its name and date are added.
+    changes : mapping of str to callable
+        What becomes of the rows of a plane, in the byte order of this machine; the others stay.
+    mask : (rows, columns) bool ndarray or None
+        Sky mask, True where sky, for the extension MASK; `survey` must have been told of it.
+    stream : binary file
+        Open for writing, empty.
+    name : str
+        The product's FILENAME.
+
+    Raises
+    ------
+    OSError
+        If the target cannot be read any more, or the product not be written.
+    """
+    now = datetime.now(UTC).replace(tzinfo=None)
+    told = {
+        **edits.values,
+        "meta.filename": name,
+        "meta.date": now.isoformat(timespec="milliseconds"),
+    }
+    cards = Cards(target.hdus[0].raw)
+    former = cards.history
+    cards.put(told)
+    cards.add_history(edits.history)
+    parts = [_Part(cards.as_bytes()), *_with_mask(target, changes, mask)]
+    tree = Tree(target.asdf)
+    for path, value in told.items():
+        tree.put(path, value)
+    if mask is not None:
+        tree.put_array("mask", "dq", "fits:MASK,1")
+    if former or edits.history:
+        time = f"{now.replace(microsecond=0)}.000"
+        tree.put_history(former, edits.history, edits.software, time)
+    tree.put("_fits_hash", _hash(part.raw for part in parts))
+    content = tree.as_bytes()
+    parts.append(_Part(_table_header(target.hdus[-1].raw, len(content)), content=content))
+    _write(parts, target.path, stream)
+
+
+def _with_mask(
+    target: Survey, changes: Mapping[str, Change], mask: npt.NDArray[np.bool_] | None
+) -> list[_Part]:
+    """Lay out the extensions between the primary header and the ASDF extension."""
+    hdus = target.hdus[1:-1]
+    if mask is not None:
+        changes = {**changes, "MASK": _put_mask(mask)}
+    parts = [_Part(hdu.raw, hdu, changes.get(hdu.name)) for hdu in hdus]
+    if mask is not None and target.find("MASK") is None:
+        words = np.where(mask, np.uint32(2**31 + 1), np.uint32(2**31)).astype(">u4")
+        places = [i for i, hdu in enumerate(hdus) if hdu.name in _BEFORE_MASK]
+        parts.insert(places[-1] + 1, _Part(_mask_header(mask.shape), content=words.tobytes()))
+    return parts
+
+
+def _put_mask(mask: npt.NDArray[np.bool_]) -> Change:
+    def put(rows: npt.NDArray[Any], start: int) -> None:
+        rows[...] = mask[start : start + len(rows)]
+
+    return put
+
+
+def _mask_header(shape: tuple[int, ...]) -> bytes:
+    rows, columns = shape
+    cards = [
+        ("XTENSION", "IMAGE", "Image extension"),
+        ("BITPIX", 32, "array data type"),
+        ("NAXIS", 2, "number of array dimensions"),
+        ("NAXIS1", columns, ""),
+        ("NAXIS2", rows, ""),
+        ("PCOUNT", 0, "number of parameters"),
+        ("GCOUNT", 1, "number of groups"),
+        ("BSCALE", 1, ""),
+        ("BZERO", 2**31, ""),
+        ("EXTNAME", "MASK", "extension name"),
+        ("EXTVER", 1, "extension value"),
+    ]
+    return header_of(card for one in cards for card in format_card(*one))
+
+
+def _table_header(raw: bytes, length: int) -> bytes:
+    """Give the header of the ASDF extension its new length."""
+    text = raw.decode("ascii")
+    sizes: dict[str, int | str] = {"NAXIS1": length, "TFORM1": f"{length}B"}
+    for keyword, value in sizes.items():
+        start = text.index(f"{keyword:8}= ")
+        _, _, comment = text[start : start + 80].partition(" / ")
+        (card,) = format_card(keyword, value, comment.rstrip())
+        text = text[:start] + card + text[start + 80 :]
+    return text.encode("ascii")
+
+
+def _write(parts: list[_Part], path: Path, stream: IO[bytes]) -> None:
+    """Write the parts one behind the other; the space is taken first."""
+    allocate(stream, sum(len(part.raw) + padded(part.length) for part in parts))
+    position = 0
+    with path.open("rb") as source:
+        for part in parts:
+            write_exactly(stream, part.raw, position)
+            position += len(part.raw)
+            if part.source is None:
+                write_exactly(stream, part.content, position)
+            elif part.change is None:
+                copy_exactly(source, part.source.offset, stream, position, part.length)
+            else:
+                stream_plane(source, part.source, stream, position, part.change)
+            position += part.length
+            write_exactly(stream, bytes(padded(part.length) - part.length), position)
+            position += padded(part.length) - part.length
+
+
+def stream_plane(
+    source: IO[bytes], hdu: Hdu, target: IO[bytes], position: int, change: Change
+) -> None:
+    """Take a plane through buffers, band by band, on several threads.
+
+    Parameters
+    ----------
+    source, target : binary file
+        To read from, and to write to.
+    hdu : Hdu
+        The plane in `source`, of float32 or uint32.
+    position : int
+        Where its data begin in `target`.
+    change : callable
+        See `write_product`.
+    """
+    *cube, rows, columns = axes(hdu.header)
+    height = max(1, _BAND_BYTES // (4 * columns))
+    pieces = [
+        (integration * rows, *band)
+        for integration in range(cube[0] if cube else 1)
+        for band in split(rows, height)
+    ]
+    dtype = hdu.type or np.float32
+    is_offset = dtype is np.uint32
+
+    def make_worker() -> Callable[[int, int], None]:
+        buffer = np.empty((height, columns), np.uint32)
+
+        def work(first: int, last: int) -> None:
+            for before, start, stop in pieces[first:last]:
+                words = buffer[: stop - start]
+                view = memoryview(words.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+                place = (before + start) * columns * 4
+                read_exactly(source, view, hdu.offset + place)
+                word_kernels.make_native(words.reshape(-1), is_offset)
+                change(words.view(dtype), start)
+                word_kernels.make_stored(words.reshape(-1), is_offset)
+                write_exactly(target, view, position + place)
+
+        return work
+
+    over_bands(split(len(pieces), 1), make_worker, threads=available_threads())

@@ -1,0 +1,161 @@
+"""The ASDF extension of a product, edited as YAML nodes: nothing that it says is built.
+
+Tags survive as they are, whether a library knows them or not. Blocks of arrays are copied. The
+text is what ASDF itself would write: keys in their order, short mappings on one line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_FIRST = ("asdf_library", "history")
+"""Keys that ASDF puts before the others, which come by the alphabet."""
+
+_CORE = "tag:stsci.edu:asdf/core/"
+_END = re.compile(rb"\n\.\.\.\r?\n")
+_INDEX = b"#ASDF BLOCK INDEX"
+
+
+class Tree:
+    """The tree of an ASDF extension, whose bytes have passed `webbkg.files.asdf.check_asdf`.
+
+    Parameters
+    ----------
+    content : bytes
+        The extension's data: a comment, the YAML text, and blocks.
+
+    Raises
+    ------
+    ValueError
+        If there is no YAML text in it, or its root is no mapping.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        import yaml
+
+        start = content.find(b"%YAML")
+        end = _END.search(content)
+        if start < 0 or end is None:
+            raise ValueError("it has no YAML text")
+        self._head, self._blocks = content[:start], content[end.end() :]
+        text = content[start : end.end()]
+        self._root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if not isinstance(self._root, yaml.MappingNode):
+            raise ValueError("its root is no mapping")
+
+    def text(self, path: str) -> str | None:
+        """Return the text of a scalar; None if there is none."""
+        node = self._root
+        for part in path.split("."):
+            node = dict(_items(node)).get(part)
+        return node.value if node is not None and isinstance(node.value, str) else None
+
+    def put(self, path: str, value: Any) -> None:
+        """Set a plain value (text, numbers, lists and mappings of them)."""
+        *outer, last = path.split(".")
+        node = self._root
+        for part in outer:
+            inner = dict(_items(node)).get(part)
+            if inner is None:
+                inner = _node({})
+                _insert(node, part, inner)
+            node = inner
+        _insert(node, last, _node(value))
+
+    def put_history(
+        self,
+        former: Iterable[str],
+        added: Iterable[str],
+        software: Mapping[str, str],
+        time: str,
+    ) -> None:
+        """Set the entries of the history: those that were there, and new ones of now."""
+        entries = _node([])
+        for text in former:
+            entries.value.append(_tagged({"description": text}, "history_entry-1.0.0"))
+        for text in added:
+            entry = _tagged({"description": text, "time": time}, "history_entry-1.0.0")
+            _insert(entry, "software", _tagged(dict(software), "software-1.0.0"))
+            entries.value.append(entry)
+        entries.flow_style = False
+        if "history" not in dict(_items(self._root)):
+            self.put("history", {})
+        _insert(dict(_items(self._root))["history"], "entries", entries)
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether the history has any."""
+        entries = dict(_items(dict(_items(self._root)).get("history"))).get("entries")
+        return entries is not None and bool(entries.value)
+
+    def put_array(self, name: str, like: str, source: str) -> None:
+        """Note an array that lies in an extension, of the type and shape of another."""
+        import yaml
+
+        former = dict(_items(self._root))[like]
+        members = [
+            (key, _node(source) if key.value == "source" else value) for key, value in former.value
+        ]
+        new = yaml.MappingNode(former.tag, members, flow_style=former.flow_style)
+        _insert(self._root, name, new)
+
+    def as_bytes(self) -> bytes:
+        """Return the extension's data; the optional index of its blocks is left out."""
+        import yaml
+
+        text: bytes = yaml.serialize(
+            self._root,
+            Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+            explicit_start=True,
+            explicit_end=True,
+            version=(1, 1),
+            tags={"!": "tag:stsci.edu:asdf/"},
+            encoding="utf-8",
+            allow_unicode=True,
+        )
+        return self._head + text + _without_index(self._blocks)
+
+
+def _without_index(blocks: bytes) -> bytes:
+    """Leave out the index of the blocks, which tells where they were (ASDF 1.6, optional)."""
+    at = blocks.rfind(_INDEX)
+    return blocks if at < 0 else blocks[:at]
+
+
+def _items(node: Any) -> list[tuple[str, Any]]:
+    """List the keys and values of a mapping; of anything else nothing."""
+    if node is None or node.id != "mapping":
+        return []
+    return [(key.value, value) for key, value in node.value]
+
+
+def _node(value: Any) -> Any:
+    """Make the node of a plain value as ASDF's writer does."""
+    import yaml
+
+    return yaml.SafeDumper("", default_flow_style=None).represent_data(value)
+
+
+def _tagged(value: Mapping[str, Any], kind: str) -> Any:
+    node = _node(value)
+    node.tag = _CORE + kind
+    return node
+
+
+def _insert(node: Any, key: str, new: Any) -> None:
+    """Set a value of a mapping; a new key comes where the alphabet has it."""
+    names = [name for name, _ in _items(node)]
+    if new.id != "scalar":
+        node.flow_style = False
+    if key in names:
+        at = names.index(key)
+        node.value[at] = (node.value[at][0], new)
+        return
+    later = (i for i, name in enumerate(names) if _rank(name) > _rank(key))
+    node.value.insert(next(later, len(names)), (_node(key), new))
+
+
+def _rank(key: str) -> tuple[bool, str]:
+    return key not in _FIRST, key
