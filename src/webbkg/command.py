@@ -95,6 +95,7 @@ def subtract(
         name_product=lambda item, suffix: _name_product(item, suffix, given),
         measure_medians=measure_medians,
         product_only=True,
+        without_models=True,
     )
     run.check_products(items, setting)
     for number, group in enumerate(run.grouped(items)):

@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy.typing as npt
+
 from webbkg.errors import OptionError
 from webbkg.files.associations import Input
 from webbkg.files.exposures import ExposureInfo
@@ -57,23 +59,35 @@ class Target:
     ----------
     name : str
         For messages.
-    model : data model
-        Opened.
     info : ExposureInfo
         What its metadata say.
+    shape : ([integrations,] rows, columns)
+        Of its SCI.
+    plane : callable
+        Takes SCI, ERR or DQ, gives that plane, to look at only; None if there is none.
+    read : callable
+        Takes a dotted path, gives that metadata; None if there are none.
+    open : callable
+        Gives the data model; a target from a file is opened as one for that.
+    model : data model or None
+        The model, if it is open.
     path : Path or None
         Its file, where it comes from one.
     """
 
     name: str
-    model: Any
     info: ExposureInfo
+    shape: tuple[int, ...]
+    plane: Callable[[str], npt.NDArray[Any] | None]
+    read: Callable[[str], Any]
+    open: Callable[[], Any]
+    model: Any = None
     path: Path | None = None
 
     @property
     def place(self) -> Place:
         """Its shape, and where it lies on the detector: found, or an InputError, when asked for."""
-        return Place(self.name, self.info, self.model.data.shape[-2:])
+        return Place(self.name, self.info, (self.shape[-2], self.shape[-1]))
 
     @property
     def window(self) -> DetectorWindow:

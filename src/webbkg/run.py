@@ -7,9 +7,12 @@ Whoever subtracts (the step, the command, a batch) makes items, groups them, and
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,9 +33,11 @@ from webbkg.files.models import (
     path_of,
     read_meta,
 )
+from webbkg.files.naming import plain_ascii
 from webbkg.files.output import check_outputs, save_all, write_model
+from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
-from webbkg.modes import SOSS, Request, Services, Target, find_mode
+from webbkg.modes import SOSS, WFSS, Request, Services, Target, find_mode
 from webbkg.numerics.summary import finite_median
 from webbkg.options import RunOptions
 from webbkg.results import Background, CombinedBackground, Outcome, Status
@@ -42,6 +47,9 @@ log = logging.getLogger(__name__)
 
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
+
+LARGEST_MEDIAN = 2**24
+"""Pixels of a target up to which its medians are told, where it goes from file to file."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,12 +70,14 @@ class Item:
         The target, while it is open.
     owned : bool
         Whether the model is the run's own to change.
+    survey : Survey or None
+        Its file, if that is all that its product needs: it is not opened as a model then.
     streamed : bool
         Its large planes go from file to file; the model's own are stand-ins.
     outcome : Outcome or None
         What the subtraction came to.
-    result : data model or None
-        What the caller gets.
+    result : data model, Draft or None
+        What the caller gets, or what its product is written from.
     references : list of (str, str)
         Types and names of the references that were used for it.
     product : Path or None
@@ -86,6 +96,7 @@ class Item:
     alone: bool = True
     model: Any = None
     owned: bool = False
+    survey: Survey | None = None
     streamed: bool = False
     outcome: Outcome | None = None
     result: Any = None
@@ -139,6 +150,8 @@ class Setting:
         Whether outcomes are to hold what was subtracted, wanted as a product or not.
     product_only : bool
         Nobody wants the returned models, whose planes may then be missing.
+    without_models : bool
+        Nobody wants returned models at all, so that none need be opened.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -149,6 +162,7 @@ class Setting:
     measure_medians: bool = False
     keep_backgrounds: bool = False
     product_only: bool = False
+    without_models: bool = False
 
     @property
     def options(self) -> RunOptions:
@@ -219,7 +233,8 @@ def process(group: Sequence[Item], setting: Setting) -> None:
         _open(item, setting)
     together = tuple(_as_segment(item) for item in group) if len(group) > 1 else ()
     if together:
-        check_segments([item.model for item in group], setting.options.allow_repeat)
+        segments = [(item.name, item.info) for item in group]
+        check_segments(segments, setting.options.allow_repeat)
     measured: Outcome | None = None
     for item in group:
         _subtract(item, _request(item, setting, together), setting, measured)
@@ -227,7 +242,7 @@ def process(group: Sequence[Item], setting: Setting) -> None:
 
 
 def _as_segment(item: Item) -> Any:
-    return item.path if item.streamed else item.model
+    return item.path if item.streamed or item.survey else item.model
 
 
 def _open(item: Item, setting: Setting) -> None:
@@ -237,19 +252,34 @@ def _open(item: Item, setting: Setting) -> None:
         return
     if item.path.suffix.lower() != ".asdf":
         with Exposure.from_file(item.path, needed=("SCI", "DQ")) as exposure:
-            item.streamed = setting.product_only and is_streamable(exposure)
-    item.model = open_standing_in(item.path) if item.streamed else open_model(item.path)
+            item.survey = _survey(item.path, exposure.info, setting)
+            item.streamed = setting.product_only and item.survey is None and is_streamable(exposure)
+    if item.survey is None:
+        item.model = open_standing_in(item.path) if item.streamed else open_model(item.path)
     item.owned = True
+
+
+def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
+    """Look whether a target's product can be made from its file; its model is needed otherwise."""
+    options = setting.options
+    if not setting.without_models or options.save_background or options.save_combined_background:
+        return None
+    found = survey(path, masked=find_mode(info.exposure_type) is WFSS)
+    if isinstance(found, str):
+        log.debug("%s is opened as a data model: %s", path, found)
+        return None
+    return found
 
 
 def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request:
     """Gather what a mode may want to know."""
-    mode = find_mode(ExposureInfo.from_model(item.model).exposure_type)
+    info = ExposureInfo.from_model(item.model) if item.model is not None else item.info
+    mode = find_mode(info.exposure_type)
     options = setting.options
     saved = options.save_background or options.save_combined_background
     kept = saved or setting.keep_backgrounds or bool(together)
     named = [item.job.folder, setting.input_dir, item.path and item.path.parent]
-    segment = (item.path,) if item.streamed else ()
+    segment = (item.path,) if item.streamed or item.survey else ()
     return Request(
         backgrounds=item.job.backgrounds,
         options=mode.options.of(setting.parameters),
@@ -317,32 +347,43 @@ def _subtract(
     `measured` is what another segment of the same exposure was measured to need. No name here
     may hold the background: its memory is free before the result is copied.
     """
-    target = _as_target(item)
-    done = target.info.bkg_subtract == Status.COMPLETE and not setting.options.allow_repeat
-    if done:
-        reason = (
-            f"{target.name} is background-subtracted already (S_BKDSUB = COMPLETE); "
-            "it is returned unchanged (allow_repeat subtracts again)"
-        )
-        item.outcome = Outcome(status=Status.COMPLETE, reason=reason, already_done=True)
-    elif measured is None or measured.already_done:
-        services = Services(
-            find_reference=lambda kind: _find_reference(kind, item, request, setting),
-            progress=setting.progress,
-        )
-        item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
-    else:
-        item.outcome = measured
-    _make_result(item, request)
-    _record(item, target.name)
+    with ExitStack() as opened:
+        target = _as_target(item) if item.survey is None else _unopened_target(item, opened)
+        if target.info.bkg_subtract == Status.COMPLETE and not setting.options.allow_repeat:
+            item.outcome = _done_already(target.name)
+        elif measured is None or measured.already_done:
+            services = Services(
+                find_reference=lambda kind: _find_reference(kind, target, item, request, setting),
+                progress=setting.progress,
+            )
+            item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
+        else:
+            item.outcome = measured
+        if item.survey is None:
+            _make_result(item, request)
+        else:
+            _make_draft(item, item.survey, target, request)
+    _record(item)
 
 
-def _find_reference(kind: str, item: Item, request: Request, setting: Setting) -> Any:
+def _done_already(name: str) -> Outcome:
+    reason = (
+        f"{name} is background-subtracted already (S_BKDSUB = COMPLETE); "
+        "it is returned unchanged (allow_repeat subtracts again)"
+    )
+    return Outcome(status=Status.COMPLETE, reason=reason, already_done=True)
+
+
+def _find_reference(
+    kind: str, target: Target, item: Item, request: Request, setting: Setting
+) -> Any:
     """Find a reference and note it on the item; None where the mission has none (N/A)."""
     if kind in request.references:
         return request.references[kind]
     override = setting.parameters.get(f"override_{kind}")
-    found, recorded = setting.crds.find_reference(kind, override, item.model.get_crds_parameters)
+    found, recorded = setting.crds.find_reference(
+        kind, override, lambda: target.open().get_crds_parameters()
+    )
     if recorded is not None:
         item.references.append((kind, recorded))
     return found
@@ -360,7 +401,52 @@ def _as_target(item: Item) -> Target:
         )
     if dq is not None and dq.shape != shape:
         raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
-    return Target(name=name, model=model, info=ExposureInfo.from_model(model), path=item.path)
+    attributes = {"SCI": "data", "ERR": "err", "DQ": "dq"}
+    return Target(
+        name=name,
+        info=ExposureInfo.from_model(model),
+        shape=shape,
+        plane=lambda plane: read_meta(model, attributes[plane]),
+        read=lambda path: read_meta(model, path),
+        open=lambda: model,
+        model=model,
+        path=item.path,
+    )
+
+
+def _unopened_target(item: Item, opened: ExitStack) -> Target:
+    """Take a target from its file; its model is opened if a mode asks for that."""
+    assert item.path is not None
+    assert item.survey is not None
+    exposure = opened.enter_context(Exposure.from_file(item.path))
+    shape = item.survey.shape
+    return Target(
+        name=item.name,
+        info=exposure.info,
+        shape=shape,
+        plane=lambda name: exposure.plane(name).reshape(shape),
+        read=item.survey.read,
+        open=cache(partial(open_model, item.path)),
+        path=item.path,
+    )
+
+
+def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> None:
+    """Note what takes the background off, for when the product is written."""
+    outcome = item.outcome
+    assert outcome is not None
+    background = outcome.background
+    item.result = draft = Draft(target=found)
+    if background is not None:
+        draft.changes = changes(background)
+        if request.measure_medians and math.prod(target.shape) <= LARGEST_MEDIAN:
+            sci = target.plane("SCI")
+            assert sci is not None
+            before = finite_median(sci)
+            for image in sci.reshape(-1, *sci.shape[-2:]):
+                draft.changes["SCI"](image, 0)
+            outcome = replace(outcome, median_before=before, median_after=finite_median(sci))
+    item.outcome = outcome if request.keep_background else replace(outcome, background=None)
 
 
 def _make_result(item: Item, request: Request) -> None:
@@ -389,26 +475,38 @@ def _make_result(item: Item, request: Request) -> None:
         item.outcome = replace(outcome, median_before=before, median_after=after)
 
 
-def _record(item: Item, name: str) -> None:
+def _record(item: Item) -> None:
     """Write down in the result what was done, and tell it."""
-    outcome, model = item.outcome, item.result
+    outcome, result = item.outcome, item.result
     if outcome is None:
         return
+    name = item.name
     told = record.record(outcome)
-    for path, value in told.meta.items():
-        model[path] = value
-    if told.tree:
-        model.meta.background.webbkg = dict(told.tree)
-    if outcome.sky_mask is not None:
-        model.mask = outcome.sky_mask.astype("uint32")
-    for entry in told.history:
-        model.add_history_entry(entry, software=record.SOFTWARE)
-    for path, value in record.members(item.job, read_meta(model, "meta.source_catalog")).items():
-        model[path] = value
+    if isinstance(result, Draft):
+        values = {**told.meta, **record.members(item.job, None)}
+        result.values |= {**values, "meta.background.webbkg": told.tree} if told.tree else values
+        result.history, result.software = told.history, record.SOFTWARE
+        result.mask = outcome.sky_mask
+    else:
+        _record_in_model(item, told, outcome.sky_mask)
     for warning in outcome.warnings:
         log.warning(warning)
     complete = outcome.status is Status.COMPLETE and not outcome.already_done
     log.log(logging.INFO if complete else logging.WARNING, record.log_line(outcome, name))
+
+
+def _record_in_model(item: Item, told: record.Record, sky_mask: Any) -> None:
+    model = item.result
+    for path, value in told.meta.items():
+        model[path] = value
+    if told.tree:
+        model.meta.background.webbkg = dict(told.tree)
+    if sky_mask is not None:
+        model.mask = sky_mask.astype("uint32")
+    for entry in told.history:
+        model.add_history_entry(entry, software=record.SOFTWARE)
+    for path, value in record.members(item.job, read_meta(model, "meta.source_catalog")).items():
+        model[path] = value
 
 
 class LineFormatter(logging.Formatter):
@@ -423,7 +521,7 @@ class LineFormatter(logging.Formatter):
 
 
 def finish(
-    model: Any,
+    result: Any,
     references: Iterable[tuple[str, str]],
     log_lines: Mapping[str, list[str]],
     crds: Crds,
@@ -432,8 +530,8 @@ def finish(
 
     Parameters
     ----------
-    model : data model
-        The result.
+    result : data model or Draft
+        That of an item.
     references : iterable of (str, str)
         Types and names of those that were used.
     log_lines : mapping of str to list of str
@@ -441,12 +539,18 @@ def finish(
     crds : Crds
         As the run met it.
     """
-    model.cal_logs = {**(read_meta(model, "cal_logs") or {}), **log_lines}
-    for kind, name in references:
-        model[f"meta.ref_file.{kind}.name"] = name
+    values = {f"meta.ref_file.{kind}.name": name for kind, name in references}
     context = crds.context_used()
     if context is not None:
-        model.meta.ref_file.crds.context_used, model.meta.ref_file.crds.sw_version = context
+        path = "meta.ref_file.crds"
+        values[f"{path}.context_used"], values[f"{path}.sw_version"] = context
+    if isinstance(result, Draft):
+        result.values |= values
+        result.values |= {f"cal_logs.{alias}": lines for alias, lines in log_lines.items()}
+        return
+    result.cal_logs = {**(read_meta(result, "cal_logs") or {}), **log_lines}
+    for path, value in values.items():
+        result[path] = value
 
 
 # Writing.
@@ -491,11 +595,15 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
     inputs = [path for item in group for path in _inputs(item, setting)]
 
     def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
+        if isinstance(model, Draft):
+            model.write(stream, plain_ascii(path.name))
+            return
         item = next((one for one in group if one.result is model), None)
         if item is None or not item.streamed or item.path is None or item.outcome is None:
             write_model(model, stream, path)
             return
         background = item.outcome.background
+        model.meta.filename = plain_ascii(path.name)
         write_streamed(model, item.path, changes(background) if background else {}, stream)
 
     for path in save_all(models, paths, inputs, write_one):

@@ -254,6 +254,11 @@ class Exposure:
         """Where it lies on the detector; InputError where that is unknown."""
         return self.place.window
 
+    def plane(self, name: str) -> npt.NDArray[Any]:
+        """Read a whole plane, (integrations, rows, columns), in the machine's byte order."""
+        integrations, rows, _ = self.planes.shape
+        return np.stack([self.planes.rows([name], i, 0, rows)[0] for i in range(integrations)])
+
     def placed_on(self, target: Place) -> Placed | None:
         """Place the exposure on a target; None if they share no pixel."""
         overlap = target.overlap(self.place)

@@ -38,14 +38,13 @@ def save_all(
     Parameters
     ----------
     models : sequence of data models
-        The FILENAME of each becomes its final name, escaped where no header can hold it.
+        What is to be written.
     paths : sequence of Path
         Where to write; the ending, ``.fits`` or ``.asdf``, says how.
     inputs : iterable of Path
         Files that must not be overwritten.
     write : callable, optional
-        Takes a model, a file open for writing and the final name; by default the model writes
-        itself.
+        Takes a model, a file open for writing and the final name; by default `write_model`.
 
     Returns
     -------
@@ -60,7 +59,6 @@ def save_all(
     check_outputs(paths, inputs)
     with writing_whole(paths) as partials:
         for model, path, partial in zip(models, paths, partials, strict=True):
-            model.meta.filename = plain_ascii(path.name)
             with partial.open("wb") as stream:
                 (write or write_model)(model, stream, path)
                 settle(stream)
@@ -68,7 +66,11 @@ def save_all(
 
 
 def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
-    """Let a model write itself to an open file, in the format that the name's ending tells."""
+    """Let a model write itself to an open file, in the format that the name's ending tells.
+
+    Its FILENAME becomes that name, escaped where no header can hold it.
+    """
+    model.meta.filename = plain_ascii(path.name)
     # What a damaged target says of itself may be readable and yet not writable.
     with door.reading(path, "the target's metadata cannot be written", passing=(OSError,)):
         # Given a stream, not a path, the model keeps the FILENAME that it has.

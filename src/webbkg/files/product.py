@@ -2,15 +2,14 @@
 
 The headers and the ASDF extension are edited, planes that change go through a buffer band by
 band, and everything else is copied by the kernel. What is written is what stdatamodels would
-write; a target that this cannot be said of is not `survey`-ed, and takes the way of its data
-model.
+write; a target of which that cannot be said takes the way of its data model.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,25 +36,6 @@ _ARRAYS = {"data": "SCI", "err": "ERR", "dq": "DQ"}
 _BAND_BYTES = 2**20
 _OFFSETS = {8: -(2**7), 16: 2**15, 32: 2**31, 64: 2**63}
 """BZERO of integers that are stored with the other sign, by BITPIX."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edits:
-    """What a product says that its target did not.
-
-    Attributes
-    ----------
-    values : mapping of str to object
-        Plain values by their dotted path, for the tree, and for a card where one has a keyword.
-    history : sequence of str
-        Entries, each of which fits into a card.
-    software : mapping of str to str
-        Name and version of what made them.
-    """
-
-    values: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[str, ...] = ()
-    software: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,10 +78,20 @@ class Survey:
     hdus: tuple[Hdu, ...]
     asdf: bytes
 
+    def read(self, path: str) -> str | None:
+        """Return the text of metadata, by their path; None if they are not a plain value."""
+        return Tree(self.asdf).text(path)
+
     @property
     def header(self) -> Header:
         """The primary header."""
         return self.hdus[0].header
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its SCI: (rows, columns), or (integrations, rows, columns)."""
+        sci = self.find("SCI")
+        return () if sci is None else tuple(axes(sci.header))
 
     def find(self, name: str) -> Hdu | None:
         """Return the extension of a name."""
@@ -191,10 +181,7 @@ def _judge_mask(seen: Survey, masked: bool) -> str:
     former = seen.find("MASK")
     if not masked or (former is None and seen.header["DATAMODL"] == "ImageModel"):
         return ""
-    sci = seen.find("SCI")
-    assert sci is not None
-    same = former is not None and former.type is np.uint32
-    if former is None or not same or axes(former.header) != axes(sci.header):
+    if former is None or former.type is not np.uint32 or tuple(axes(former.header)) != seen.shape:
         return "its model has no place for a sky mask"
     return ""
 
@@ -242,62 +229,64 @@ class _Part:
         return len(self.content) if self.source is None else self.source.length
 
 
-def write_product(
-    target: Survey,
-    edits: Edits,
-    changes: Mapping[str, Change],
-    mask: npt.NDArray[np.bool_] | None,
-    stream: IO[bytes],
-    name: str,
-) -> None:
-    """Write a product.
+@dataclass(kw_only=True)
+class Draft:
+    """A product that is to be written: a target's file, and what changes.
 
-    Parameters
+    Attributes
     ----------
     target : Survey
         The file that it is made from.
-    edits : Edits
-        What it says that the target did not; its name and date are added.
+    values : dict of str to object
+        Plain values by their dotted path, for the tree, and for a card where one has a keyword.
+    history : sequence of str
+        Entries to add, each of which fits into a card.
+    software : mapping of str to str
+        Name and version of what made them.
     changes : mapping of str to callable
         What becomes of the rows of a plane, in the byte order of this machine; the others stay.
     mask : (rows, columns) bool ndarray or None
         Sky mask, True where sky, for the extension MASK; `survey` must have been told of it.
-    stream : binary file
-        Open for writing, empty.
-    name : str
-        The product's FILENAME.
-
-    Raises
-    ------
-    OSError
-        If the target cannot be read any more, or the product not be written.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
-    told = {
-        **edits.values,
-        "meta.filename": name,
-        "meta.date": now.isoformat(timespec="milliseconds"),
-    }
-    cards = Cards(target.hdus[0].raw)
-    former = cards.history
-    cards.put(told)
-    cards.add_history(edits.history)
-    parts = [_Part(cards.as_bytes()), *_with_mask(target, changes, mask)]
-    tree = Tree(target.asdf)
-    for path, value in told.items():
-        tree.put(path, value)
-    if mask is not None:
-        tree.put_array("mask", "dq", "fits:MASK,1")
-    if former or edits.history:
-        time = f"{now.replace(microsecond=0)}.000"
-        tree.put_history(former, edits.history, edits.software, time)
-    tree.put("_fits_hash", _hash(part.raw for part in parts))
-    content = tree.as_bytes()
-    parts.append(_Part(_table_header(target.hdus[-1].raw, len(content)), content=content))
-    _write(parts, target.path, stream)
+
+    target: Survey
+    values: dict[str, Any] = field(default_factory=dict)
+    history: Sequence[str] = ()
+    software: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    mask: npt.NDArray[np.bool_] | None = None
+
+    def write(self, stream: IO[bytes], name: str) -> None:
+        """Write the product to an open, empty file; `name` is its FILENAME.
+
+        Raises
+        ------
+        OSError
+            If the target cannot be read any more, or the product not be written.
+        """
+        now = datetime.now(UTC).replace(tzinfo=None)
+        date = now.isoformat(timespec="milliseconds")
+        values = {**self.values, "meta.filename": name, "meta.date": date}
+        cards = Cards(self.target.hdus[0].raw)
+        former = cards.history
+        cards.put(values)
+        cards.add_history(self.history)
+        parts = [_Part(cards.as_bytes()), *_extensions(self.target, self.changes, self.mask)]
+        tree = Tree(self.target.asdf)
+        for path, value in values.items():
+            tree.put(path, value)
+        if self.mask is not None:
+            tree.put_array("mask", "dq", "fits:MASK,1")
+        if former or self.history:
+            time = f"{now.replace(microsecond=0)}.000"
+            tree.put_history(former, self.history, self.software, time)
+        tree.put("_fits_hash", _hash(part.raw for part in parts))
+        content = tree.as_bytes()
+        header = _table_header(self.target.hdus[-1].raw, len(content))
+        _write([*parts, _Part(header, content=content)], self.target.path, stream)
 
 
-def _with_mask(
+def _extensions(
     target: Survey, changes: Mapping[str, Change], mask: npt.NDArray[np.bool_] | None
 ) -> list[_Part]:
     """Lay out the extensions between the primary header and the ASDF extension."""
@@ -382,7 +371,7 @@ def stream_plane(
     position : int
         Where its data begin in `target`.
     change : callable
-        See `write_product`.
+        See `Draft`.
     """
     *cube, rows, columns = axes(hdu.header)
     height = max(1, _BAND_BYTES // (4 * columns))

@@ -49,7 +49,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
                 f"{name}: a SOSS bkg reference must have an image or a cube of them (got {got})"
             )
         with contextlib.ExitStack() as opened:
-            sources = request.segments or (target.model,)
+            sources = request.segments or (target.open(),)
             segments = [_open_segment(one, opened).planes for one in sources]
             fit = fit_segments(segments, templates, options)
         result = SossResult(

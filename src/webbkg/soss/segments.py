@@ -7,7 +7,6 @@ from typing import Any
 
 from webbkg.errors import InputError
 from webbkg.files.exposures import ExposureInfo
-from webbkg.files.models import read_meta
 from webbkg.results import Status
 
 
@@ -16,20 +15,23 @@ def exposure_of(info: ExposureInfo) -> tuple[Any, ...]:
     return (info.product, *info.exposure)
 
 
-def check_segments(models: Sequence[Any], allow_repeat: bool) -> None:
+def check_segments(segments: Sequence[tuple[str, ExposureInfo]], allow_repeat: bool) -> None:
     """Refuse segments of which only some are background-subtracted already.
+
+    Parameters
+    ----------
+    segments : sequence of (str, ExposureInfo)
+        Their names, and what their headers say.
+    allow_repeat : bool
+        Subtract from a target that is COMPLETE already.
 
     Raises
     ------
     InputError
         Naming them.
     """
-    done = [
-        str(read_meta(model, "meta.filename"))
-        for model in models
-        if read_meta(model, "meta.cal_step.bkg_subtract") == Status.COMPLETE
-    ]
-    if done and len(done) < len(models) and not allow_repeat:
+    done = [name for name, info in segments if info.bkg_subtract == Status.COMPLETE]
+    if done and len(done) < len(segments) and not allow_repeat:
         raise InputError(
             f"{', '.join(done)}: background-subtracted already, unlike the other segments, so "
             "that they cannot be fitted together; give them as they were before"

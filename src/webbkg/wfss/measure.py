@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files import door
@@ -20,6 +21,8 @@ from webbkg.options import WfssOptions
 from webbkg.results import BoolImage, Outcome, ScaleFit, Status, WfssResult
 from webbkg.wfss import traces
 from webbkg.wfss.fit import fit_scale, scaled_background
+
+Image = npt.NDArray[Any]
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -39,7 +42,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         If a reference is needed and cannot be had.
     """
     options = request.options_as(WfssOptions)
-    _check_planes(target)
+    sci, err, dq = _planes(target)
     source = _mask_source(target, request, options)
     reference = services.find_reference("bkg")
     if reference is None:
@@ -50,11 +53,10 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     mask = _sky_mask(target, source, options, services)
     if mask is None:
         return _skipped(f"CRDS has no wavelengthrange reference for {target.name} (N/A)")
-    model, dq = target.model, read_meta(target.model, "dq")
     fit = fit_scale(
-        model.data,
-        model.err,
-        np.zeros(model.data.shape, np.uint32) if dq is None else dq,
+        sci,
+        err,
+        dq,
         template.sci,
         template.dq,
         mask.sky,
@@ -69,19 +71,21 @@ def _skipped(reason: str) -> Outcome:
     return Outcome(status=Status.SKIPPED, reason=reason)
 
 
-def _check_planes(target: Target) -> None:
-    if target.model.data.ndim != 2:
+def _planes(target: Target) -> tuple[Image, Image, Image]:
+    """Return SCI, ERR and DQ of a target that has what the fit needs."""
+    if len(target.shape) != 2:
         raise InputError(
             f"{target.name}: a {target.info.exposure_type} target must be 2-D, a rate product "
-            f"(got SCI of shape {target.model.data.shape})"
+            f"(got SCI of shape {target.shape})"
         )
-    err = read_meta(target.model, "err")
-    if err is None or err.shape != target.model.data.shape:
+    sci, err, dq = (target.plane(name) for name in ("SCI", "ERR", "DQ"))
+    if sci is None or err is None or err.shape != target.shape:
         raise InputError(f"{target.name}: has no ERR plane of SCI's shape; it weights the fit")
+    return sci, err, np.zeros(target.shape, np.uint32) if dq is None else dq
 
 
 def _dispersion_axis(target: Target) -> int | None:
-    axis = read_meta(target.model, "meta.wcsinfo.dispersion_direction")
+    axis = target.read("meta.wcsinfo.dispersion_direction")
     return None if axis is None else int(axis)
 
 
@@ -109,7 +113,7 @@ def _mask_source(target: Target, request: Request, options: WfssOptions) -> Any:
         return find_file(options.mask, [Path(), *request.folders], "wfss_mask")
     catalog = request.source_catalog
     if catalog is None:
-        catalog = read_meta(target.model, "meta.source_catalog")
+        catalog = target.read("meta.source_catalog")
     if isinstance(catalog, str) and not catalog.strip():
         return None
     if isinstance(catalog, (str, Path)):
@@ -154,7 +158,7 @@ def _all_sky(target: Target) -> _Mask:
 
 
 def _grism_transform(target: Target) -> traces.GrismTransform:
-    wcs = read_meta(target.model, "meta.wcs")
+    wcs = read_meta(target.open(), "meta.wcs")
     if wcs is None:
         raise InputError(
             f"{target.name}: has no WCS, which leads from its catalogue to its traces; run the "
