@@ -43,7 +43,7 @@ class Hdu:
     """A header of a target, and where its data are."""
 
     header: Header
-    raw: bytes
+    raw: bytes = field(repr=False)
     offset: int
 
     @property
@@ -76,7 +76,7 @@ class Survey:
 
     path: Path
     hdus: tuple[Hdu, ...]
-    asdf: bytes
+    asdf: bytes = field(repr=False)
 
     def read(self, path: str) -> str | None:
         """Return the text of metadata, by their path; None if they are not a plain value."""

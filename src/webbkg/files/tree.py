@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 _FIRST = ("asdf_library", "history")
@@ -15,7 +16,7 @@ _FIRST = ("asdf_library", "history")
 
 _CORE = "tag:stsci.edu:asdf/core/"
 _END = re.compile(rb"\n\.\.\.\r?\n")
-_INDEX = b"#ASDF BLOCK INDEX"
+_INDEX = re.compile(rb"#ASDF BLOCK INDEX\s+%YAML [\d.]+\s+---(?P<places>[\s\d,\[\]-]*)\.\.\.\s*\Z")
 
 
 class Tree:
@@ -41,6 +42,7 @@ class Tree:
             raise ValueError("it has no YAML text")
         self._head, self._blocks = content[:start], content[end.end() :]
         text = content[start : end.end()]
+        self._length = len(text)
         self._root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if not isinstance(self._root, yaml.MappingNode):
             raise ValueError("its root is no mapping")
@@ -92,17 +94,12 @@ class Tree:
 
     def put_array(self, name: str, like: str, source: str) -> None:
         """Note an array that lies in an extension, of the type and shape of another."""
-        import yaml
-
-        former = dict(_items(self._root))[like]
-        members = [
-            (key, _node(source) if key.value == "source" else value) for key, value in former.value
-        ]
-        new = yaml.MappingNode(former.tag, members, flow_style=former.flow_style)
+        new = deepcopy(dict(_items(self._root))[like])  # a node that stands twice is an alias
+        _insert(new, "source", _node(source))
         _insert(self._root, name, new)
 
     def as_bytes(self) -> bytes:
-        """Return the extension's data; the optional index of its blocks is left out."""
+        """Return the extension's data; the index of its blocks tells where they are now."""
         import yaml
 
         text: bytes = yaml.serialize(
@@ -115,13 +112,16 @@ class Tree:
             encoding="utf-8",
             allow_unicode=True,
         )
-        return self._head + text + _without_index(self._blocks)
+        return self._head + text + _moved(self._blocks, len(text) - self._length)
 
 
-def _without_index(blocks: bytes) -> bytes:
-    """Leave out the index of the blocks, which tells where they were (ASDF 1.6, optional)."""
-    at = blocks.rfind(_INDEX)
-    return blocks if at < 0 else blocks[:at]
+def _moved(blocks: bytes, shift: int) -> bytes:
+    """Add to the places in the index of the blocks, a YAML list of numbers behind them."""
+    index = _INDEX.search(blocks)
+    if index is None:
+        return blocks
+    places = re.sub(rb"\d+", lambda match: b"%d" % (int(match[0]) + shift), index["places"])
+    return blocks[: index.start("places")] + places + blocks[index.end("places") :]
 
 
 def _items(node: Any) -> list[tuple[str, Any]]:
