@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -43,13 +44,81 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _COPY = 2**20
 
 
+_NAME = re.compile(r"[A-Z0-9_-]{1,8}")
+_RECORD = re.compile(r"= *'[^']*: +[+-]?[\d.]")
+"""A card that astropy takes for one of several of its keyword, as distortion tables have them."""
+
+_VALUE = re.compile(
+    r" *(?:'(?P<text>[^']*)'|(?P<truth>[TF])|(?P<integer>[+-]?\d+)"
+    r"|(?P<number>[+-]?(?:\.\d+|\d+(?:\.\d*)?)(?:[DE][+-]?\d+)?)|) *(?:/[ -~]*)?"
+)
+
+
+class _PlainCards(Mapping[str, Any]):
+    """The cards of a header that has none out of the ordinary; a value is read when it is asked for.
+
+    What is in doubt (a text that goes on in the next card, or has a quote in it) is left to
+    astropy, whose import takes longer than all reading of headers.
+    """
+
+    def __init__(self, text: str, places: dict[str, int]) -> None:
+        self._text = text
+        self._places = places
+
+    def __getitem__(self, keyword: str) -> Any:
+        start = self._places[keyword]
+        match = _VALUE.fullmatch(self._text, start + 10, start + CARD)
+        if match is None or self._text.startswith("CONTINUE", start + CARD):
+            return _any_cards(self._text)[keyword]
+        kind, value = match.lastgroup, match[match.lastgroup or 0]
+        if kind == "text":
+            return value.rstrip()
+        if kind == "truth":
+            return value == "T"
+        if kind == "integer":
+            return int(value)
+        return float(value.replace("D", "E")) if kind == "number" else None
+
+    def __contains__(self, keyword: object) -> bool:
+        return keyword in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _plain_cards(text: str) -> _PlainCards | None:
+    """Find the cards of a header; None if astropy is to look at one."""
+    places: dict[str, int] = {}
+    for start in range(0, len(text), CARD):
+        card = text[start : start + CARD]
+        name = card[:8].rstrip()
+        if card.rstrip() == "END":
+            return _PlainCards(text, places)
+        if name in ("", "COMMENT", "HISTORY", "CONTINUE"):
+            continue
+        if card[8:10] != "= " or not _NAME.fullmatch(name) or _RECORD.search(card):
+            return None
+        places.setdefault(name, start)
+    return None
+
+
+def _any_cards(text: str) -> Mapping[str, Any]:
+    from astropy.io import fits
+
+    header: Mapping[str, Any] = fits.Header.fromstring(text)
+    return header
+
+
 class Header(Mapping[str, Any]):
     """The cards of one header; a value is parsed when it is asked for.
 
     Parameters
     ----------
-    cards : astropy Header, or mapping
-        As they were read.
+    cards : mapping
+        As they were read; one of astropy's, or of this module.
     name : str
         The file, for errors.
     """
@@ -299,12 +368,10 @@ def _has_end(block: bytes) -> bool:
 
 def _checked(raw: bytes, name: str) -> Header:
     """Parse a header, and check what tells of the size and kind of its data."""
-    from astropy.io import fits
-
     # As astropy, which warns: a character outside ASCII becomes a question mark.
     text = raw.decode("ascii", "replace").replace("\ufffd", "?")
     with door.reading(name, "a header is damaged"):
-        header = Header(fits.Header.fromstring(text), name)
+        header = Header(_plain_cards(text) or _any_cards(text), name)
     if header.text("XTENSION").strip() in ("BINTABLE", "TABLE"):
         header.integer_within("TFIELDS", 0, MOST_FIELDS)
         _check_compressed(header)
