@@ -86,10 +86,11 @@ def write_target(kind, shape, meta=IMAGING, **more):
     return model
 
 
-def both_ways(monkeypatch, target="t_rate.fits", backgrounds=(), **parameters):
+def both_ways(monkeypatch, target="t_rate.fits", backgrounds=(), opened=False, **parameters):
     """Subtract by way of the target's file and of its data model; return the two products."""
     with monkeypatch.context() as patched:
-        patched.setattr(run, "open_model", lambda path: pytest.fail(f"{path} is opened"))
+        if not opened:
+            patched.setattr(run, "open_model", lambda path: pytest.fail(f"{path} is opened"))
         (own,) = _subtract(target, backgrounds, {**parameters, "output_dir": "own"})
     with monkeypatch.context() as patched:
         patched.setattr(run, "survey", lambda *_, **__: "not here")
@@ -163,6 +164,32 @@ def test_what_is_skipped_or_done_already(monkeypatch):
     shutil.copy(done, "done_rate.fits")
     assert_same(*both_ways(monkeypatch, "done_rate.fits", ["niriss1_rate.fits"]))
     assert_same(*both_ways(monkeypatch, "done_rate.fits", ["niriss2_rate.fits"], allow_repeat=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "meta", "names"),
+    [
+        ("ImageModel", SHAPE, IMAGING, "niriss"),
+        ("CubeModel", (3, *SHAPE), MIRI, "miri"),
+        ("IFUImageModel", SHAPE, NIRSPEC, "nirspec"),
+        ("SlitModel", SHAPE, NIRSPEC, "nirspec"),
+    ],
+)
+def test_saved_backgrounds(monkeypatch, kind, shape, meta, names):
+    write_target(kind, shape, meta)
+    given = {"save_background": True, "save_combined_background": True}
+    backgrounds = [f"{names}1_rate.fits", f"{names}2_rate.fits"]
+    opened = kind == "SlitModel"
+    own, other = both_ways(monkeypatch, backgrounds=backgrounds, opened=opened, **given)
+    assert_same(own, other)
+    for suffix in ("background", "combinedbackground"):
+        assert_same(own.with_name(f"t_{suffix}.fits"), other.with_name(f"t_{suffix}.fits"))
+        with datamodels.open(own.with_name(f"t_{suffix}.fits")) as background:
+            assert isinstance(background, datamodels.ImageModel)
+            assert background.meta.cal_step.bkg_subtract is None
+            assert background.meta.cal_step.assign_wcs == "COMPLETE"
+            assert background.data.shape == SHAPE
+            assert np.isnan(background.data[5, 5])
 
 
 def test_an_association_and_its_members(monkeypatch):

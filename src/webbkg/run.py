@@ -22,6 +22,8 @@ from webbkg import record
 from webbkg.apply import apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
 from webbkg.files.associations import Input, Job, find_file
+from webbkg.files.background import MODELS as IMAGE_MODELS
+from webbkg.files.background import BackgroundDraft
 from webbkg.files.crds import Crds
 from webbkg.files.exposures import Exposure, ExposureInfo
 from webbkg.files.fits import read_header
@@ -261,10 +263,13 @@ def _open(item: Item, setting: Setting) -> None:
 
 def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
     """Look whether a target's product can be made from its file; its model is needed otherwise."""
-    options = setting.options
-    if not setting.without_models or options.save_background or options.save_combined_background:
+    if not setting.without_models:
         return None
+    options = setting.options
+    saved = options.save_background or options.save_combined_background
     found = survey(path, masked=find_mode(info.exposure_type) is WFSS)
+    if saved and isinstance(found, Survey) and found.header["DATAMODL"] not in IMAGE_MODELS:
+        found = "its backgrounds are to be saved"
     if isinstance(found, str):
         log.debug("%s is opened as a data model: %s", path, found)
         return None
@@ -587,7 +592,7 @@ def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
 def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: Setting) -> None:
     for item in group:
         for suffix, background in _backgrounds(item, setting).items():
-            models.append(background_model(background, item.result))
+            models.append(_saved_background(item, background))
             paths.append(setting.name_product(item, suffix))
             item.saved.append(paths[-1])
     if not models:
@@ -595,7 +600,7 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
     inputs = [path for item in group for path in _inputs(item, setting)]
 
     def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
-        if isinstance(model, Draft):
+        if isinstance(model, Draft | BackgroundDraft):
             model.write(stream, plain_ascii(path.name))
             return
         item = next((one for one in group if one.result is model), None)
@@ -608,6 +613,13 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
 
     for path in save_all(models, paths, inputs, write_one):
         log.info("Saved %s", path)
+
+
+def _saved_background(item: Item, background: Background) -> Any:
+    result = item.result
+    if isinstance(result, Draft):
+        return BackgroundDraft(target=result.target, values=result.values, background=background)
+    return background_model(background, result)
 
 
 def _backgrounds(item: Item, setting: Setting) -> dict[str, Background]:

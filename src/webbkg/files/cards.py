@@ -1,7 +1,8 @@
 """Cards of a primary header, put in at their place, as the data models would write them.
 
 The place, the comment and the heading of a keyword are those of the stdatamodels schema that is
-installed; it is read as a YAML text, and the package is not imported.
+installed; it is read as a YAML text, and the package is not imported. The core schema has every
+keyword of a primary header; those of the others are of extensions.
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ from typing import Any
 
 from webbkg.errors import InputError
 from webbkg.files.fits import CARD, FITS_BLOCK
-
-_SCHEMA = "jwst/datamodels/schemas/core.schema.yaml"
-"""Every keyword of a primary header is in it; those of the other schemas are of extensions."""
 
 _BLANK = " " * CARD
 _STRUCTURE = re.compile(r"SIMPLE|BITPIX|NAXIS\d*|EXTEND")
@@ -64,32 +62,46 @@ class Keyword:
 @cache
 def keywords() -> Mapping[str, Keyword]:
     """Read the keywords of a primary header, by their paths, from the installed schema."""
+    found = (one for hdu, one in _walk(_schema("core.schema"), "", ()) if hdu == "PRIMARY")
+    return MappingProxyType(
+        {path: Keyword(name, path, place, *told) for place, (name, path, *told) in enumerate(found)}
+    )
+
+
+@cache
+def image_paths() -> frozenset[str]:
+    """Read which metadata of an image have a keyword, of whichever of its extensions."""
+    return frozenset(path for _, (_, path, *_) in _walk(_schema("image.schema"), "", ()))
+
+
+def _schema(name: str) -> Any:
+    """Read a schema as YAML nodes."""
     import yaml
 
     package = find_spec("stdatamodels")  # of a package at the top level: nothing is imported
     assert package is not None
     assert package.submodule_search_locations is not None
-    text = (Path(package.submodule_search_locations[0]) / _SCHEMA).read_bytes()
-    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    found = enumerate(_walk(root, "", ()))
-    return MappingProxyType(
-        {path: Keyword(name, path, place, *told) for place, (name, path, *told) in found}
-    )
+    folder = Path(package.submodule_search_locations[0]) / "jwst" / "datamodels" / "schemas"
+    text = (folder / f"{name}.yaml").read_bytes()
+    return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _walk(node: Any, path: str, headings: tuple[tuple[str, str], ...]) -> Iterator[Any]:
-    """Yield name, path, comment and headings of the keywords below a node of the schema."""
+    """Yield the HDU of each keyword below a node, and its name, path, comment and headings."""
     said = {key.value: value for key, value in node.value}
     title = said["title"].value if "title" in said else ""
-    if "fits_keyword" in said:
-        if "fits_hdu" not in said or said["fits_hdu"].value == "PRIMARY":
-            description = said["description"].value if "description" in said else ""
-            comment = (title or description).partition("\n")[0]
-            yield said["fits_keyword"].value, path, comment, headings
-    elif "properties" in said:
-        headings = (*headings, (path, title)) if title else headings
-        for key, value in said["properties"].value:
-            yield from _walk(value, f"{path}.{key.value}".lstrip("."), headings)
+    if "$ref" in said:
+        yield from _walk(_schema(said["$ref"].value), path, headings)
+    elif "fits_keyword" in said:
+        hdu = said["fits_hdu"].value if "fits_hdu" in said else "PRIMARY"
+        description = said["description"].value if "description" in said else ""
+        comment = (title or description).partition("\n")[0]
+        yield hdu, (said["fits_keyword"].value, path, comment, headings)
+    for one in said["allOf"].value if "allOf" in said else ():
+        yield from _walk(one, path, headings)
+    headings = (*headings, (path, title)) if title else headings
+    for key, value in said["properties"].value if "properties" in said else ():
+        yield from _walk(value, f"{path}.{key.value}".lstrip("."), headings)
 
 
 class Cards:
@@ -105,6 +117,13 @@ class Cards:
         text = raw.decode("ascii")
         cards = [text[start : start + CARD] for start in range(0, len(text), CARD)]
         self._cards = cards[: next(i for i, card in enumerate(cards) if card.rstrip() == "END")]
+
+    @classmethod
+    def bare(cls, raw: bytes) -> Cards:
+        """Take those alone that describe the file itself."""
+        cards = cls(raw)
+        del cards._cards[cards._begin() :]
+        return cards
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Set metadata, by their paths, that have a keyword; the others are passed over."""

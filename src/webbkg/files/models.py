@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files import door
@@ -15,6 +16,8 @@ from webbkg.files.asdf import check_product
 from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
+
+Flags = npt.NDArray[np.uint32]
 
 
 def is_model(thing: object) -> bool:
@@ -98,10 +101,15 @@ def background_model(background: Background, target: Any) -> Any:
     model.meta.cal_step.bkg_subtract = None  # a background is not background-subtracted
     model.data = background.sci
     model.err = background.err
-    model.dq = np.where(
-        background.covered, background.dq, background.dq | np.uint32(DO_NOT_USE)
-    ).astype(np.uint32)
+    model.dq = saved_flags(background)
     return model
+
+
+def saved_flags(background: Background) -> Flags:
+    """Return the flags of a background that is saved: it is of no use where nothing was observed."""
+    lacking = np.where(background.covered, np.uint32(0), np.uint32(DO_NOT_USE))
+    flags: Flags = background.dq | lacking
+    return flags
 
 
 def copy_with(model: Any, planes: dict[str, Any]) -> Any:

@@ -49,7 +49,7 @@ class Hdu:
     @property
     def name(self) -> str:
         """Its EXTNAME."""
-        return self.header.text("EXTNAME").upper()
+        return str(self.header.get("EXTNAME", "")).upper()
 
     @property
     def length(self) -> int:
@@ -192,7 +192,7 @@ def _judge_tree(seen: Survey) -> str:
         tree = Tree(seen.asdf)
     except ValueError as error:
         return str(error)
-    if tree.text("_fits_hash") != _hash(hdu.raw for hdu in seen.hdus[:-1]):
+    if tree.text("_fits_hash") != hash_of(hdu.raw for hdu in seen.hdus[:-1]):
         return "its headers were changed after its ASDF extension was written"
     if tree.text("meta.model_type") != seen.header["DATAMODL"]:
         return "its ASDF extension is of another model"
@@ -203,7 +203,7 @@ def _judge_tree(seen: Survey) -> str:
     return ""
 
 
-def _hash(headers: Iterable[bytes]) -> str:
+def hash_of(headers: Iterable[bytes]) -> str:
     """Compute what tells stdatamodels that a header was changed."""
     digest = hashlib.sha256()
     for raw in headers:
@@ -212,7 +212,7 @@ def _hash(headers: Iterable[bytes]) -> str:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One HDU of a product: its header, and where its data come from.
 
     They are those of an HDU of the target, changed or not, or bytes.
@@ -271,7 +271,7 @@ class Draft:
         former = cards.history
         cards.put(values)
         cards.add_history(self.history)
-        parts = [_Part(cards.as_bytes()), *_extensions(self.target, self.changes, self.mask)]
+        parts = [Part(cards.as_bytes()), *_extensions(self.target, self.changes, self.mask)]
         tree = Tree(self.target.asdf)
         for path, value in values.items():
             tree.put(path, value)
@@ -280,24 +280,24 @@ class Draft:
         if former or self.history:
             time = f"{now.replace(microsecond=0)}.000"
             tree.put_history(former, self.history, self.software, time)
-        tree.put("_fits_hash", _hash(part.raw for part in parts))
+        tree.put("_fits_hash", hash_of(part.raw for part in parts))
         content = tree.as_bytes()
-        header = _table_header(self.target.hdus[-1].raw, len(content))
-        _write([*parts, _Part(header, content=content)], self.target.path, stream)
+        header = table_header(self.target.hdus[-1].raw, len(content))
+        write_parts([*parts, Part(header, content=content)], self.target.path, stream)
 
 
 def _extensions(
     target: Survey, changes: Mapping[str, Change], mask: npt.NDArray[np.bool_] | None
-) -> list[_Part]:
+) -> list[Part]:
     """Lay out the extensions between the primary header and the ASDF extension."""
     hdus = target.hdus[1:-1]
     if mask is not None:
         changes = {**changes, "MASK": _put_mask(mask)}
-    parts = [_Part(hdu.raw, hdu, changes.get(hdu.name)) for hdu in hdus]
+    parts = [Part(hdu.raw, hdu, changes.get(hdu.name)) for hdu in hdus]
     if mask is not None and target.find("MASK") is None:
         words = np.where(mask, np.uint32(2**31 + 1), np.uint32(2**31)).astype(">u4")
         places = [i for i, hdu in enumerate(hdus) if hdu.name in _BEFORE_MASK]
-        parts.insert(places[-1] + 1, _Part(_mask_header(mask.shape), content=words.tobytes()))
+        parts.insert(places[-1] + 1, Part(_mask_header(mask.shape), content=words.tobytes()))
     return parts
 
 
@@ -326,7 +326,7 @@ def _mask_header(shape: tuple[int, ...]) -> bytes:
     return header_of(card for one in cards for card in format_card(*one))
 
 
-def _table_header(raw: bytes, length: int) -> bytes:
+def table_header(raw: bytes, length: int) -> bytes:
     """Give the header of the ASDF extension its new length."""
     text = raw.decode("ascii")
     sizes: dict[str, int | str] = {"NAXIS1": length, "TFORM1": f"{length}B"}
@@ -338,7 +338,7 @@ def _table_header(raw: bytes, length: int) -> bytes:
     return text.encode("ascii")
 
 
-def _write(parts: list[_Part], path: Path, stream: IO[bytes]) -> None:
+def write_parts(parts: list[Part], path: Path, stream: IO[bytes]) -> None:
     """Write the parts one behind the other; the space is taken first."""
     allocate(stream, sum(len(part.raw) + padded(part.length) for part in parts))
     position = 0

@@ -7,13 +7,14 @@ text is what ASDF itself would write: keys in their order, short mappings on one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 _FIRST = ("asdf_library", "history")
 """Keys that ASDF puts before the others, which come by the alphabet."""
 
+_PLAIN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool"))
 _CORE = "tag:stsci.edu:asdf/core/"
 _END = re.compile(rb"\n\.\.\.\r?\n")
 _INDEX = re.compile(rb"#ASDF BLOCK INDEX\s+%YAML [\d.]+\s+---(?P<places>[\s\d,\[\]-]*)\.\.\.\s*\Z")
@@ -43,16 +44,24 @@ class Tree:
         self._head, self._blocks = content[:start], content[end.end() :]
         text = content[start : end.end()]
         self._length = len(text)
-        self._root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        if not isinstance(self._root, yaml.MappingNode):
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            self._root: Any = yaml.compose(text, Loader=loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"its YAML text cannot be followed ({error})") from error
+        if self._root is None or self._root.id != "mapping":
             raise ValueError("its root is no mapping")
 
     def text(self, path: str) -> str | None:
         """Return the text of a scalar; None if there is none."""
+        node = self._get(path)
+        return node.value if node is not None and node.id == "scalar" else None
+
+    def _get(self, path: str) -> Any:
         node = self._root
         for part in path.split("."):
             node = dict(_items(node)).get(part)
-        return node.value if node is not None and isinstance(node.value, str) else None
+        return node
 
     def put(self, path: str, value: Any) -> None:
         """Set a plain value (text, numbers, lists and mappings of them)."""
@@ -60,7 +69,7 @@ class Tree:
         node = self._root
         for part in outer:
             inner = dict(_items(node)).get(part)
-            if inner is None:
+            if inner is None or inner.id != "mapping":
                 inner = _node({})
                 _insert(node, part, inner)
             node = inner
@@ -82,21 +91,47 @@ class Tree:
             _insert(entry, "software", _tagged(dict(software), "software-1.0.0"))
             entries.value.append(entry)
         entries.flow_style = False
-        if "history" not in dict(_items(self._root)):
+        if self._get("history") is None:
             self.put("history", {})
-        _insert(dict(_items(self._root))["history"], "entries", entries)
+        _insert(self._get("history"), "entries", entries)
 
     @property
     def has_entries(self) -> bool:
-        """Whether the history has any."""
-        entries = dict(_items(dict(_items(self._root)).get("history"))).get("entries")
+        """Whether the history has any, or is none of today's kind."""
+        history, entries = self._get("history"), self._get("history.entries")
+        if history is not None and history.id != "mapping":
+            return True
         return entries is not None and bool(entries.value)
 
     def put_array(self, name: str, like: str, source: str) -> None:
         """Note an array that lies in an extension, of the type and shape of another."""
-        new = deepcopy(dict(_items(self._root))[like])  # a node that stands twice is an alias
+        new = deepcopy(self._get(like))  # a node that stands twice is an alias
         _insert(new, "source", _node(source))
         _insert(self._root, name, new)
+
+    def plain(self, paths: Iterable[str]) -> dict[str, Any]:
+        """Return what there is of plain values, by their paths."""
+        import yaml
+
+        nodes = {path: self._get(path) for path in paths}
+        builder = yaml.SafeLoader("")
+        return {
+            path: builder.construct_object(node)
+            for path, node in nodes.items()
+            if node is not None and node.tag in _PLAIN
+        }
+
+    def reduce(self, shape: Sequence[int], arrays: Iterable[str]) -> None:
+        """Keep the log, and arrays that get another shape; all else, and every block, goes."""
+        kept = ("asdf_library", "history", "cal_logs", *arrays)
+        self._root.value = [item for item in self._root.value if item[0].value in kept]
+        for name in arrays:
+            _insert(self._get(name), "shape", _node(list(shape)))
+        extensions = self._get("history.extensions")
+        if extensions is not None:
+            history = self._get("history")
+            history.value = [item for item in history.value if item[1] is extensions]
+        self._blocks = b""
 
     def as_bytes(self) -> bytes:
         """Return the extension's data; the index of its blocks tells where they are now."""
@@ -128,7 +163,8 @@ def _items(node: Any) -> list[tuple[str, Any]]:
     """List the keys and values of a mapping; of anything else nothing."""
     if node is None or node.id != "mapping":
         return []
-    return [(key.value, value) for key, value in node.value]
+    # A key that is no text is never looked for.
+    return [(key.value if key.id == "scalar" else "", value) for key, value in node.value]
 
 
 def _node(value: Any) -> Any:
