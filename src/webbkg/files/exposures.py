@@ -257,7 +257,14 @@ class Exposure:
     def plane(self, name: str) -> npt.NDArray[Any]:
         """Read a whole plane, (integrations, rows, columns), in the machine's byte order."""
         integrations, rows, _ = self.planes.shape
-        return np.stack([self.planes.rows([name], i, 0, rows)[0] for i in range(integrations)])
+        first = self.planes.rows([name], 0, 0, rows)[0]
+        if integrations == 1:
+            return first[np.newaxis]
+        whole = np.empty(self.planes.shape, first.dtype)
+        whole[0] = first
+        for integration in range(1, integrations):
+            whole[integration] = self.planes.rows([name], integration, 0, rows)[0]
+        return whole
 
     def placed_on(self, target: Place) -> Placed | None:
         """Place the exposure on a target; None if they share no pixel."""
