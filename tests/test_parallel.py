@@ -102,7 +102,7 @@ def test_an_interrupt_of_the_thread_that_waits_stops_the_others():
         def work(start, stop):
             begun.append(start)
             if start == 1:
-                signal.raise_signal(signal.SIGINT)  # it is the main thread's to handle
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             time.sleep(0.2)
 
         return work
