@@ -158,8 +158,14 @@ def test_a_single_template_of_two_dimensions_is_enough(folder):
     assert details(result)["template"] == 0
 
 
-@pytest.mark.parametrize("percentiles", [[50.0, 25.0], [25.0, 25.0], [-1.0, 50.0], [25.0, 101.0]])
-def test_percentiles_must_increase(folder, percentiles):
+@pytest.mark.parametrize("percentiles", [[50.0, 25.0], [25.0, 25.0]])
+def test_percentiles_that_select_nothing_are_skipped(folder, percentiles):
+    result = run(soss_bkg_percentile=percentiles)
+    assert result.meta.cal_step.bkg_subtract == "SKIPPED"
+
+
+@pytest.mark.parametrize("percentiles", [[-1.0, 50.0], [25.0, 101.0]])
+def test_percentiles_lie_from_0_to_100(folder, percentiles):
     with pytest.raises(OptionError, match="soss_bkg_percentile"):
         run(soss_bkg_percentile=percentiles)
 
