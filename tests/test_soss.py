@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 import reference_soss
 from webbkg.errors import InputError, OptionError
+from webbkg.numerics.parallel import use_threads
 from webbkg.numerics.planes import ArrayPlanes
-from webbkg.options import SossOptions
+from webbkg.options import SOSS_COUNTER_MEMORY, SossOptions
 from webbkg.results import Status
 from webbkg.soss import fit as soss
 from webbkg.soss.fit import (
@@ -128,6 +130,52 @@ def test_threads_and_passes_change_nothing(threads, monkeypatch):
     expected = fit_templates(sci, dq, templates, threads=1)
     monkeypatch.setattr(soss, "MOST_TEMPLATES_A_PASS", 2)
     assert_same(fit_templates(sci, dq, templates, threads=threads), expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedSegment(ArraySegment):
+    """Notes the rows that are read of it."""
+
+    rows: list = dataclasses.field(default_factory=list)
+
+    def read(self, integration, start, stop):
+        self.rows.append(stop - start)
+        return super().read(integration, start, stop)
+
+
+def test_many_threads_read_no_more_and_keep_to_the_memory():
+    """Their counters once made it a pass for each template, and 132 MB."""
+    templates = make_templates(8)
+    sci, dq = make_cube(templates[3], 2)
+    fits, rows, peaks = [], [], []
+    for threads in (1, 128):
+        segment = CountedSegment(sci, dq)
+        tracemalloc.start()
+        with use_threads(threads):
+            fits.append(fit_segments([segment], templates))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        rows.append(sum(segment.rows))
+    assert_same(*fits)
+    assert rows[0] == rows[1]
+    assert peaks[1] < SOSS_COUNTER_MEMORY + 1.5 * peaks[0]
+
+
+def test_counters_too_large_for_two_threads_are_those_of_one(monkeypatch):
+    templates = make_templates(2)
+    sci, dq = make_cube(templates[1], 1)
+    expected = fit_templates(sci, dq, templates)
+    monkeypatch.setattr(soss, "SOSS_COUNTER_MEMORY", 1)
+    crews = []
+    sweep = soss.over_bands
+
+    def over_bands(*bands, threads):
+        crews.append(threads)
+        return sweep(*bands, threads=threads)
+
+    monkeypatch.setattr(soss, "over_bands", over_bands)
+    assert_same(fit_templates(sci, dq, templates, threads=9), expected)
+    assert set(crews) == {1}
 
 
 def test_joint_segments_are_the_concatenated_cube():

@@ -113,17 +113,13 @@ def fit_segments(
     ----------
     segments : sequence of PlaneSource
         SCI and DQ of the segments, in their order in time.
-    templates : ([templates,] rows, columns) array_like, float32
-        The library, or a single template.
-    options : SossOptions, optional
-        The percentiles.
-    threads : int, optional
-        Default: as many as this task may use.
+    templates, options, threads
+        As for `fit_templates`.
 
     Returns
     -------
     TemplateFit
-        COMPLETE, or SKIPPED with a reason.
+        As of `fit_templates`.
 
     Raises
     ------
