@@ -1,7 +1,4 @@
-"""Image from image: averaging in a warm process, its memory, and whole processes.
-
-``python -m benchmarks.image growth webbkg|jwst FILE...`` measures memory in a process of its own.
-"""
+"""Image from image: averaging in a warm process, its memory, and whole processes."""
 
 import logging
 import subprocess
@@ -10,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peer
-from benchmarks.measure import BIN, alternate, alternate_processes, growth, median, ratio
+from benchmarks import measure, peer
 
 N_FULL_FRAME = 20
 N_RATEINTS = 4
 N_INTEGRATIONS = 10
 LISTING = "files.txt"
+CALL = (
+    "import sys, logging; from webbkg import BackgroundStep; logging.disable(50);"
+    "BackgroundStep.call(sys.argv[1], sys.argv[2:], save_results=True, suffix='call')"
+)
 
 
 def write_data(folder):
@@ -24,6 +24,7 @@ def write_data(folder):
     of 10 x 1024 x 1032."""
     from webbkg.simulate import imaging
 
+    folder = Path(folder)
     scene = imaging.ImagingScene()
     plan = imaging.plan_imaging_set(scene, n_backgrounds=N_FULL_FRAME)
     _write_once(folder / "full", lambda f: imaging.write_set(f, scene, 1, plan))
@@ -95,7 +96,7 @@ def bench_warm(full, cubes, rounds):
     rows = []
     for name, paths, bar in warm_cases(full, cubes):
         target = datamodels.open(paths[0])
-        seconds = alternate(
+        seconds = measure.alternate(
             {
                 "jwst": lambda t=target, p=paths: peer.average(t, p),
                 "webbkg": lambda p=paths: average(p),
@@ -104,17 +105,10 @@ def bench_warm(full, cubes, rounds):
             },
             rounds,
         )
-        rows.append(
-            {
-                "case": name,
-                "jwst (s)": f"{median(seconds['jwst']):.2f}",
-                "webbkg (s)": f"{median(seconds['webbkg']):.3f}",
-                "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
-                "bar": f"≥ {bar}",
-                "× faster, one thread": f"{ratio(seconds['jwst'], seconds['one thread']):.1f}",
-                "÷ reading (bar ≤ 3)": f"{ratio(seconds['webbkg'], seconds['read']):.2f}",
-            }
-        )
+        alone = f"{measure.ratio(seconds['jwst'], seconds['one thread']):.1f}"
+        read = f"{measure.ratio(seconds['webbkg'], seconds['read']):.2f}"
+        more = {"× faster, one thread": alone, "÷ reading (bar ≤ 3)": read}
+        rows.append(measure.warm_row(name, seconds, bar, **more))
     return rows
 
 
@@ -130,18 +124,13 @@ def bench_growth(full, cubes):
     for name, paths, who in cases:
         row = {"case": name}
         for implementation in ("webbkg", "jwst"):
-            row[f"{implementation} (MB)"] = (
-                f"{_growth_apart(implementation, paths):.0f}" if implementation in who else "—"
-            )
+            row[f"{implementation} (MB)"] = "—"
+            if implementation in who:
+                grown = measure.apart("image", "measure_growth", implementation, paths)
+                row[f"{implementation} (MB)"] = f"{grown:.0f}"
         row["bar"] = "≤ 110 MB"
         rows.append(row)
     return rows
-
-
-def _growth_apart(implementation, paths):
-    command = [sys.executable, "-m", "benchmarks.image", "growth", implementation, *paths]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(run.stdout.split()[-1])
 
 
 def measure_growth(implementation, paths):
@@ -150,13 +139,13 @@ def measure_growth(implementation, paths):
         average(paths[:2])
         # Nine cannot all survive by their number alone: every kernel is loaded.
         average([paths[i % len(paths)] for i in range(9)])
-        return growth(lambda: average(paths))
+        return measure.growth(lambda: average(paths))
     from stdatamodels.jwst import datamodels
 
     peer.without_crds()
     target = datamodels.open(paths[0])
     peer.average(target, paths[:2])
-    return growth(lambda: peer.average(target, paths))
+    return measure.growth(lambda: peer.average(target, paths))
 
 
 def bench_whole(full, rounds):
@@ -165,52 +154,12 @@ def bench_whole(full, rounds):
     rows = []
     for number in (5, 20):
         target, backgrounds = full[0], full[1 : number + 1]
-        runs = alternate_processes(_commands(target, backgrounds), folder, rounds)
-        seconds = {name: [run.seconds for run in runs[name]] for name in runs}
-        for name in ("webbkg subtract", "BackgroundStep.call", "strun"):
-            rows.append(
-                {
-                    "backgrounds": number,
-                    "process": name,
-                    "seconds": f"{median(seconds[name]):.2f}",
-                    "÷ null step": f"**{ratio(seconds[name], seconds['null']):.2f}**",
-                    "× faster than jwst": f"**{ratio(seconds['jwst'], seconds[name]):.1f}**",
-                    "peak (MB)": f"{median([run.peak for run in runs[name]]):.0f}",
-                    "null step": f"{median(seconds['null']):.2f} s, "
-                    f"{median([run.peak for run in runs['null']]):.0f} MB",
-                    "jwst": f"{median(seconds['jwst']):.2f} s, "
-                    f"{median([run.peak for run in runs['jwst']]):.0f} MB",
-                }
-            )
+        timed = measure.commands(target, target, backgrounds)
+        timed["BackgroundStep.call"] = ([sys.executable, "-c", CALL, target, *backgrounds], None)
+        runs = measure.alternate_processes(timed, folder, rounds)
+        names = ("webbkg subtract", "BackgroundStep.call", "strun")
+        rows += measure.process_rows(runs, names, backgrounds=number)
     return rows
-
-
-def _commands(target, backgrounds):
-    root = str(Path(__file__).parents[1])
-    call = (
-        "import sys, logging; from webbkg import BackgroundStep; logging.disable(50);"
-        "BackgroundStep.call(sys.argv[1], sys.argv[2:], save_results=True, suffix='call')"
-    )
-    paths = {"PYTHONPATH": root}
-    return {
-        "null": ([sys.executable, "-m", "benchmarks.null", target, "null.fits"], paths),
-        "webbkg subtract": (
-            [BIN / "webbkg", "subtract", target, "-b", *backgrounds, "--quiet"],
-            None,
-        ),
-        "BackgroundStep.call": ([sys.executable, "-c", call, target, *backgrounds], None),
-        "strun": (
-            [
-                BIN / "strun",
-                "webbkg::bkg_subtract",
-                target,
-                "--bkg_list=" + ",".join(map(str, backgrounds)),
-                "--suffix=strun",
-            ],
-            None,
-        ),
-        "jwst": ([sys.executable, "-m", "benchmarks.peer", target, *backgrounds], paths),
-    }
 
 
 def bench_first_run(full):
@@ -245,10 +194,8 @@ def bench_first_run(full):
 
 def bench(section, folder, rounds):
     """Measure one section; the data are made by a process of its own."""
-    make = "import sys; from pathlib import Path; from benchmarks import image;"
-    make += "image.write_data(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", make, str(folder)], check=True)
-    full, cubes = read_listings(folder)
+    measure.apart("image", "write_data", folder)
+    full, cubes = read_listings(Path(folder))
     if section == "warm":
         return bench_warm(full, cubes, rounds)
     if section == "growth":
@@ -256,12 +203,3 @@ def bench(section, folder, rounds):
     if section == "whole":
         return bench_whole(full, rounds)
     return bench_first_run(full)
-
-
-def main():
-    _, implementation, *paths = sys.argv[1:]
-    print(measure_growth(implementation, paths))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
-"""How the benchmarks measure: alternating runs, medians, and the memory of a process."""
+"""How the benchmarks measure: alternating runs, medians, the memory of a process; their rows."""
 
+import json
 import os
 import statistics
 import subprocess
@@ -66,6 +67,76 @@ def alternate_processes(commands, folder, rounds, *, warm=True):
             if index:
                 runs[name].append(run)
     return runs
+
+
+def apart(module, function, *arguments):
+    """Call a function of a module of this package in a process of its own; all travels as JSON.
+
+    A child's peak memory starts at its parent's, hence the call before anything is read.
+    """
+    code = (
+        "import json, sys; from importlib import import_module;"
+        "module, function, arguments = json.loads(sys.argv[1]);"
+        "print(json.dumps(getattr(import_module(module), function)(*arguments)))"
+    )
+    call = json.dumps([f"benchmarks.{module}", function, arguments], default=str)
+    run = subprocess.run([sys.executable, "-c", code, call], stdout=subprocess.PIPE, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def read_into_cache(*paths):
+    subprocess.run(["cat", *paths], stdout=subprocess.DEVNULL, check=True)
+
+
+def commands(target, image, backgrounds=(), **parameters):
+    """Name the processes from file to file: ours and jwst's, and a null step on an image."""
+    root = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    given = [f"--{name}={value}" for name, value in parameters.items()]
+    dashed = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
+    listed = ["--bkg_list=" + ",".join(map(str, backgrounds))] if backgrounds else []
+    ours = [BIN / "webbkg", "subtract", target, *dashed, "--quiet"]
+    ours += ["-b", *backgrounds] if backgrounds else []
+    strun = [BIN / "strun", "webbkg", target, *listed, *given, "--suffix=strun"]
+    return {
+        "null step": ([sys.executable, "-m", "benchmarks.null", image, "null.fits"], root),
+        "webbkg subtract": (ours, None),
+        "strun": (strun, None),
+        "jwst": ([sys.executable, "-m", "benchmarks.peer", *given, target, *backgrounds], root),
+    }
+
+
+def process_rows(runs, names, digits=2, **case):
+    """Describe whole processes by name, a row each, beside the others: the null step, jwst."""
+    seconds = {name: [run.seconds for run in runs[name]] for name in runs}
+    took = {name: f"{median(seconds[name]):.{digits}f}" for name in runs}
+    peaks = {name: f"{median([run.peak for run in runs[name]]):.0f}" for name in runs}
+    others = {name: f"{took[name]} s, {peaks[name]} MB" for name in runs if name not in names}
+    theirs, null = seconds["jwst"], seconds["null step"]
+    return [
+        {
+            **case,
+            "process": name,
+            "seconds": took[name],
+            "× faster than jwst": f"**{ratio(theirs, seconds[name]):.1f}**",
+            "÷ null step": f"**{ratio(seconds[name], null):.2f}**",
+            "peak (MB)": peaks[name],
+            **others,
+            "jwst ÷ null step": f"{ratio(theirs, null):.2f}",
+        }
+        for name in names
+    ]
+
+
+def warm_row(case, seconds, bar, digits=3, **more):
+    """Describe what both implementations did in turn in a warm process."""
+    return {
+        "case": case,
+        "jwst (s)": f"{median(seconds['jwst']):.{digits - 1}f}",
+        "webbkg (s)": f"{median(seconds['webbkg']):.{digits}f}",
+        "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
+        "bar": f"≥ {bar}",
+        **more,
+    }
 
 
 def median(values):

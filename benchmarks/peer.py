@@ -1,7 +1,7 @@
 """The reference implementation, run as a black box without CRDS.
 
-``python -m benchmarks.peer [--bkg=FILE] [--wavelengthrange=FILE] [--mask=FILE] TARGET
-BACKGROUND...`` runs its step from file to file.
+``python -m benchmarks.peer [--override_bkg=FILE] [--override_wavelengthrange=FILE]
+[--wfss_mask=FILE] TARGET BACKGROUND...`` runs its step from file to file.
 """
 
 import argparse
@@ -26,24 +26,18 @@ def average(target, paths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bkg", default="N/A")
-    parser.add_argument("--wavelengthrange", default="N/A")
-    parser.add_argument("--mask")
+    parser.add_argument("--override_bkg", default="N/A")
+    parser.add_argument("--override_wavelengthrange", default="N/A")
+    parser.add_argument("--wfss_mask")
     parser.add_argument("target")
     parser.add_argument("backgrounds", nargs="*")
-    options = parser.parse_args()
+    given = vars(parser.parse_args())
     without_crds()
     from jwst.background import BackgroundStep
 
     logging.disable(logging.CRITICAL)
     BackgroundStep.call(
-        options.target,
-        options.backgrounds,
-        override_bkg=options.bkg,
-        override_wavelengthrange=options.wavelengthrange,
-        wfss_mask=options.mask,
-        save_results=True,
-        suffix="peer",
+        given.pop("target"), given.pop("backgrounds"), **given, save_results=True, suffix="peer"
     )
 
 

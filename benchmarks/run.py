@@ -1,15 +1,14 @@
 """Run the benchmarks and write what they measured: ``python -m benchmarks.run``."""
 
 import argparse
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks.measure import apart
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -52,18 +51,6 @@ SECTIONS = {
 """Module of this package and section of its ``bench``; and the title."""
 
 
-def measure(name, data, rounds):
-    """Measure one section in a process of its own: a child's peak memory starts at its parent's."""
-    module, section = name.split()
-    code = (
-        f"import json, sys; from pathlib import Path; from benchmarks import {module};"
-        f"print(json.dumps({module}.bench({section!r}, Path(sys.argv[1]), int(sys.argv[2]))))"
-    )
-    command = [sys.executable, "-c", code, str(data), str(rounds)]
-    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(run.stdout.splitlines()[-1])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -73,7 +60,8 @@ def main():
     parts = [header(options.rounds)]
     for section, title in SECTIONS.items():
         if section.startswith(options.only or ""):
-            rows = measure(section, options.data, options.rounds)
+            module, part = section.split()
+            rows = apart(module, "bench", part, options.data, options.rounds)
             parts += [f"## {title}\n", table(rows) + "\n"]
     report = "\n".join(parts)
     if not options.only:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import subprocess
 import sys
 import time
 import warnings
@@ -11,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peer
-from benchmarks.measure import BIN, alternate_processes, growth, median, ratio
+from benchmarks import measure, peer
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.soss.fit import fit_templates, template_background
 
 ROWS, COLUMNS, TEMPLATES = 256, 2048, 8
 BARS = {50: 15, 300: 20}  # times faster than jwst
+COPY = (
+    "import sys; source, target = open(sys.argv[1], 'rb'), open('copy.fits', 'wb')\n"
+    "while chunk := source.read(1 << 23): target.write(chunk)"
+)
 
 
 def make_library():
@@ -93,7 +95,7 @@ def bench_warm(rounds):
         own = sci.copy()
         fit_and_subtract(own[:2], dq[:2], library)  # loads the kernels
         own[...] = sci
-        grown = growth(lambda o=own, d=dq, t=library: fit_and_subtract(o, d, t))
+        grown = measure.growth(lambda o=own, d=dq, t=library: fit_and_subtract(o, d, t))
         seconds = {"webbkg": [], "jwst": []}
         for _ in range(rounds):
             own[...] = sci
@@ -103,16 +105,9 @@ def bench_warm(rounds):
             run_peer()
             seconds["webbkg"].append(middle - start)
             seconds["jwst"].append(time.perf_counter() - middle)
-        rows.append(
-            {
-                "case": f"{integrations} × 256 × 2048, {TEMPLATES} templates",
-                "jwst (s)": f"{median(seconds['jwst']):.1f}",
-                "webbkg (s)": f"{median(seconds['webbkg']):.2f}",
-                "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
-                "bar": f"≥ {bar}",
-                "memory above the target's (bar ≤ 120 MB)": f"{grown:.0f} MB",
-            }
-        )
+        case = f"{integrations} × 256 × 2048, {TEMPLATES} templates"
+        memory = {"memory above the target's (bar ≤ 120 MB)": f"{grown:.0f} MB"}
+        rows.append(measure.warm_row(case, seconds, bar, digits=2, **memory))
         del sci, dq, own, run_peer
     return rows
 
@@ -121,23 +116,20 @@ def write_data(folder, integrations):
     """Write a library and a target of so many integrations, unless they are there."""
     from stdatamodels.jwst import datamodels
 
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     library = make_library()
+    niriss = {"instrument": {"name": "NIRISS", "detector": "NIS"}}
     if not (folder / "bkg.fits").exists():
-        reference = datamodels.SossBkgModel(data=library)
-        reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
-        reference.save(folder / "bkg.fits")
+        datamodels.SossBkgModel({"meta": niriss, "data": library}).save(folder / "bkg.fits")
     target = folder / f"s{integrations}_rateints.fits"
     if not target.exists():
         sci, dq = make_cube(library[3], integrations)
-        model = datamodels.CubeModel(data=sci, dq=dq, err=np.full(sci.shape, 0.1, np.float32))
-        model.meta.instrument.name, model.meta.instrument.detector = "NIRISS", "NIS"
-        model.meta.exposure.type = "NIS_SOSS"
-        model.meta.subarray.name = "SUBSTRIP256"
-        model.meta.subarray.xstart, model.meta.subarray.ystart = 1, 1793
-        model.meta.subarray.xsize, model.meta.subarray.ysize = COLUMNS, ROWS
-        model.save(target)
-    return target
+        window = {"xstart": 1, "ystart": 1793, "xsize": COLUMNS, "ysize": ROWS}
+        meta = niriss | {"exposure": {"type": "NIS_SOSS"}}
+        meta["subarray"] = {"name": "SUBSTRIP256", **window}
+        err = np.full(sci.shape, 0.1, np.float32)
+        datamodels.CubeModel({"meta": meta, "data": sci, "dq": dq, "err": err}).save(target)
 
 
 def bench_whole(folder, rounds):
@@ -147,63 +139,19 @@ def bench_whole(folder, rounds):
         (300, "≥ 4 ×, ≤ 1.1 null, ≤ 600 MB", rounds),
         (1000, "≥ 5 ×, ≤ 1000 MB", 1),
     ):
-        make = (
-            "import sys; from pathlib import Path; from benchmarks import soss;"
-            "soss.write_data(Path(sys.argv[1]), int(sys.argv[2]))"
-        )
-        subprocess.run([sys.executable, "-c", make, folder, str(integrations)], check=True)
+        measure.apart("soss", "write_data", folder, integrations)
         target = folder / f"s{integrations}_rateints.fits"
-        subprocess.run(["cat", target], stdout=subprocess.DEVNULL, check=True)
-        runs = alternate_processes(_commands(target), folder, repeats, warm=False)
-        seconds = {name: [run.seconds for run in runs[name]] for name in runs}
-        peaks = {name: median([run.peak for run in runs[name]]) for name in runs}
-        for name in ("webbkg subtract", "strun"):
-            rows.append(
-                {
-                    "integrations": integrations,
-                    "process": name,
-                    "seconds": f"{median(seconds[name]):.1f}",
-                    "× faster than jwst": f"**{ratio(seconds['jwst'], seconds[name]):.1f}**",
-                    "÷ null step": f"**{ratio(seconds[name], seconds['null']):.2f}**",
-                    "peak (MB)": f"**{peaks[name]:.0f}**",
-                    "bars": bars,
-                    "null step": f"{median(seconds['null']):.1f} s, {peaks['null']:.0f} MB",
-                    "plain copy": f"{median(seconds['copy']):.1f} s",
-                    "jwst": f"{median(seconds['jwst']):.1f} s, {peaks['jwst']:.0f} MB",
-                }
-            )
+        measure.read_into_cache(target)
+        timed = {"plain copy": ([sys.executable, "-c", COPY, target], None)}
+        timed |= measure.commands(target, target, override_bkg="bkg.fits")
+        runs = measure.alternate_processes(timed, folder, repeats, warm=False)
+        names = ("webbkg subtract", "strun")
+        rows += measure.process_rows(runs, names, digits=1, integrations=integrations, bars=bars)
     return rows
-
-
-def _commands(target):
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    copy = (
-        "import sys; source, target = open(sys.argv[1], 'rb'), open('copy.fits', 'wb')\n"
-        "while chunk := source.read(1 << 23): target.write(chunk)"
-    )
-    return {
-        "copy": ([sys.executable, "-c", copy, target], None),
-        "null": ([sys.executable, "-m", "benchmarks.null", target, "null.fits"], paths),
-        "webbkg subtract": (
-            [BIN / "webbkg", "subtract", target, "--override-bkg", "bkg.fits", "--quiet"],
-            None,
-        ),
-        "strun": (
-            [
-                BIN / "strun",
-                "webbkg::bkg_subtract",
-                target,
-                "--override_bkg=bkg.fits",
-                "--suffix=strun",
-            ],
-            None,
-        ),
-        "jwst": ([sys.executable, "-m", "benchmarks.peer", "--bkg=bkg.fits", target], paths),
-    }
 
 
 def bench(section, folder, rounds):
     """Measure one section: warm or whole."""
     if section == "warm":
         return bench_warm(rounds)
-    return bench_whole(folder / "soss", min(rounds, 3))
+    return bench_whole(Path(folder) / "soss", min(rounds, 3))

@@ -19,14 +19,16 @@ from webbkg.options import SossOptions
 from webbkg.results import TemplateFit
 from webbkg.simulate.detector import Readout
 from webbkg.simulate.soss import (
+    ORDER_1,
     SossField,
+    SossScene,
     SossSeries,
     draw_field,
     draw_series,
+    make_library,
     sample_cube,
     split_series,
 )
-from webbkg.simulate.soss_scene import ORDER_1, SossScene, make_library
 from webbkg.soss.fit import fit_segments, fit_templates, template_background
 
 GROUPS = (2, 3, 6, 15, 50)  # the noise: groups of an integration

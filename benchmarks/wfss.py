@@ -1,19 +1,14 @@
-"""WFSS: fit and sky mask in a warm process, its memory, and whole processes from file to file.
-
-``python -m benchmarks.wfss growth webbkg|jwst FOLDER`` measures memory in a process of its own.
-"""
+"""WFSS: fit and sky mask in a warm process, its memory, and whole processes from file to file."""
 
 import logging
-import subprocess
-import sys
 import warnings
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peer
-from benchmarks.measure import BIN, alternate, alternate_processes, growth, median, ratio
+from benchmarks import measure, peer
 
 CROWDS = (1000, 5000)
 REFERENCES = {"bkg": "bkg.fits", "wavelengthrange": "wavelengthrange.asdf"}
@@ -28,8 +23,19 @@ def write_data(folder):
     """
     from webbkg.simulate import sources
     from webbkg.simulate.grism_scene import NIRCAM_R
-    from webbkg.simulate.wfss import draw_field, observe
+    from webbkg.simulate.wfss import GrismField, draw_field, observe
 
+    class Crowd(GrismField):
+        """Stars by number, not by density."""
+
+        @cached_property
+        def catalogue(self):
+            scene, rng = self.scene, np.random.default_rng(2)
+            full, count = scene.detector.full.window, scene.population.stars
+            drawn = sources.draw_catalogue(scene.population, full, scene.margin, rng)
+            return sources.Catalogue(*(values[:count] for values in vars(drawn).values()))
+
+    folder = Path(folder)
     missing = [number for number in CROWDS if not (folder / str(number) / "mask.fits").exists()]
     if not missing:
         return
@@ -39,27 +45,18 @@ def write_data(folder):
         population = sources.Population(
             stars=number, galaxies=0, faintest=0.1, brightest=1.0, fwhm=1.0
         )
-        drawn = sources.draw_catalogue(
-            population, scene.detector.full.window, scene.margin, np.random.default_rng(2)
-        )
-        crowd = type(drawn)(*(getattr(drawn, field.name)[:number] for field in fields(drawn)))
-        crowded = replace(simulated.field.scene, population=population)
-        field = replace(simulated.field, scene=crowded, catalogue=crowd)
-        _write_field(folder / str(number), replace(simulated, field=field))
+        crowded, seed = replace(scene, population=population), simulated.field.seed
+        crowd = Crowd(scene=crowded, seed=seed, setup=simulated.setup)
+        _write_field(folder / str(number), replace(simulated, field=crowd))
 
 
 def _write_field(folder, simulated):
     from astropy.io import fits
-    from astropy.table import QTable
 
-    from webbkg.simulate.wfss_files import write_field
+    from webbkg.simulate.wfss import write_field
 
-    files = write_field(folder, simulated)
-    table = QTable.read(files.catalog, format="ascii.ecsv")
-    table["isophotal_abmag_err"] = 0.01  # jwst asks for it
-    table.write(files.catalog, format="ascii.ecsv", overwrite=True)
-    sky = _prepare_mask(folder)().astype(np.uint32)
-    mask = fits.ImageHDU(sky, name="MASK")
+    write_field(folder, simulated)
+    mask = fits.ImageHDU(_prepare_mask(folder)().astype(np.uint32), name="MASK")
     fits.HDUList([fits.PrimaryHDU(), mask]).writeto(folder / "mask.fits")
 
 
@@ -80,17 +77,6 @@ def _prepare_mask(folder):
     axis = target.meta.wcsinfo.dispersion_direction
     shape = target.data.shape
     return lambda: catalog_sky_mask(catalog, transform, orders, shape, dispersion_axis=axis)
-
-
-def _row(name, seconds, bar, **more):
-    return {
-        "case": name,
-        "jwst (s)": f"{median(seconds['jwst']):.2f}",
-        "webbkg (s)": f"{median(seconds['webbkg']):.3f}",
-        "× faster": f"**{ratio(seconds['jwst'], seconds['webbkg']):.1f}**",
-        "bar": f"≥ {bar}",
-        **more,
-    }
 
 
 def _quiet():
@@ -129,10 +115,10 @@ def _bench_fit(rounds, folder):
         scales["jwst"] = computer(*copies, ~sky)[0]
 
     functions = {"jwst": theirs, "webbkg": ours, "one thread": lambda: ours(1)}
-    seconds = alternate(functions, rounds)
-    alone = f"{ratio(seconds['jwst'], seconds['one thread']):.1f}"
+    seconds = measure.alternate(functions, rounds)
+    alone = f"{measure.ratio(seconds['jwst'], seconds['one thread']):.1f}"
     apart = f"scales apart by {abs(scales['webbkg'] / scales['jwst'] - 1):.0e}"
-    return _row(
+    return measure.warm_row(
         "fit with a given mask, 2048², 5 iterations",
         seconds,
         8,
@@ -164,11 +150,11 @@ def _bench_mask(rounds, folder):
         "webbkg": lambda: keep("webbkg", make_ours),
         "rest": lambda: theirs(everywhere),
     }
-    seconds = alternate(functions, min(rounds, 3))
+    seconds = measure.alternate(functions, min(rounds, 3))
     seconds["jwst"] = [a - b for a, b in zip(seconds["all"], seconds["rest"], strict=True)]
     differ = int((masks["jwst"] != masks["webbkg"]).sum())
     agreement = f"{differ} pixels differ; {100 * masks['webbkg'].mean():.0f} % sky"
-    return _row(
+    return measure.warm_row(
         f"sky mask, {CROWDS[0]} sources, catalogue read apart",
         seconds,
         200,
@@ -187,9 +173,7 @@ def bench_growth(folder):
     for case, how in (("given mask", "mask"), (f"{CROWDS[0]} sources", "catalogue")):
         row = {"case": f"reference to subtracted 2048², {case}"}
         for column, who in columns.items():
-            command = [sys.executable, "-m", "benchmarks.wfss", "growth", who, how, folder]
-            run = subprocess.run(command, capture_output=True, text=True, check=True)
-            row[column] = run.stdout.split()[-1]
+            row[column] = f"{measure.apart('wfss', 'measure_growth', who, how, folder):.0f}"
         rows.append({**row, "bar": MEMORY_BAR})
     return rows
 
@@ -197,12 +181,13 @@ def bench_growth(folder):
 def measure_growth(who, how, folder):
     """Subtract twice from a target that is in memory; measure the second time."""
     _quiet()
+    folder = Path(folder)
     from astropy.io import fits
     from stdatamodels.jwst import datamodels
 
     from webbkg.modes import Request
     from webbkg.options import WfssOptions
-    from webbkg.subtract import subtract_background
+    from webbkg.run import subtract_background
 
     target = datamodels.open(folder / "target_rate.fits")
     target.meta.source_catalog = str(folder / "cat.ecsv")
@@ -211,7 +196,7 @@ def measure_growth(who, how, folder):
     paths = {kind: folder / name for kind, name in REFERENCES.items()}
     mask = folder / "mask.fits" if how == "mask" else None
     options = WfssOptions(mask=mask and str(mask))
-    request = Request(wfss=options, find_reference=paths.__getitem__)
+    request = Request(options=options, references=paths)
 
     def in_place():
         subtract_background(target, request, in_place=True, allow_repeat=True)
@@ -227,7 +212,7 @@ def measure_growth(who, how, folder):
 
     run = {"webbkg": in_place, "kept": kept, "jwst": theirs}[who]
     run()
-    return growth(run)
+    return measure.growth(run)
 
 
 def bench_whole(folder, rounds):
@@ -239,66 +224,24 @@ def bench_whole(folder, rounds):
     ]
     rows = []
     for case, where, named, mask, bar in cases:
-        for name in ("target_rate.fits", REFERENCES["bkg"], "mask.fits"):
-            subprocess.run(["cat", where / name], stdout=subprocess.DEVNULL, check=True)
-        runs = alternate_processes(_commands(named, mask), where, rounds)
-        seconds = {name: [run.seconds for run in runs[name]] for name in runs}
-        peaks = {name: median([run.peak for run in runs[name]]) for name in runs}
-        for name in ("webbkg subtract", "strun"):
-            rows.append(
-                {
-                    "case": case,
-                    "process": name,
-                    "seconds": f"{median(seconds[name]):.2f}",
-                    "× faster than jwst": f"**{ratio(seconds['jwst'], seconds[name]):.1f}**",
-                    "÷ null step": f"**{ratio(seconds[name], seconds['null']):.2f}**",
-                    "bar": bar,
-                    "peak (MB)": f"{peaks[name]:.0f}",
-                    "null step": f"{median(seconds['null']):.2f} s, {peaks['null']:.0f} MB",
-                    "jwst": f"{median(seconds['jwst']):.2f} s, {peaks['jwst']:.0f} MB",
-                    "jwst ÷ null": f"{ratio(seconds['jwst'], seconds['null']):.2f}",
-                }
-            )
+        measure.read_into_cache(
+            *(where / name for name in ("target_rate.fits", REFERENCES["bkg"], "mask.fits"))
+        )
+        given = {f"override_{kind}": name for kind, name in REFERENCES.items()}
+        given |= {"wfss_mask": mask} if mask else {}
+        runs = measure.alternate_processes(
+            measure.commands(named, "target_rate.fits", **given), where, rounds
+        )
+        rows += measure.process_rows(runs, ("webbkg subtract", "strun"), case=case, bar=bar)
     return rows
-
-
-def _commands(named, mask):
-    """Name the processes; each runs in the folder of the data."""
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    dashed = [f"--override-{kind}={name}" for kind, name in REFERENCES.items()]
-    underscored = [f"--override_{kind}={name}" for kind, name in REFERENCES.items()]
-    for_peer = [f"--{kind}={name}" for kind, name in REFERENCES.items()]
-    if mask is not None:
-        dashed.append(f"--wfss-mask={mask}")
-        underscored.append(f"--wfss_mask={mask}")
-        for_peer.append(f"--mask={mask}")
-    null = [sys.executable, "-m", "benchmarks.null", "target_rate.fits", "null.fits"]
-    strun = [BIN / "strun", "webbkg::bkg_subtract", named, *underscored, "--suffix=strun"]
-    return {
-        "null": (null, paths),
-        "webbkg subtract": ([BIN / "webbkg", "subtract", named, *dashed, "--quiet"], None),
-        "strun": (strun, None),
-        "jwst": ([sys.executable, "-m", "benchmarks.peer", *for_peer, named], paths),
-    }
 
 
 def bench(section, folder, rounds):
     """Measure one section; the data are made by a process of its own."""
-    folder = folder / "wfss"
-    make = "import sys; from pathlib import Path; from benchmarks import wfss;"
-    make += "wfss.write_data(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", make, str(folder)], check=True)
+    folder = Path(folder) / "wfss"
+    measure.apart("wfss", "write_data", folder)
     if section == "warm":
         return bench_warm(folder / str(CROWDS[0]), rounds)
     if section == "growth":
         return bench_growth(folder / str(CROWDS[0]))
     return bench_whole(folder, min(rounds, 3))
-
-
-def main():
-    _, _, who, how, folder = sys.argv
-    print(f"{measure_growth(who, how, Path(folder)):.0f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -25,8 +25,12 @@ from webbkg.simulate.detector import NIRCAM_LONG, Setup, draw_bad_pixels, expose
 from webbkg.simulate.grism_scene import NIRCAM_R, WfssScene
 from webbkg.simulate.imaging import SHALLOW
 from webbkg.simulate.sources import Population
-from webbkg.simulate.wfss import Field, draw_field, measure
-from webbkg.simulate.wfss_files import source_catalog, wavelengthrange_model
+from webbkg.simulate.wfss import (
+    GrismField,
+    draw_field,
+    source_catalog,
+    wavelengthrange_model,
+)
 from webbkg.wfss.fit import fit_scale
 from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
@@ -69,7 +73,7 @@ class Trial:
         return float(np.mean(np.abs(self.error - self.mean) <= sigmas * self.quoted))
 
 
-def catalog_mask(field: Field) -> np.ndarray:
+def catalog_mask(field: GrismField) -> np.ndarray:
     scene = field.scene
     ranges = wavelengthrange_model(scene)
     return catalog_sky_mask(
@@ -83,14 +87,14 @@ def catalog_mask(field: Field) -> np.ndarray:
 
 def run_trials(
     scene: WfssScene, exposures: int, seed: int = 2025
-) -> tuple[Field, dict[tuple[bool, int], Trial]]:
+) -> tuple[GrismField, dict[tuple[bool, int], Trial]]:
     """Fit every exposure with either ERR and with 0 and 5 rejections."""
-    field = draw_field(scene, seed, replace(scene.detector.full, name="GENERIC", window=WINDOW))
+    field = draw_field(scene, seed, scene.detector.part(WINDOW))
     sky = catalog_mask(field) if len(field.catalogue.flux) else None
     found: dict[tuple[bool, int], list[tuple[float, float, float]]] = {}
     for number in range(exposures):
         for true_err in (False, True):
-            planes = measure(field, number, true_err=true_err)
+            planes = field.measure(number, true_err=true_err)
             for maxiter in (0, 5):
                 fit = fit_scale(
                     planes.sci,

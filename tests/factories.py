@@ -37,6 +37,22 @@ NIRSPEC = {
     "meta.instrument.gwa_ytilt": 0.1312,
 }
 
+SOSS = {
+    "meta.instrument.name": "NIRISS",
+    "meta.instrument.detector": "NIS",
+    "meta.instrument.filter": "CLEAR",
+    "meta.instrument.pupil": "GR700XD",
+    "meta.exposure.type": "NIS_SOSS",
+}
+GRISM = {
+    "meta.instrument.name": "NIRCAM",
+    "meta.instrument.detector": "NRCALONG",
+    "meta.instrument.filter": "F356W",
+    "meta.instrument.pupil": "GRISMR",
+    "meta.exposure.type": "NRC_WFSS",
+    "meta.wcsinfo.dispersion_direction": 1,
+}
+
 
 def ramp(shape, x=0, y=0):
     """Return 1000 x row + column of the detector, each pixel its own float32 value."""
@@ -120,3 +136,41 @@ def write_fits(path, sci, err, dq, *, at=(0, 0), planes=("SCI", "ERR", "DQ"), **
 def checksum(path):
     """Digest of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def soss_sky(tilt):
+    """Return a sky of 256 rows whose level jumps at column 700, by row and column else."""
+    rows, columns = np.mgrid[:256, :2048]
+    level = np.where(columns < 700, 4.0, 6.0)
+    return (level + 1e-4 * columns + tilt * (rows - 128) / 128).astype(np.float32)
+
+
+def soss_library(*tilts):
+    """Make a SOSS reference of a sky for each tilt."""
+    reference = datamodels.SossBkgModel(data=np.stack([soss_sky(tilt) for tilt in tilts]))
+    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
+    return reference
+
+
+def grism_sky(shape, at):
+    """Return a sky that is different in every pixel, by detector position."""
+    return 1 + ramp(shape, *at) / 1e5
+
+
+def grism_template(sky, at=None):
+    """Make a grism reference; `at` None sets no window keywords."""
+    model = datamodels.WfssBkgModel()
+    model.data = sky.astype(np.float32)
+    model.err = np.full(sky.shape, 1e-3, np.float32)
+    model.dq = np.zeros(sky.shape, np.uint32)
+    model.meta.instrument.name, model.meta.instrument.detector = "NIRCAM", "NRCALONG"
+    if at is not None:
+        set_window(model, at, sky.shape)
+    return model
+
+
+def write_mask(path, mask, name="MASK"):
+    """Write a user's mask, non-zero for sky, and return the path."""
+    plane = fits.ImageHDU(np.asarray(mask, np.uint32), name=name)
+    fits.HDUList([fits.PrimaryHDU(), plane]).writeto(path)
+    return path

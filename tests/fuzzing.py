@@ -11,7 +11,6 @@ import contextlib
 import gc
 import gzip
 import io
-import json
 import logging
 import os
 import random

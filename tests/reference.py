@@ -19,13 +19,14 @@ def clip_mask(values, sigma, maxiters):
     values = np.asarray(values, dtype=np.float64)
     survivors = values[np.isfinite(values)]
     low = high = np.nan
-    iteration = 0
+    iteration, maxiters = 0, maxiters or 0
     while survivors.size:
         centre, width = np.median(survivors), np.std(survivors)
-        low, high = centre - sigma * width, centre + sigma * width
+        reach = sigma * width if sigma < np.inf else np.inf
+        low, high = centre - reach, centre + reach
         inside = (survivors >= low) & (survivors <= high)
         iteration += 1
-        if inside.all() or iteration == maxiters:
+        if inside.all() or iteration == maxiters or maxiters < -1:
             break
         survivors = survivors[inside]
     return np.isfinite(values) & (values >= low) & (values <= high)

@@ -1,8 +1,8 @@
-"""The alias ``bkg_subtract``: whose step it is with jwst installed, and without."""
+"""The step's names: whose step ``bkg_subtract`` is with jwst installed, and without."""
 
+import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,11 +11,10 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from crds_cache import without_crds
-from factories import make_model, ramp, save
+from factories import SOSS, make_model, ramp, save, soss_library, soss_sky
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM
-from webbkg.simulate.wfss import draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import draw_field, observe, write_field
 
 STRUN = Path(sys.executable).parent / "strun"
 NEEDS_JWST = pytest.mark.skipif(find_spec("jwst") is None, reason="jwst is not installed")
@@ -82,47 +81,54 @@ def check_product(done):
 
 
 @NEEDS_JWST
-def test_with_both_the_package_must_be_named(folder):
-    done = strun("bkg_subtract")
-    assert done.returncode != 0
-    assert "matched more than 1 step" in done.stderr
-    for name in ("webbkg::bkg_subtract", "jwst::bkg_subtract"):
-        assert name in done.stderr
-    assert not list(folder.glob("*_backgroundstep.fits"))
+def test_beside_jwst_the_pipeline_s_name_runs_the_pipeline_s_step(folder):
+    done = strun("bkg_subtract", STPIPE_DISABLE_CRDS_STEPPARS="true")
+    assert "jwst.stpipe.core" in done.stdout + done.stderr
+    assert "matched more than 1 step" not in done.stderr
+    assert "webbkg.step" not in done.stdout + done.stderr
 
 
-def test_the_name_with_its_package_is_always_right(folder):
-    check_product(strun("webbkg::bkg_subtract"))
+@pytest.mark.parametrize("name", ["webbkg", "webbkg.BackgroundStep", "webbkg::webbkg"])
+def test_its_own_name_is_always_right(folder, name):
+    check_product(strun(name))
 
 
-def test_without_jwst_the_alias_is_enough_and_jwst_is_never_imported(folder):
+@pytest.mark.parametrize("name", ["bkg_subtract", "webbkg", "webbkg.BackgroundStep"])
+def test_without_jwst_all_names_are_right_and_jwst_is_never_imported(folder, name):
     (folder / "hidden").mkdir()
     (folder / "hidden" / "sitecustomize.py").write_text(HIDE_JWST)
-    check_product(strun("bkg_subtract", PYTHONPATH=str(folder / "hidden")))
+    check_product(strun(name, PYTHONPATH=in_front(folder / "hidden")))
 
 
-SOSS = {
-    "meta.instrument.name": "NIRISS",
-    "meta.instrument.detector": "NIS",
-    "meta.instrument.filter": "CLEAR",
-    "meta.instrument.pupil": "GR700XD",
-    "meta.exposure.type": "NIS_SOSS",
-    "meta.subarray.name": "SUBSTRIP96",
-}
+def in_front(folder):
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
+LOADED = """
+import sys
+from webbkg.integration import get_steps
+steps = get_steps()
+heavy = {"jwst", "stpipe", "stdatamodels", "astropy", "numpy", "asdf"}
+print([alias for _, alias, _ in steps], sorted(heavy & set(sys.modules)))
+"""
+
+
+@NEEDS_JWST
+def test_the_owner_of_the_name_is_found_without_importing_it():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['webbkg'] []"
 
 
 def write_soss(folder):
     """Write a time series and a library of two sky images whose level jumps at column 700."""
-    rows, columns = np.mgrid[:256, :2048]
-    level = np.where(columns < 700, 4.0, 6.0) + 1e-4 * columns
-    library = np.stack([level + tilt * (rows - 128) / 128 for tilt in (0.0, 0.3)])
     noise = np.random.default_rng(1).normal(0, 0.02, (2, 96, 2048))
-    target = noise + library[1, 10:106]
+    target = noise + soss_sky(0.3)[10:106]
     target[:, 40:75] += 50
-    reference = datamodels.SossBkgModel(data=library.astype(np.float32))
-    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
-    reference.save(folder / "soss_bkg.fits")
-    save(make_model(target, at=(0, 1802), meta=SOSS), folder / "soss_rateints.fits")
+    soss_library(0.0, 0.3).save(folder / "soss_bkg.fits")
+    meta = SOSS | {"meta.subarray.name": "SUBSTRIP96"}
+    save(make_model(target, at=(0, 1802), meta=meta), folder / "soss_rateints.fits")
 
 
 ALL_MODES = """
@@ -141,9 +147,7 @@ print("imported:", [name for name in sys.modules if name.split(".")[0] == "jwst"
 
 def test_no_mode_imports_jwst_or_warns(folder):
     write_soss(folder)
-    part = replace(
-        MIRI_PRISM.detector.full, name="GENERIC", window=DetectorWindow(300, 400, 256, 192)
-    )
+    part = MIRI_PRISM.detector.part(DetectorWindow(300, 400, 256, 192))
     covered = DetectorWindow(280, 350, 320, 260)
     write_field(folder, observe(draw_field(MIRI_PRISM, 3, part)), template_window=covered)
     done = subprocess.run(
@@ -166,8 +170,8 @@ ENTRY_POINTS = """
 import sys
 from stpipe.entry_points import get_steps
 for step in get_steps():
-    if step.class_alias == "bkg_subtract":
-        print(step.package_name, step.class_name)
+    if step.class_alias in ("bkg_subtract", "webbkg"):
+        print(step.class_alias, step.package_name, step.class_name)
 """
 
 
@@ -176,7 +180,7 @@ def test_the_entry_points_load_without_a_warning(folder, hidden):
     settings = {}
     if hidden:
         (folder / "sitecustomize.py").write_text(HIDE_JWST)
-        settings["PYTHONPATH"] = str(folder)
+        settings["PYTHONPATH"] = in_front(folder)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENTRY_POINTS],
         env={**without_crds(), **settings},
@@ -187,7 +191,8 @@ def test_the_entry_points_load_without_a_warning(folder, hidden):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    found = {"webbkg webbkg.step.BackgroundStep"}
-    if not hidden:
-        found.add("jwst jwst.step.BackgroundStep")
-    assert set(done.stdout.splitlines()) == found
+    owner = "webbkg webbkg.step" if hidden else "jwst jwst.step"
+    assert sorted(done.stdout.splitlines()) == [
+        f"bkg_subtract {owner}.BackgroundStep",
+        "webbkg webbkg webbkg.step.BackgroundStep",
+    ]

@@ -250,7 +250,7 @@ def test_archive_associations_run_from_anywhere(archive, relative):
 def test_archive_associations_run_from_the_command_line(archive):
     path = archive("jw93125-o001_spec2_00001_asn.json")
     strun = Path(sys.executable).parent / "strun"
-    command = [strun, "webbkg::bkg_subtract", path, "--output_dir=the products"]
+    command = [strun, "webbkg", path, "--output_dir=the products"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     products = list(Path("the products").iterdir())

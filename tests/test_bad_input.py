@@ -138,7 +138,7 @@ def test_a_disk_that_fills_up_leaves_nothing(folder):
 def test_strun_exits_1_with_the_message(folder):
     make_empty(folder / "bad_rate.fits")
     run = subprocess.run(
-        [BIN / "strun", "webbkg::bkg_subtract", "t_rate.fits", "--bkg_list=bad_rate.fits"],
+        [BIN / "strun", "webbkg", "t_rate.fits", "--bkg_list=bad_rate.fits"],
         cwd=folder,
         capture_output=True,
         text=True,

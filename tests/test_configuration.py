@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from stdatamodels.jwst import datamodels
 from stpipe import Step
-from stpipe.exceptions import ValidationError
 
 from crds_cache import Cache, environment, without_crds
 from factories import IMAGING, make_model, ramp, save
 from webbkg import BackgroundStep
+from webbkg.errors import OptionError
 
 STRUN = Path(sys.executable).parent / "strun"
 DATED = {
@@ -207,7 +207,7 @@ def test_a_wrong_parameter_in_a_file_is_named_and_nothing_written(folder, parame
 def test_a_wrong_parameter_in_the_file_of_a_call_is_an_error(folder, parameters, told):
     write_parameters("pars.asdf", **parameters)
     before = sorted(folder.iterdir())
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(OptionError, match=told):
         BackgroundStep.call(
             "t_rate.fits", "b1_rate.fits", config_file="pars.asdf", save_results=True
         )

@@ -31,7 +31,7 @@ def strun(folder, **environment):
     clean.pop("STPIPE_DISABLE_CRDS_STEPPARS", None)
     start = time.monotonic()
     run = subprocess.run(
-        [BIN / "strun", "webbkg::bkg_subtract", "t_rate.fits", "--bkg_list=b_rate.fits"],
+        [BIN / "strun", "webbkg", "t_rate.fits", "--bkg_list=b_rate.fits"],
         cwd=folder,
         capture_output=True,
         text=True,

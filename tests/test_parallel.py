@@ -1,6 +1,8 @@
 """Bands and threads: every row once, and the same bits however they are cut."""
 
+import signal
 import threading
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -56,6 +58,66 @@ def test_an_error_in_a_band_is_raised(threads):
 
     with pytest.raises(ValueError, match="row 4"):
         over_bands(split(10, 2), make_worker, threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_after_an_error_no_band_begins(threads):
+    """And the first error is the one that is raised, though others follow it."""
+    begun = []
+
+    def make_worker():
+        def work(start, stop):
+            begun.append(start)
+            if start >= 4:
+                raise ValueError(f"row {start}")
+            return stop
+
+        return work
+
+    with pytest.raises(ValueError, match=r"row \d"):
+        over_bands(split(1000, 1), make_worker, threads=threads)
+    assert len(begun) <= 4 + threads
+
+
+def test_the_first_of_several_errors_is_raised():
+    both = threading.Barrier(2, timeout=10)
+
+    def make_worker():
+        def work(start, stop):
+            both.wait()
+            if start == 0:
+                time.sleep(0.2)
+            raise ValueError(f"row {start}")
+
+        return work
+
+    with pytest.raises(ValueError, match="row 1"):
+        over_bands(split(2, 1), make_worker, threads=2)
+
+
+def test_an_interrupt_of_the_thread_that_waits_stops_the_others():
+    begun, release = [], threading.Event()
+
+    def make_worker():
+        def work(start, stop):
+            begun.append(start)
+            if len(begun) == 2:
+                signal.raise_signal(signal.SIGINT)  # it is the main thread's to handle
+            release.wait(0.3)
+
+        return work
+
+    with pytest.raises(KeyboardInterrupt):
+        over_bands(split(1000, 1), make_worker, threads=2)
+    assert len(begun) <= 6
+
+
+def test_an_error_while_progress_is_told_is_raised():
+    def tell(done, number):
+        raise ValueError(f"{done} of {number}")
+
+    with pytest.raises(ValueError, match="1 of 5"):
+        over_bands(split(5, 1), lambda: lambda start, stop: stop, threads=3, progress=tell)
 
 
 def test_threads_are_granted_to_what_runs_inside_only():

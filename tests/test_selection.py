@@ -12,7 +12,15 @@ from hypothesis.extra.numpy import arrays
 from packaging.version import Version
 
 from webbkg.numerics import selection
-from webbkg.numerics.selection import Counts, Window, guess_windows, key_of, resolve, value_of
+from webbkg.numerics.selection import (
+    Counts,
+    Layout,
+    Window,
+    guess_windows,
+    key_of,
+    resolve,
+    value_of,
+)
 
 # Before, it interpolated between float32 samples with other roundings.
 NUMPY_ROUNDS_AS_NOW = Version(np.__version__) >= Version("2.4")
@@ -33,14 +41,14 @@ def count_in_parts(values, n_parts=3):
     """Count `values` as several threads would, unusable ones mixed in."""
 
     def count(windows):
+        layout = Layout(windows, values.size)
         parts = []
         for part in np.array_split(values, n_parts):
-            counts = Counts(windows, values.size)
+            counts = Counts(layout)
             image = np.concatenate([part, np.float32([np.nan, np.inf, -np.inf, 7.0])])
             flags = np.zeros(image.size, np.uint32)
             flags[-1] = 1
-            counters = counts.windows, counts.below, counts.bins, counts.totals
-            selection.count_usable(image[None], flags[None], np.uint32(1), *counters)
+            selection.count_usable(image[None], flags[None], np.uint32(1), counts.counters)
             parts.append(counts)
         for other in parts[1:]:
             parts[0].add(other)
@@ -96,6 +104,17 @@ def test_median_between_is_numpys(values, one, other):
     np.testing.assert_array_equal(median, expected, strict=True)
 
 
+@pytest.mark.parametrize("infinity", [np.inf, -np.inf])
+@pytest.mark.parametrize("percent", [0.0, 1.0, 99.0, 100.0])
+def test_infinite_values_in_the_sample_do_not_matter(infinity, percent):
+    """A window that ended beyond the last number had no end at all."""
+    values = np.random.default_rng(0).normal(1, 0.1, 1000).astype(np.float32)
+    for number in (1, 2, 8, 400):
+        sample = np.concatenate([values[::3], np.full(number, infinity, np.float32)])
+        found = ask_all(values, lambda d: d.percentile(percent), guess_windows(sample, [percent]))
+        assert found == np.percentile(values, [percent])[0]
+
+
 def test_key_sorts_as_the_value_and_back():
     values = np.array([-np.inf, -3e38, -1.0, -1e-45, 0.0, 1e-45, 1.0, 3e38, np.inf], np.float32)
     keys = [key_of(value) for value in values]
@@ -136,8 +155,10 @@ def test_difference_of_neighbours_is_float32_as_in_numpy():
 
 def test_counters_widen_where_uint32_would_overflow():
     window = {Window(selection.FIRST_KEY, selection.END_KEY)}
-    assert Counts([window], 2**32 - 1).bins.dtype == np.uint32
-    assert Counts([window], 2**32).bins.dtype == np.uint64
+    for values, kind in ((2**32 - 1, np.uint32), (2**32, np.uint64)):
+        layout = Layout([window], values)
+        assert Counts(layout).bins.dtype == kind
+        assert Counts(layout).bins.nbytes == layout.bytes_a_thread
 
 
 def test_windows_have_limited_bins_that_cover_them():

@@ -475,7 +475,7 @@ class TestDemo:
             assert result.status == "COMPLETE"
             assert result.n_backgrounds == backgrounds
             assert (tmp_path / result.target).exists()
-            assert (tmp_path / result.product).exists()
+            assert (tmp_path / result.products[0]).exists()
             found = result.recovery
             drift = 0.002 * found.sky_true / np.sqrt(backgrounds)
             assert abs(found.sky_error) < 3 * drift + 5 * found.sky_scatter / np.sqrt(
@@ -485,9 +485,9 @@ class TestDemo:
             assert found.within_3_err_blank > 0.99
             assert abs(found.residual) < 0.01 * found.median_before
         # Five samples never differ enough to be clipped at 3 sigma; twelve do.
-        assert imaging.clipped == 0
+        assert imaging.counts.clipped == 0
         assert imaging.recovery.cosmic_ray_leak == pytest.approx(1, abs=0.1)
-        assert integrations.clipped > 0
+        assert integrations.counts.clipped > 0
         assert integrations.recovery.cosmic_ray_leak < 0.5
 
     @pytest.mark.parametrize("size", [0, 127, 2049])

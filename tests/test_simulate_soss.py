@@ -21,28 +21,41 @@ from webbkg.simulate.detector import (
     generator,
 )
 from webbkg.simulate.soss import (
-    draw_field,
-    draw_series,
-    rate_model,
-    sample_cube,
-    segment_model,
-    split_series,
-    with_noise,
-    write_series,
-)
-from webbkg.simulate.soss_scene import (
     ORDER_1,
     ORDER_2,
     SUBSTRIP96,
     SUBSTRIP256,
     SossScene,
+    draw_field,
+    draw_series,
     jump_columns,
     light_curve,
     make_library,
+    rate_model,
+    sample_cube,
+    segment_model,
+    split_series,
+    write_series,
 )
 from webbkg.soss.fit import find_discontinuity, fit_templates
 
 SCENE = SossScene()
+
+
+def with_noise(scene, factor):
+    """Multiply all noise of a scene's detector by a factor, and nothing else.
+
+    An imagined detector of another gain: photon noise goes as the root of the electrons.
+    """
+    detector, electrons = scene.detector, factor**-2
+    changed = replace(
+        detector,
+        gain=detector.gain * electrons,
+        read_noise=detector.read_noise * factor * electrons,
+        flicker_noise=detector.flicker_noise * factor * electrons,
+        cosmic_ray_charge=detector.cosmic_ray_charge * electrons,
+    )
+    return replace(scene, detector=changed)
 
 
 @pytest.fixture(scope="module")

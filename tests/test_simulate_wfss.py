@@ -15,7 +15,7 @@ from webbkg.files.exposures import DetectorWindow
 from webbkg.files.models import open_model
 from webbkg.options import WfssOptions
 from webbkg.simulate.detector import Subarray, dq_flag
-from webbkg.simulate.dispersion import grism_wcs
+from webbkg.simulate.dispersion import Band, grism_wcs, render_traces
 from webbkg.simulate.grism_scene import (
     MIRI_PRISM,
     NIRCAM_C,
@@ -26,9 +26,9 @@ from webbkg.simulate.grism_scene import (
     sky_pattern,
 )
 from webbkg.simulate.sources import Catalogue, Population
-from webbkg.simulate.spectra import Band, render_traces
-from webbkg.simulate.wfss import draw_field, measure, observe
-from webbkg.simulate.wfss_files import (
+from webbkg.simulate.wfss import (
+    draw_field,
+    observe,
     source_catalog,
     template_model,
     wavelengthrange_model,
@@ -51,7 +51,7 @@ every_scene = pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 
 
 def part(window, scene=NIRCAM_R):
-    return replace(scene.detector.full, name="GENERIC", window=window)
+    return scene.detector.part(window)
 
 
 def slices(window):
@@ -90,7 +90,7 @@ class TestTraces:
     def test_the_mask_of_the_catalogue_covers_the_light_and_no_more(self, scene):
         window = DetectorWindow(60, 40, 900, 960)
         field = draw_field(scene, 3, part(window, scene))
-        noise = np.nanmedian(measure(field).err)
+        noise = np.nanmedian(field.measure().err)
         sky = mask_of(field)
         light = np.where(field.sources > 0.2 * noise, field.sources, 0)
         assert light[~sky].sum(dtype=float) >= 0.99 * light.sum(dtype=float) > 0
@@ -230,7 +230,7 @@ class TestTruth:
 
     def test_err_of_the_true_rate_leaves_sci_alone(self):
         field = draw_field(NIRCAM_R, 5, part(WINDOW))
-        noisy, true = measure(field), measure(field, true_err=True)
+        noisy, true = field.measure(), field.measure(true_err=True)
         np.testing.assert_array_equal(noisy.sci, true.sci)
         good = noisy.dq == 0
         light = field.sky + field.sources
@@ -241,7 +241,7 @@ class TestTruth:
 
     def test_the_scale_comes_back(self):
         field = draw_field(NIRCAM_R, 5, part(DetectorWindow(300, 300, 512, 512)))
-        planes = measure(field, true_err=True)
+        planes = field.measure(true_err=True)
         dq = planes.dq | np.where(planes.cosmic_rays > 0, dq_flag("DO_NOT_USE"), 0)
         fit = fit_scale(
             planes.sci,

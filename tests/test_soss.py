@@ -264,6 +264,50 @@ def test_equal_ratios_leave_nothing_between_the_percentiles():
     assert fit.status is Status.SKIPPED
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        SossOptions(bkg_percentile=(50.0, 25.0)),
+        SossOptions(bkg_percentile=(50.0, 50.0)),
+        SossOptions(bkg_percentile=(0.0, 0.0)),
+        SossOptions(bkg_percentile=(100.0, 100.0)),
+        SossOptions(source_percentile=0.0),
+        SossOptions(source_percentile=1e-9),
+    ],
+    ids=str,
+)
+def test_percentiles_that_select_nothing_are_skipped(options):
+    """An answer, as in jwst, and no error."""
+    templates = make_templates(2)
+    sci, dq = make_cube(templates[0])
+    fit = fit_templates(sci, dq, templates, options)
+    assert fit.status is Status.SKIPPED
+    assert fit.reason.startswith("template matching failed")
+    assert np.isnan(fit.rmse).all()
+    assert_as_reference(fit, sci, dq, templates, options)
+
+
+@pytest.mark.parametrize("between", [(0.0, 100.0), (0.0, 50.0), (50.0, 100.0)])
+def test_percentiles_to_the_ends(between):
+    templates = make_templates(2)
+    sci, dq = make_cube(templates[1])
+    options = SossOptions(source_percentile=100.0, bkg_percentile=between)
+    assert_as_reference(fit_templates(sci, dq, templates, options), sci, dq, templates, options)
+
+
+def test_ratios_beyond_float32_are_left_out():
+    """Of tiny template pixels; in the sample that guesses they made windows without an end."""
+    templates = make_templates(2)
+    sci, dq = make_cube(templates[1])
+    templates[:, 40:90:9, 300] = 1e-38  # as few as the percentile leaves above it
+    options = SossOptions(source_percentile=95.0, bkg_percentile=(25.0, 99.99))
+    with np.errstate(over="ignore"):
+        fit = fit_templates(sci, dq, templates, options)
+    assert fit.status is Status.COMPLETE
+    assert fit.left.scale == pytest.approx(0.9, abs=0.05)
+    assert np.isfinite(fit.left.scale_err)
+
+
 def test_lowest_index_wins_a_tie():
     worse, template = make_templates(12)[[11, 1]]
     sci, dq = make_cube(template, noise=0.01)
@@ -359,10 +403,10 @@ def test_bad_shapes_are_named():
 
 
 @pytest.mark.parametrize(
-    "percentiles", [(50.0, 25.0), (30.0, 30.0), (-1.0, 50.0), (25.0, 101.0), (math.nan, 50.0), (1,)]
+    "percentiles", [(-1.0, 50.0), (25.0, 101.0), (math.nan, 50.0), (25.0, math.inf), (1,)]
 )
 def test_background_percentiles_are_checked(percentiles):
-    with pytest.raises(OptionError, match="soss_bkg_percentile must be two increasing"):
+    with pytest.raises(OptionError, match="soss_bkg_percentile must be two numbers from 0"):
         SossOptions(bkg_percentile=percentiles)
 
 

@@ -8,7 +8,8 @@ import pytest
 from stdatamodels.jwst import datamodels
 from typer.testing import CliRunner
 
-from factories import DO_NOT_USE, checksum, make_model, save
+import factories
+from factories import DO_NOT_USE, checksum, make_model, save, soss_library, soss_sky
 from webbkg import BackgroundStep
 from webbkg.cli import app
 from webbkg.errors import (
@@ -20,11 +21,7 @@ from webbkg.errors import (
 )
 
 SOSS = {
-    "meta.instrument.name": "NIRISS",
-    "meta.instrument.detector": "NIS",
-    "meta.instrument.filter": "CLEAR",
-    "meta.instrument.pupil": "GR700XD",
-    "meta.exposure.type": "NIS_SOSS",
+    **factories.SOSS,
     "meta.subarray.name": "SUBSTRIP96",
     "meta.observation.exposure_number": "4",
 }
@@ -33,18 +30,11 @@ STEP = 700
 SCALES = (0.9, 1.1)
 
 
-def sky_image(tilt):
-    """Return a sky of 256 rows whose level jumps, and that changes with row and column."""
-    rows, columns = np.mgrid[:256, :2048]
-    level = np.where(columns < STEP, 4.0, 6.0)
-    return (level + 1e-4 * columns + tilt * (rows - 128) / 128).astype(np.float32)
-
-
 def segment(integrations, number, light=0.0, **more):
     """Simulate a segment: the second template at two scales, noise, and a bright trace."""
     rng = np.random.default_rng(number)
     columns = np.arange(2048)
-    sky = sky_image(0.3)[10:106] * np.where(columns < STEP, *SCALES)
+    sky = soss_sky(0.3)[10:106] * np.where(columns < STEP, *SCALES)
     cube = sky + rng.normal(0, 0.02, (integrations, *SHAPE))
     cube[:, 40:75] += 50 + light
     dq = np.zeros(cube.shape, np.uint32)
@@ -58,10 +48,7 @@ def segment(integrations, number, light=0.0, **more):
 def folder(tmp_path, monkeypatch):
     """Write a library of three templates and two segments."""
     monkeypatch.chdir(tmp_path)
-    library = np.stack([sky_image(tilt) for tilt in (0.0, 0.3, 0.6)])
-    reference = datamodels.SossBkgModel(data=library)
-    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
-    reference.save("bkg.fits")
+    soss_library(0.0, 0.3, 0.6).save("bkg.fits")
     for number in (1, 2):
         model = segment(number + 1, number)
         save(model, tmp_path / model.meta.filename)
@@ -100,7 +87,7 @@ def test_the_right_template_is_scaled_on_both_sides(folder):
     assert found["left"]["scale_err"] < 1e-3
     assert np.shape(found["rmse"]) == (3, 2)
     assert found["integrations"] == 2
-    sky = sky_image(0.3)[10:106] * np.where(np.arange(2048) < STEP, *SCALES)
+    sky = soss_sky(0.3)[10:106] * np.where(np.arange(2048) < STEP, *SCALES)
     np.testing.assert_allclose(np.median(segment(2, 1).data - result.data - sky), 0, atol=0.03)
 
 
@@ -161,17 +148,24 @@ def test_references_that_are_absent_or_wrong(folder):
 
 
 def test_a_single_template_of_two_dimensions_is_enough(folder):
-    reference = datamodels.ImageModel(data=sky_image(0.3))
+    reference = datamodels.ImageModel(data=soss_sky(0.3))
     reference.save("one.fits")
     result = run(override_bkg="one.fits")
     assert result.meta.cal_step.bkg_subtract == "COMPLETE"
     assert details(result)["template"] == 0
 
 
-@pytest.mark.parametrize("percentiles", [[50.0, 25.0], [25.0, 25.0], [-1.0, 50.0], [25.0, 101.0]])
-def test_percentiles_must_increase(folder, percentiles):
-    with pytest.raises(OptionError, match="soss_bkg_percentile"):
+@pytest.mark.parametrize("percentiles", [[-1.0, 50.0], [25.0, 101.0], [25.0, float("nan")]])
+def test_percentiles_lie_from_0_to_100(folder, percentiles):
+    with pytest.raises(OptionError, match="soss_bkg_percentile must be two numbers from 0 to 100"):
         run(soss_bkg_percentile=percentiles)
+
+
+@pytest.mark.parametrize("percentiles", [[50.0, 25.0], [25.0, 25.0]])
+def test_percentiles_that_select_nothing_are_skipped(folder, percentiles):
+    result = run(soss_bkg_percentile=percentiles)
+    assert result.meta.cal_step.bkg_subtract == "SKIPPED"
+    assert "template matching failed" in details(result)["reason"]
 
 
 def test_segments_are_fitted_together(folder):

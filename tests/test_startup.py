@@ -1,69 +1,196 @@
-"""The fast first opening of a model: that it is fast, and leaves no trace."""
+"""The process is its owner's: library calls leave no trace in it, our commands start quickly."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from crds_cache import without_crds
+from factories import make_model, ramp, save
 from webbkg import startup
 
+BIN = Path(sys.executable).parent
 
-def run(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+def run(*command, cwd, **settings):
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        command,
+        env={**without_crds(), "PYTHONPATH": path, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
+def run_code(code, folder):
+    return run(sys.executable, "-c", code, cwd=folder)
+
+
 @pytest.fixture
-def rate(tmp_path):
-    from stdatamodels.jwst import datamodels
-
-    path = tmp_path / "one_rate.fits"
-    with datamodels.ImageModel((4, 4)) as model:
-        model.save(path)
-    return path
+def folder(tmp_path):
+    for name, level in (("t", 3), ("b", 1)):
+        save(make_model(level * ramp((6, 8))), tmp_path / f"{name}_rate.fits")
+    return tmp_path
 
 
-def test_opening_a_model_leaves_yaml_collector_and_scipy_as_they_were(rate):
-    found = run(f"""
-import gc, sys, yaml
-loader = yaml.SafeLoader
+def test_a_first_call_leaves_no_trace(folder):
+    """In a process that has imported the libraries, and opened nothing yet."""
+    run_code(
+        """
+import webbkg.step, stdatamodels.jwst.datamodels
+from process_state import no_trace
+with no_trace():
+    result = webbkg.BackgroundStep.call("t_rate.fits", ["b_rate.fits"], save_results=True)
+assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+with no_trace():
+    webbkg.BackgroundStep(save_results=True).run("t_rate.fits", ["b_rate.fits"])
+""",
+        folder,
+    )
+
+
+def test_the_import_leaves_no_trace(folder):
+    run_code(
+        """
+from process_state import no_trace
+with no_trace():
+    import webbkg
+    webbkg.ImageOptions, webbkg.use_in
+""",
+        folder,
+    )
+
+
+def test_first_openings_that_overlap_leave_no_trace(folder):
+    run_code(
+        """
+import threading
+import webbkg.step, stdatamodels.jwst.datamodels
+from process_state import no_trace
+from webbkg.files.models import open_header, open_model
+from webbkg.files.references import open_reference
+from pathlib import Path
+
+def reference(path):
+    with open_reference(path, "ImageModel") as model:
+        return model.data.shape
+
+together = threading.Barrier(4)
+opened = []
+def opening(how):
+    together.wait()
+    opened.append(how(Path("t_rate.fits")))
+
+with no_trace():
+    threads = [
+        threading.Thread(target=opening, args=(how,))
+        for how in (open_model, open_header, open_model, reference)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+assert len(opened) == 4
+""",
+        folder,
+    )
+
+
+def test_the_command_line_s_class_method_leaves_no_trace_in_a_notebook(folder):
+    """And what it gives can be run again: the planes are there."""
+    run_code(
+        """
+import webbkg.step, stdatamodels.jwst.datamodels
+from process_state import no_trace
+with no_trace():
+    step = webbkg.BackgroundStep.from_cmdline(["webbkg", "t_rate.fits", "--bkg_list=b_rate.fits"])
+    assert step.run("t_rate.fits", ["b_rate.fits"]).data.shape == (6, 8)
+""",
+        folder,
+    )
+
+
+def test_a_program_that_calls_the_command_s_functions_is_left_alone(folder):
+    run_code(
+        """
+import webbkg.step, stdatamodels.jwst.datamodels, webbkg.cli
+from process_state import no_trace
+with no_trace(but="hooks"):  # typer's own sys.excepthook
+    try:
+        webbkg.cli.main(["subtract", "t_rate.fits", "--background", "b_rate.fits"])
+    except SystemExit as left:
+        assert left.code == 0
+""",
+        folder,
+    )
+
+
+TOLD_AT_THE_END = """
+import atexit, sys
+
+@atexit.register
+def tell():
+    import gc, yaml
+    print(gc.isenabled(), yaml.SafeLoader.__name__, "scipy.optimize" in sys.modules)
+"""
+
+SUBTRACT = {
+    "webbkg": ["subtract", "t_rate.fits", "--background", "b_rate.fits", "--quiet"],
+    "strun": ["webbkg", "t_rate.fits", "--bkg_list=b_rate.fits"],
+}
+
+
+@pytest.mark.parametrize("command", SUBTRACT)
+def test_a_command_s_own_process_starts_quickly(folder, command):
+    (folder / "usercustomize").mkdir()
+    (folder / "usercustomize" / "sitecustomize.py").write_text(TOLD_AT_THE_END)
+    path = os.pathsep.join(
+        filter(None, (str(folder / "usercustomize"), os.environ.get("PYTHONPATH")))
+    )
+    told = run(BIN / command, *SUBTRACT[command], cwd=folder, PYTHONPATH=path)
+    assert told.splitlines()[-1] == "False CSafeLoader False"
+    assert (folder / "t_backgroundstep.fits").exists()
+
+
+def test_neither_a_test_nor_an_interactive_session_is_a_command(monkeypatch):
+    main = sys.modules["__main__"]
+    assert not startup.is_command("strun")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/strun", "webbkg"])
+    assert not startup.is_command("strun")
+    monkeypatch.setattr(main, "__file__", "/somewhere/bin/strun", raising=False)
+    monkeypatch.setattr(main, "__spec__", None)
+    assert startup.is_command("strun")
+    with monkeypatch.context() as interactive:
+        interactive.setattr(sys, "ps1", ">>> ", raising=False)
+        assert not startup.is_command("strun")
+    monkeypatch.setattr(main, "__name__", "__mp_main__")  # a worker that was spawned
+    assert not startup.is_command("strun")
+
+
+def test_what_gwcs_took_for_scipy_works_when_it_is_needed(folder):
+    found = run_code(
+        """
+import sys
+from webbkg.startup import own_process
+own_process()
 from webbkg.files.models import open_model
-open_model({str(rate)!r})
-assert "gwcs" in sys.modules
-assert yaml.SafeLoader is loader and gc.isenabled()
-import scipy
+open_model("t_rate.fits")
+assert "gwcs" in sys.modules and "scipy.optimize" not in sys.modules
+for name, module in list(sys.modules.items()):
+    if name.startswith("gwcs") and "optimize" in vars(module):
+        print(vars(module)["optimize"].brentq(lambda x: x - 2, 0, 5))
 from scipy import linalg, optimize
-assert type(linalg).__name__ == type(optimize).__name__ == "module"
 assert optimize is sys.modules["scipy.optimize"]
-print(optimize.brentq(lambda x: x - 2, 0, 5))
-""")
-    assert float(found) == pytest.approx(2)
-
-
-def test_opening_a_model_does_not_import_what_only_an_inverse_needs(rate):
-    found = run(f"""
-import sys
-from webbkg.files.models import open_model
-open_model({str(rate)!r})
-print("scipy.optimize" in sys.modules)
-""")
-    assert found == "False"
-
-
-def test_what_gwcs_took_for_scipy_works_when_it_is_needed(rate):
-    found = run(f"""
-import sys
-from webbkg.files.models import open_model
-open_model({str(rate)!r})
-taken = {{
-    vars(module)["optimize"]
-    for name, module in sys.modules.items()
-    if name.startswith("gwcs") and "optimize" in vars(module)
-}}
-for optimize in taken:
-    print(optimize.brentq(lambda x: x - 2, 0, 5))
-""")
+""",
+        folder,
+    )
     assert {float(value) for value in found.split()} == {2.0}
 
 
@@ -73,14 +200,3 @@ def test_a_stand_in_gives_the_attributes_of_its_module_and_no_others():
     with pytest.raises(AttributeError):
         _ = stand_in.no_such_function
     assert not hasattr(stand_in, "__path__")
-
-
-def test_a_module_that_arrives_meanwhile_stays(monkeypatch):
-    import scipy
-
-    with startup._deferred("scipy", "nothing_of_that_name"):
-        assert isinstance(scipy.nothing_of_that_name, startup._Deferred)
-    assert "nothing_of_that_name" not in vars(scipy)
-    with startup._deferred("scipy", "arrived"):
-        monkeypatch.setattr(scipy, "arrived", sys, raising=False)
-    assert scipy.arrived is sys

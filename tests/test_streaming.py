@@ -11,8 +11,7 @@ import pytest
 from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
-from factories import DO_NOT_USE, checksum, make_model, ramp, save
-from test_soss_step import SOSS, sky_image
+from factories import DO_NOT_USE, SOSS, checksum, make_model, ramp, save, soss_library, soss_sky
 from webbkg import BackgroundStep
 from webbkg.errors import OutputError
 from webbkg.files import streaming
@@ -42,7 +41,8 @@ def folder(tmp_path, monkeypatch):
 
 def run(*, product_only, **parameters):
     step = BackgroundStep(save_results=True, **parameters)
-    step.product_only = product_only
+    if product_only:
+        step.set_primary_input("t_rateints.fits")  # as the command line does
     return step.run("t_rateints.fits", ["b_rate.fits"])
 
 
@@ -122,12 +122,26 @@ def test_without_the_kernel_s_copying_it_works_too(folder, monkeypatch):
         assert one.data.tobytes() == other.data.tobytes()
 
 
+def test_a_system_that_lacks_the_calls_or_writes_in_parts_makes_the_same_product(
+    folder, monkeypatch
+):
+    write = os.pwrite
+    run(product_only=True, output_dir="fast")
+    for name in ("posix_fallocate", "copy_file_range"):  # as on macOS
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:9999], at))
+    run(product_only=True, output_dir="slow")
+    ours, theirs = (fits.open(f"{kind}/t_backgroundstep.fits") for kind in ("slow", "fast"))
+    for one, other in zip(ours[1:-1], theirs[1:-1], strict=True):
+        assert one.header.tostring() == other.header.tostring()
+        assert one.data.tobytes() == other.data.tobytes()
+
+
 def test_peak_memory_does_not_grow_with_the_integrations(tmp_path):
     """Whole processes of the command on 20 and 80 integrations of 256 x 2048."""
-    library = datamodels.SossBkgModel(data=np.stack([sky_image(0.0), sky_image(0.3)]))
-    library.save(tmp_path / "bkg.fits")
+    soss_library(0.0, 0.3).save(tmp_path / "bkg.fits")
     noise = np.random.default_rng(1).normal(0, 0.1, (80, 256, 2048)).astype(np.float32)
-    noise += 0.9 * sky_image(0.3)
+    noise += 0.9 * soss_sky(0.3)
     peaks = []
     for integrations in (20, 80):
         name = f"t{integrations}_rateints.fits"

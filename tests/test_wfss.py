@@ -119,7 +119,7 @@ def test_a_sample_that_misleads_changes_nothing(monkeypatch):
     """Guards the fallback: a bracket that is too narrow misses the percentiles."""
     planes = scene(LARGE)
     expected = fit_scale(*planes)
-    monkeypatch.setattr(fit_pixels, "BRACKET", -0.5)
+    monkeypatch.setattr(order, "SIGMAS", -0.5)
     asked = []
     exact = order.percentiles
     monkeypatch.setattr(order, "percentiles", lambda *a: (asked.append(1), exact(*a))[1])
@@ -271,6 +271,46 @@ def test_rejection_may_leave_nothing():
     assert fit.reason == "the rejection of outliers left no pixel"
 
 
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+@pytest.mark.parametrize("percent", [50, 60, 99.9, 100])
+def test_rejecting_half_at_each_end_leaves_nothing(shape, percent):
+    """Or, of an odd number of pixels, the one in the middle; beyond 50 the limits have crossed."""
+    planes = scene(shape)
+    if (fit_scale(*planes).offered % 2) == (percent == 50):
+        planes[5][0, np.flatnonzero(reference.fit_pixels(*planes)[0])[0]] = False
+    fit = fit_scale(*planes, WfssOptions(outlier_percent=percent))
+    assert (fit.status, fit.scale) == (Status.FAILED, 0.0)
+    assert fit.reason == "the rejection of outliers left no pixel"
+    assert fit.iterations[-1].used == 0
+    unrejected = fit_scale(*planes, WfssOptions(outlier_percent=percent, maxiter=0))
+    assert unrejected.status is Status.COMPLETE
+
+
+def test_the_pixel_in_the_middle_may_be_left():
+    ones = np.ones((1, 3))
+    options = WfssOptions(outlier_percent=50)
+    fit = fit_scale(np.array([[1.0, 7.0, 2.0]]), ones, 0 * ones, ones, options=options)
+    assert (fit.status, fit.scale, fit.used) == (Status.COMPLETE, 2.0, 1)
+
+
+@pytest.mark.parametrize("maxiter", [-1, -5])
+def test_a_negative_number_of_rejections_is_none(maxiter):
+    planes = scene(SMALL)
+    assert fit_scale(*planes, WfssOptions(maxiter=maxiter)) == fit_scale(
+        *planes, WfssOptions(maxiter=0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rms_stop", "fits"), [(-1, 6), (-np.inf, 6), (np.nan, 6), (150, 2), (np.inf, 2)]
+)
+def test_an_rms_stop_beyond_percentages(rms_stop, fits):
+    """Never stops, or after one rejection, as in jwst."""
+    fit = fit_scale(*scene(SMALL), WfssOptions(rms_stop=rms_stop), dispersion_axis=1)
+    assert len(fit.iterations) == fits
+    assert fit.stopped is (StopReason.RMS if fits == 2 else StopReason.MOST_ITERATIONS)
+
+
 # Bad input
 
 
@@ -289,15 +329,9 @@ def test_shapes_that_do_not_fit(shape):
 @pytest.mark.parametrize(
     ("option", "value", "constraint"),
     [
-        ("maxiter", -1, "wfss_maxiter must be a whole number of at least 0"),
-        ("rms_stop", -1, "wfss_rms_stop must be a percentage from 0 to 100"),
-        ("rms_stop", np.nan, "wfss_rms_stop must be a percentage from 0 to 100"),
-        (
-            "outlier_percent",
-            50,
-            "wfss_outlier_percent must be a percentage of at least 0 and below",
-        ),
-        ("outlier_percent", -0.1, "wfss_outlier_percent must be a percentage of at least 0"),
+        ("outlier_percent", 100.5, "wfss_outlier_percent must be a percentage from 0 to 100"),
+        ("outlier_percent", -0.1, "wfss_outlier_percent must be a percentage from 0 to 100"),
+        ("outlier_percent", np.nan, "wfss_outlier_percent must be a percentage from 0 to 100"),
     ],
 )
 def test_options_out_of_range(option, value, constraint):

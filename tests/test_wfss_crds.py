@@ -13,12 +13,12 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from crds_cache import CONTEXT, Cache, environment, without_crds
+from factories import write_mask
 from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import DetectorWindow
 from webbkg.simulate.grism_scene import MIRI_PRISM, NIRCAM_R, NIRISS_C
 from webbkg.simulate.sources import Population
-from webbkg.simulate.wfss import SimulatedGrism, draw_field, observe
-from webbkg.simulate.wfss_files import write_field
+from webbkg.simulate.wfss import SimulatedGrism, draw_field, observe, write_field
 from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
 BIN = Path(sys.executable).parent
@@ -70,8 +70,7 @@ def sites(tmp_path_factory):
     cache = Cache(root / "cache")
     found = {}
     for instrument, scene in SCENES.items():
-        part = replace(scene.detector.full, name="GENERIC", window=WINDOW)
-        simulated = observe(draw_field(scene, 3, part))
+        simulated = observe(draw_field(scene, 3, scene.detector.part(WINDOW)))
         files = write_field(root / instrument, simulated, template_window=COVERED)
         paths = []
         for kind, made in (("bkg", files.template), ("wavelengthrange", files.wavelengthrange)):
@@ -104,7 +103,7 @@ def run(site, *command, crds=None):
 
 
 def strun(site, *options, crds=None):
-    return run(site, "strun", "webbkg::bkg_subtract", "asn.json", *options, crds=crds)
+    return run(site, "strun", "webbkg", "asn.json", *options, crds=crds)
 
 
 def subtract(site, *options):
@@ -167,9 +166,7 @@ def test_no_wavelengths_for_a_mode_is_skipped_where_a_catalogue_is_used(sites, t
     assert done.returncode == 3
     assert report["reason"] == "CRDS has no wavelengthrange reference for target_rate.fits (N/A)"
     check_untouched(product, site)
-    mask = fits.ImageHDU(np.ones(WINDOW.shape, np.uint32), name="MASK")
-    fits.HDUList([fits.PrimaryHDU(), mask]).writeto(tmp_path / "mask.fits")
-    own = f"--wfss-mask={tmp_path / 'mask.fits'}"
+    own = f"--wfss-mask={write_mask(tmp_path / 'mask.fits', np.ones(WINDOW.shape))}"
     done, report, _ = subtract(site, f"--override-bkg={site.bkg}", own)
     assert done.returncode == 0, done.stderr
     assert report["status"] == "COMPLETE"

@@ -6,7 +6,15 @@ from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from factories import DO_NOT_USE, make_model, ramp, save
+from factories import (
+    DO_NOT_USE,
+    GRISM,
+    grism_sky,
+    grism_template,
+    make_model,
+    save,
+    write_mask,
+)
 from webbkg import BackgroundStep
 from webbkg.errors import (
     InputError,
@@ -18,29 +26,16 @@ from webbkg.errors import (
 from webbkg.files.templates import make_template
 from webbkg.modes import Request
 from webbkg.options import WfssOptions
-from webbkg.subtract import subtract_background
+from webbkg.run import subtract_background
 
-GRISM = {
-    "meta.instrument.name": "NIRCAM",
-    "meta.instrument.detector": "NRCALONG",
-    "meta.instrument.filter": "F356W",
-    "meta.instrument.pupil": "GRISMR",
-    "meta.exposure.type": "NRC_WFSS",
-    "meta.wcsinfo.dispersion_direction": 1,
-}
 SHAPE = (40, 50)
 AT = (300, 700)
 SCALE = 0.75
 
 
-def template_on(shape, at):
-    """Return a sky that is different in every pixel, by detector position."""
-    return 1 + ramp(shape, *at) / 1e5
-
-
 def grism_target(shape=SHAPE, at=AT, **more):
     rng = np.random.default_rng(3)
-    sky = SCALE * template_on(shape, at) + 1e-4 * rng.normal(size=shape)
+    sky = SCALE * grism_sky(shape, at) + 1e-4 * rng.normal(size=shape)
     return make_model(sky, np.full(shape, 1e-4), at=at, meta=GRISM, **more)
 
 
@@ -48,21 +43,12 @@ def grism_target(shape=SHAPE, at=AT, **more):
 def folder(tmp_path, monkeypatch):
     """Write a full-frame template, a mask for the target, and the target itself."""
     monkeypatch.chdir(tmp_path)
-    template = datamodels.WfssBkgModel()
-    template.data = template_on((2048, 2048), (0, 0))
-    template.err = np.full((2048, 2048), 1e-3, np.float32)
-    template.dq = np.zeros((2048, 2048), np.uint32)
-    template.meta.instrument.name, template.meta.instrument.detector = "NIRCAM", "NRCALONG"
-    template.save("bkg.fits")
+    grism_template(grism_sky((2048, 2048), (0, 0))).save("bkg.fits")
     mask = np.ones(SHAPE, np.uint32)
     mask[:, :10] = 0
     write_mask(tmp_path / "mask.fits", mask)
     save(grism_target(), tmp_path / "g_rate.fits")
     return tmp_path
-
-
-def write_mask(path, mask, name="MASK"):
-    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(mask, name=name)]).writeto(path)
 
 
 def run(target="g_rate.fits", **parameters):
@@ -75,7 +61,7 @@ def test_the_template_is_cut_where_the_subarray_lies(folder):
     assert result.meta.cal_step.bkg_subtract == "COMPLETE"
     assert result.meta.background.scaling_factor == pytest.approx(SCALE, abs=1e-5)
     # A slip by one column would move this by 8e-6, one by a row by 8e-3.
-    scaled = result.meta.background.scaling_factor * template_on(SHAPE, AT).astype(float)
+    scaled = result.meta.background.scaling_factor * grism_sky(SHAPE, AT).astype(float)
     np.testing.assert_allclose(result.data, grism_target().data - scaled, atol=2e-6)
     mask = result.mask
     assert mask.dtype == np.uint32
@@ -107,7 +93,7 @@ def test_the_product_tells_how_the_scale_came_about(folder):
     assert tree["mask"] == "mask.fits"
     assert tree["scale"] == saved.meta.background.scaling_factor
     assert tree["scale_err"] == pytest.approx(
-        1e-4 / np.sqrt(tree["pixels_used"]) / template_on(SHAPE, AT).mean(), rel=0.05
+        1e-4 / np.sqrt(tree["pixels_used"]) / grism_sky(SHAPE, AT).mean(), rel=0.05
     )
     assert tree["pixels_offered"] == 40 * 40
     assert len(tree["iterations"]) == 6
@@ -163,7 +149,7 @@ def test_an_empty_template_fails(folder, value):
 
 def test_a_template_that_does_not_cover_the_target_is_skipped(folder):
     template = datamodels.WfssBkgModel()
-    template.data = template_on((100, 100), (0, 0))
+    template.data = grism_sky((100, 100), (0, 0))
     template.meta.subarray.xstart = template.meta.subarray.ystart = 1
     template.meta.subarray.xsize = template.meta.subarray.ysize = 100
     result = run(override_bkg=template)
@@ -189,9 +175,17 @@ def test_a_template_of_another_detector_is_refused(folder):
         run(override_bkg=template)
 
 
-def test_neither_mask_nor_catalogue_is_an_error(folder):
-    with pytest.raises(InputError, match=r"give a source catalogue .* or a mask file"):
-        run(wfss_mask=None)
+@pytest.mark.parametrize("catalog", [None, "", "  "])
+def test_without_mask_and_catalogue_all_is_sky_with_a_warning(folder, caplog, catalog):
+    """As in the reference implementation, which warns too."""
+    target = grism_target(meta__source_catalog=catalog)
+    with caplog.at_level("WARNING"):
+        result = run(target, wfss_mask=None, configure_log=False)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert (result.mask == 1).all()
+    assert result.meta.background.webbkg.mask == "all sky"
+    assert "every pixel is taken as sky" in caplog.text
+    assert "give a source catalogue" in caplog.text
 
 
 def test_a_catalogue_needs_a_wcs(folder):
@@ -247,8 +241,8 @@ def test_a_kept_target_shares_no_memory_with_the_result(folder, keep):
     target = grism_target()
     paths = {"bkg": folder / "bkg.fits"}
     request = Request(
-        wfss=WfssOptions(mask="mask.fits"),
-        find_reference=paths.__getitem__,
+        options=WfssOptions(mask="mask.fits"),
+        references=paths,
         keep_background=keep,
     )
     result, outcome = subtract_background(target, request)
@@ -260,7 +254,7 @@ def test_a_kept_target_shares_no_memory_with_the_result(folder, keep):
 
 
 def test_a_bare_image_becomes_a_template(folder):
-    sky = template_on((2048, 2048), (0, 0)).astype(float)
+    sky = grism_sky((2048, 2048), (0, 0)).astype(float)
     sky[0, 0] = np.nan
     np.save("sky.npy", sky)
     made = make_template("sky.npy", "g_rate.fits", "mine.fits")

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BackgroundStep": "webbkg.step",
-    "subtract_background": "webbkg.subtract",
+    "subtract_background": "webbkg.run",
     "average_background": "webbkg.image.average",
     "sigma_clip_mask": "webbkg.image.average",
     "fit_scale": "webbkg.wfss.fit",
@@ -70,9 +70,9 @@ if TYPE_CHECKING:
         Status,
         TemplateFit,
     )
+    from webbkg.run import subtract_background
     from webbkg.soss.fit import fit_templates
     from webbkg.step import BackgroundStep
-    from webbkg.subtract import subtract_background
     from webbkg.wfss.fit import fit_scale
 
 

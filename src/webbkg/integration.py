@@ -5,17 +5,33 @@ Nothing heavy is imported here before it is needed; stpipe asks at start-up.
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Any
 
 from webbkg.errors import OptionError
 
 STEP_NAME = "bkg_subtract"
+ALIAS = "webbkg"
+_OWNERS = ("jwst",)
+"""Packages that register a step of the name `STEP_NAME`."""
 
 
 def get_steps() -> list[tuple[str, str, bool]]:
-    """Return (class, alias, whether it is a pipeline) of each step."""
-    return [("webbkg.step.BackgroundStep", STEP_NAME, False)]
+    """Return (class, alias, whether it is a pipeline) of each step.
+
+    `ALIAS` is ours alone. The pipeline's name for the step is left to the package that owns it:
+    stpipe refuses a name that two packages register.
+    """
+    aliases = [ALIAS] if _has_owner() else [ALIAS, STEP_NAME]
+    return [("webbkg.step.BackgroundStep", alias, False) for alias in aliases]
+
+
+def _has_owner() -> bool:
+    """Tell by the installed packages' metadata; no package is imported for it."""
+    return any(
+        point.module.split(".")[0] in _OWNERS for point in entry_points(group="stpipe.steps")
+    )
 
 
 def use_in(pipeline: type[Any]) -> Replacement:

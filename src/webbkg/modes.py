@@ -1,33 +1,52 @@
-"""The modes: each turns a target and what a call names into an `Outcome`.
+"""The modes: which wing measures an exposure, and what it is told.
 
-A mode is a module with one function ``measure(target, request)``; a new one is a new file and
-a line in the registry. Exposure types that are not listed are imaging or spectroscopy, in which
-the background is the average of background exposures.
+A wing has a function ``measure(target, request, services)`` that returns an `Outcome`; a new one
+is a folder and a line in the registry. Exposure types that are not listed are imaging or
+spectroscopy, in which the background is the average of background exposures.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, TypeVar
 
-from webbkg.errors import ReferenceUnavailableError
+from webbkg.errors import OptionError
 from webbkg.files.associations import Input
 from webbkg.files.exposures import ExposureInfo
 from webbkg.files.windows import DetectorWindow, Place
-from webbkg.options import ImageOptions, SossOptions, WfssOptions
+from webbkg.options import ImageOptions, Options, SossOptions, WfssOptions
 from webbkg.results import Outcome
 
-_REGISTRY = {
-    "NIS_WFSS": "wfss",
-    "NRC_WFSS": "wfss",
-    "MIR_WFSS": "wfss",
-    "NIS_SOSS": "soss",
-}
-_DEFAULT = "image"
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+class Mode(NamedTuple):
+    """A way of subtracting a background: its wing, and the options that it takes."""
+
+    name: str
+    options: type[Options]
+
+    @property
+    def measure(self) -> Callable[[Target, Request, Services], Outcome]:
+        """The function that turns a target and a request into an outcome."""
+        module = import_module(f"webbkg.{self.name}.measure")
+        found: Callable[[Target, Request, Services], Outcome] = module.measure
+        return found
+
+
+IMAGE = Mode("image", ImageOptions)
+WFSS = Mode("wfss", WfssOptions)
+SOSS = Mode("soss", SossOptions)
+
+_REGISTRY = {"NIS_WFSS": WFSS, "NRC_WFSS": WFSS, "MIR_WFSS": WFSS, "NIS_SOSS": SOSS}
+
+
+def find_mode(exposure_type: str | None) -> Mode:
+    """Return the mode of an exposure type (EXP_TYPE)."""
+    return _REGISTRY.get(exposure_type or "", IMAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +61,14 @@ class Target:
         Opened.
     info : ExposureInfo
         What its metadata say.
+    path : Path or None
+        Its file, where it comes from one.
     """
 
     name: str
     model: Any
     info: ExposureInfo
+    path: Path | None = None
 
     @property
     def place(self) -> Place:
@@ -59,40 +81,26 @@ class Target:
         return self.place.window
 
 
-def _no_references(kind: str) -> NoReturn:
-    raise ReferenceUnavailableError(
-        f"the {kind} reference is needed and none was given; give it as override_{kind}"
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a call asks for, besides the target.
+    """What a call asks for, besides the target. It pickles if its models do.
 
     Attributes
     ----------
     backgrounds : tuple of Path or data model
         Background exposures.
-    image : ImageOptions
-        How they are averaged.
-    wfss : WfssOptions
-        How a grism sky is scaled.
-    soss : SossOptions
-        How a SOSS template is chosen and scaled.
+    options : ImageOptions, WfssOptions, SossOptions or None
+        Those of the target's mode; None for the defaults.
     segments : tuple of data model or Path
         All segments of a SOSS exposure, the target among them, that are fitted together; a Path
         is read from its file. Empty where the target is fitted alone, from its model.
-    find_reference : callable
-        Takes a reference type, gives its Path or open model, or None where the mission has none
-        (N/A).
     source_catalog : Path, str, table or None
         Sources of a grism exposure, if not as the target itself says.
+    references : mapping of str to path or data model
+        By their type, for who calls without a step.
     folders : tuple of Path
-        Where files that the target names are looked for.
-    progress : callable or None
-        Called with the parts done and their number.
-    warn : callable
-        Takes a warning for the user.
+        Where files that the target or an association names are looked for; what the user names
+        is looked for in the current folder first.
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
     keep_background : bool
@@ -101,42 +109,43 @@ class Request:
     """
 
     backgrounds: tuple[Input, ...] = ()
-    image: ImageOptions = field(default_factory=ImageOptions)
-    wfss: WfssOptions = field(default_factory=WfssOptions)
-    soss: SossOptions = field(default_factory=SossOptions)
+    options: Options | None = None
     segments: tuple[Any, ...] = ()
-    find_reference: Callable[[str], Any] = field(default=_no_references)
     source_catalog: Any = None
+    references: Mapping[str, Any] = field(default_factory=dict)
     folders: tuple[Path, ...] = (Path(),)
-    progress: Callable[[int, int], None] | None = None
-    warn: Callable[[str], None] = field(default=lambda _: None)
     measure_medians: bool = False
     keep_background: bool = True
 
+    def options_as(self, kind: type[Chosen]) -> Chosen:
+        """Return the options, which must be of a mode.
 
-def find_mode(exposure_type: str | None) -> Callable[[Target, Request], Outcome]:
-    """Return the ``measure`` function for an exposure type (EXP_TYPE)."""
-    module = import_module(f"webbkg.{_REGISTRY.get(exposure_type or '', _DEFAULT)}.measure")
-    measure: Callable[[Target, Request], Outcome] = module.measure
-    return measure
+        Raises
+        ------
+        OptionError
+            If they are those of another mode.
+        """
+        if self.options is None:
+            return kind()
+        if not isinstance(self.options, kind):
+            raise OptionError(
+                f"options must be {kind.__name__} for this target (got {self.options!r})"
+            )
+        return self.options
 
 
-def is_soss(exposure_type: str | None) -> bool:
-    """Tell whether exposures of a type are fitted by segments."""
-    return _REGISTRY.get(exposure_type or "") == "soss"
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a mode may ask for while it measures.
 
-
-def share(part: int, whole: int) -> str:
-    """Tell a number and what share of a whole it is.
-
-    Examples
-    --------
-    >>> share(1200, 48000)
-    '1,200 (2.5 %)'
+    Attributes
+    ----------
+    find_reference : callable
+        Takes a reference type, gives its Path or open model, or None where the mission has none
+        (N/A).
+    progress : callable or None
+        Called with the parts done and their number.
     """
-    return f"{part:,} ({100 * part / whole:.3g} %)" if whole else f"{part:,} of none"
 
-
-def plain_number(value: float) -> float | str:
-    """Write what is not finite as a word: JSON and YAML have no common spelling for it."""
-    return float(value) if math.isfinite(value) else str(value)
+    find_reference: Callable[[str], Any]
+    progress: Callable[[int, int], None] | None = None

@@ -1,13 +1,17 @@
-"""Every default and threshold of webbkg, once, with its unit and source.
+"""Every parameter, default and threshold of webbkg, once, with its unit and source.
 
-The parameters that the pipeline's step already has keep its names, types and
-defaults (JWST pipeline documentation, "Background Subtraction: Step Arguments").
+The fields of the frozen options are the one table of parameters: `parameters` reads it, and the
+step's specification, the command's options and the tables of the documentation are made of it.
+Those that the pipeline's step already has keep its names, types and defaults (JWST pipeline
+documentation, "Background Subtraction: Step Arguments").
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
 
 from webbkg.errors import OptionError
 
@@ -22,17 +26,17 @@ SOSS_SUBSTRIP96_ROWS = (10, 106)
 From here on the figures for SOSS are those of the JWST pipeline's step."""
 
 SOSS_SMOOTHING = 3.0
-"""Standard deviation of the Gaussian that smooths a SOSS template before its step is looked for
+"""Standard deviation of the Gaussian that smooths a SOSS template before its jump is looked for
 (pixels)."""
 
 SOSS_STEP_COLUMNS = (685, 725)
-"""Columns (start, stop) in which the step of a SOSS template lies."""
+"""Columns (start, stop) in which the jump of a SOSS template lies."""
 
 SOSS_FEW_SAMPLES = 0.01
 """Share of the samples of a side below which its scale is reported to rest on little."""
 
 SOSS_LAST_COLUMN = 950
-"""Last column that enters the SOSS fit, on the right side of the step."""
+"""Last column that enters the SOSS fit, on the right side of the jump."""
 
 SOSS_COUNTER_MEMORY = 96 * 2**20
 """Bytes that the counters of the SOSS fit may occupy, over all threads together."""
@@ -56,92 +60,170 @@ REFERENCE_FETCH_SECONDS = 600
 """How long CRDS may take to choose and fetch a reference, unless CRDS_CLIENT_TIMEOUT_SECONDS
 says otherwise (seconds)."""
 
+Check = tuple[Callable[[Any], bool], str]
+Chosen = TypeVar("Chosen", bound="Options")
 
 FAINTEST = 999.0
 """Magnitude limit where none is given: every source with a real magnitude is brighter."""
 
 
-def _require(condition: bool, name: str, constraint: str, value: object) -> None:
-    if not condition:
-        raise OptionError(f"{name} must be {constraint} (got {value!r})")
+def _parameter(
+    default: Any, kind: str, text: str, *, check: Check | None = None, unset: Any = ...
+) -> Any:
+    """Declare a parameter: stpipe's type, one sentence of help, and what its value must fulfil.
+
+    `unset` is the step's default where it is not the field's: it stands for the latter.
+    """
+    unset = default if unset is ... else unset
+    return field(default=default, metadata={"parameter": (kind, text, check, unset)})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the step, the command and a call.
+
+    Attributes
+    ----------
+    name : str
+        As the step has it.
+    kind : str
+        Its type in stpipe's words, such as ``float`` or ``float_list(min=2, max=2)``.
+    default : object
+        Of the step.
+    stands_for : object
+        What holds where it is not given: `default`, or what a default of None stands for.
+    text : str
+        What it does, in a sentence without its full stop.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    stands_for: Any
+    text: str
+
+    @property
+    def specification(self) -> str:
+        """The line of an stpipe specification."""
+        kind, _, limits = self.kind.partition("(")
+        arguments = ", ".join([*filter(None, [limits.rstrip(")")]), f"default={self.default}"])
+        return f"{self.name} = {kind}({arguments})  # {self.text}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions:
+class Options:
+    """Base of the frozen options; `prefix` is what the step's names put before the fields'."""
+
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            self._judge(one)
+
+    def _judge(self, one: Field[Any]) -> None:
+        _, _, check, _ = one.metadata.get("parameter", (None, None, None, None))
+        value = getattr(self, one.name)
+        if check is not None and not check[0](value):
+            name = f"{self.prefix}{one.name}"
+            raise OptionError(f"{name} must be {check[1]} (got {value!r})")
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """Tell the parameters, by the names of the fields."""
+        return {
+            one.name: Parameter(f"{cls.prefix}{one.name}", kind, unset, one.default, text)
+            for one in fields(cls)
+            if "parameter" in one.metadata
+            for kind, text, _, unset in [one.metadata["parameter"]]
+        }
+
+    @classmethod
+    def of(cls: type[Chosen], given: Mapping[str, Any]) -> Chosen:
+        """Take from a step's parameters those that are of this class; None: its default.
+
+        Raises
+        ------
+        OptionError
+            If one lies outside its range.
+        """
+        named = {name: given.get(one.name) for name, one in cls.parameters().items()}
+        return cls(**{name: value for name, value in named.items() if value is not None})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not math.isnan(value)
+
+
+def _is_threshold(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_percentage(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 100
+
+
+def _are_percentages(values: Any) -> bool:
+    return isinstance(values, Sequence) and len(values) == 2 and all(map(_is_percentage, values))
+
+
+NUMBER: Check = (_is_number, "a number")
+THRESHOLD: Check = (_is_threshold, "a number of at least 0")
+PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """What holds in every mode."""
+
+    bkg_list: Any = _parameter(
+        None,
+        "force_list",
+        "Background exposures; an association's members and a second argument win over it",
+    )
+    save_combined_background: bool = _parameter(
+        False, "boolean", "Save the averaged background exposures"
+    )
+    allow_repeat: bool = _parameter(
+        False, "boolean", "Subtract again from what is already subtracted"
+    )
+    save_background: bool = _parameter(
+        False, "boolean", "Save what was subtracted, with its uncertainty"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(Options):
     """How background exposures are averaged.
 
     Attributes
     ----------
     sigma : float
-        Clip threshold in standard deviations of the survivors; positive.
+        Clip threshold in standard deviations of the survivors; at least 0, infinite for no
+        clipping.
     maxiters : int or None
-        Largest number of clip iterations; None and 0 mean until stable.
+        Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
+        one, as astropy has it.
     band_memory : int
-        Bytes that the samples held at one time may occupy.
+        Bytes that the samples held at one time may occupy; no parameter of the step.
     """
 
-    sigma: float = 3.0
-    maxiters: int | None = None
+    sigma: float = _parameter(
+        3.0, "float", "Clip threshold, in standard deviations", check=THRESHOLD
+    )
+    maxiters: int | None = _parameter(
+        None, "integer", "Most clip iterations; None or 0: until stable"
+    )
     band_memory: int = BAND_MEMORY
 
     def __post_init__(self) -> None:
-        _require(
-            math.isfinite(self.sigma) and self.sigma > 0,
-            "sigma",
-            "a finite number above 0",
-            self.sigma,
-        )
-        _require(
-            self.maxiters is None or self.maxiters >= 0,
-            "maxiters",
-            "None or a whole number of at least 0",
-            self.maxiters,
-        )
-        _require(self.band_memory > 0, "band_memory", "above 0 bytes", self.band_memory)
+        super().__post_init__()
+        if self.band_memory <= 0:
+            raise OptionError(f"band_memory must be above 0 bytes (got {self.band_memory})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WfssOptions:
-    """How a reference sky is scaled to a grism exposure.
-
-    Attributes
-    ----------
-    mmag_extract : float or None
-        Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
-    mask : str or None
-        File whose MASK extension is 1 where sky; replaces the catalogue's mask.
-    maxiter : int
-        Largest number of outlier rejections; 0 for none.
-    rms_stop : float
-        Stop when the RMS improves by less than this (percent, at most 100); 0 for never.
-    outlier_percent : float
-        Share of the fit pixels rejected at each end in each iteration (percent, below 50).
-    """
-
-    mmag_extract: float | None = None
-    mask: str | None = None
-    maxiter: int = 5
-    rms_stop: float = 0.0
-    outlier_percent: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require(self.maxiter >= 0, "wfss_maxiter", "a whole number of at least 0", self.maxiter)
-        _require(
-            0 <= self.rms_stop <= 100,
-            "wfss_rms_stop",
-            "a percentage from 0 to 100",
-            self.rms_stop,
-        )
-        _require(
-            0 <= self.outlier_percent < 50,
-            "wfss_outlier_percent",
-            "a percentage of at least 0 and below 50",
-            self.outlier_percent,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SossOptions:
+class SossOptions(Options):
     """How a sky template is chosen and scaled for NIRISS SOSS.
 
     Attributes
@@ -149,24 +231,70 @@ class SossOptions:
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
-        Ratios strictly between these two percentiles set the scale; increasing, 0 to 100.
+        Ratios strictly between these two percentiles set the scale; 0 to 100.
     """
 
-    source_percentile: float = 35.0
-    bkg_percentile: tuple[float, float] = (25.0, 50.0)
+    prefix: ClassVar[str] = "soss_"
+    source_percentile: float = _parameter(
+        35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
+    )
+    bkg_percentile: tuple[float, float] = _parameter(
+        (25.0, 50.0),
+        "float_list(min=2, max=2)",
+        "SOSS: percentiles between which ratios set the scale; None: 25, 50",
+        check=PERCENTAGES,
+        unset=None,
+    )
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.source_percentile <= 100,
-            "soss_source_percentile",
-            "a number from 0 to 100",
-            self.source_percentile,
-        )
-        limits = tuple(self.bkg_percentile)
-        _require(
-            len(limits) == 2 and 0 <= limits[0] < limits[1] <= 100,
-            "soss_bkg_percentile",
-            "two increasing numbers from 0 to 100",
-            self.bkg_percentile,
-        )
-        object.__setattr__(self, "bkg_percentile", limits)
+        super().__post_init__()
+        object.__setattr__(self, "bkg_percentile", tuple(self.bkg_percentile))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WfssOptions(Options):
+    """How a reference sky is scaled to a grism exposure.
+
+    Attributes
+    ----------
+    mmag_extract : float or None
+        Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
+    mask : str or None
+        File whose MASK extension is not 0 where sky; replaces the catalogue's mask.
+    maxiter : int
+        Largest number of outlier rejections; none for 0 and less.
+    rms_stop : float
+        Stop when the RMS improves by less than this (percent); never for 0 and less.
+    outlier_percent : float
+        Share of the fit pixels rejected at each end in each iteration (percent, 0 to 100; from
+        50 on hardly a pixel is left).
+    """
+
+    prefix: ClassVar[str] = "wfss_"
+    mmag_extract: float | None = _parameter(
+        None,
+        "float",
+        "WFSS: sources of this AB magnitude and fainter are not masked; None: all are",
+    )
+    mask: str | None = _parameter(
+        None, "string", "WFSS: file whose MASK extension is not 0 for sky, and 0 for source"
+    )
+    maxiter: int = _parameter(5, "integer", "WFSS: most outlier rejections; 0 for none")
+    rms_stop: float = _parameter(
+        0.0,
+        "float",
+        "WFSS: stop when the RMS improves by less (percent); 0 for never",
+        check=NUMBER,
+    )
+    outlier_percent: float = _parameter(
+        1.0,
+        "float",
+        "WFSS: share of pixels rejected at each end (percent)",
+        check=PERCENTAGE,
+    )
+
+
+def parameters() -> dict[str, Parameter]:
+    """Tell all parameters by their names, those of every mode first."""
+    kinds: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)
+    return {one.name: one for kind in kinds for one in kind.parameters().values()}

@@ -10,12 +10,44 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.options import FAINTEST
+from webbkg.options import FAINTEST, ImageOptions, SossOptions, WfssOptions
 
 FloatImage = npt.NDArray[np.float32]
 FlagImage = npt.NDArray[np.uint32]
 CountImage = npt.NDArray[np.uint32]
 BoolImage = npt.NDArray[np.bool_]
+
+
+class Frozen:
+    """Base of the results: they compare by value, NaN and arrays too, and print in a few lines."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(value, vars(other)[name]) for name, value in vars(self).items())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        told = (f"{name}={_tell(value)}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({', '.join(told)})"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(
+            one, other, equal_nan=one.dtype.kind == "f"
+        )
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    return bool(one == other)
+
+
+def _tell(value: Any) -> str:
+    """Write a value, but of an array its type and shape alone."""
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
+    return repr(value)
 
 
 class Status(StrEnum):
@@ -26,8 +58,8 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleCounts:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SampleCounts(Frozen):
     """What became of the samples of a stack.
 
     Attributes
@@ -57,8 +89,8 @@ class SampleCounts:
         return self.usable - self.clipped
 
 
-@dataclass(frozen=True, kw_only=True)
-class Background:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Background(Frozen):
     """The background to subtract, on the target's window; every mode ends in one.
 
     Attributes
@@ -79,7 +111,7 @@ class Background:
     covered: BoolImage
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CombinedBackground(Background):
     """The average of background exposures.
 
@@ -108,8 +140,8 @@ class StopReason(StrEnum):
     NOTHING_REJECTED = "nothing more was rejected"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitIteration:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FitIteration(Frozen):
     """One fit of a template's scale, and the rejection that went before it.
 
     Attributes
@@ -136,8 +168,8 @@ class FitIteration:
         return self.offered - self.rejected
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScaleFit:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ScaleFit(Frozen):
     """The scale of a template, by weighted least squares with outlier rejection.
 
     Attributes
@@ -187,8 +219,8 @@ class ScaleFit:
         return self.offered - self.used
 
 
-@dataclass(frozen=True, kw_only=True)
-class SideFit:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SideFit(Frozen):
     """The scale of a template on one side of its step.
 
     Attributes
@@ -220,8 +252,8 @@ class SideFit:
     n_scale: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class TemplateFit:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TemplateFit(Frozen):
     """The template that suits a SOSS exposure best, and its two scales.
 
     Attributes
@@ -255,8 +287,90 @@ class TemplateFit:
     n_integrations: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ImageResult(Frozen):
+    """What the averaging of background exposures came to.
+
+    Attributes
+    ----------
+    options : ImageOptions
+        How they were averaged.
+    backgrounds : tuple of str
+        The exposures that were averaged.
+    exposures, integrations : SampleCounts
+        Samples over the exposures, and over the integrations of the 3-D ones.
+    pixels : int
+        Pixels of the target's window.
+    pixels_uncovered : int
+        Those that no background covers.
+    pixels_unknown : int
+        Those that are covered, and have no usable sample.
+    """
+
+    options: ImageOptions
+    backgrounds: tuple[str, ...]
+    exposures: SampleCounts
+    integrations: SampleCounts
+    pixels: int
+    pixels_uncovered: int
+    pixels_unknown: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class WfssResult(Frozen):
+    """What the scaling of a reference sky to a grism exposure came to.
+
+    Attributes
+    ----------
+    options : WfssOptions
+        How it was scaled.
+    template : str
+        Name of the reference.
+    mask : str
+        Where the sky mask is from.
+    mask_sources : int
+        Sources of a catalogue that it masks.
+    pixels : int
+        Pixels of the target's window.
+    fit : ScaleFit
+        The scale and how it came about.
+    """
+
+    options: WfssOptions
+    template: str
+    mask: str
+    mask_sources: int
+    pixels: int
+    fit: ScaleFit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossResult(Frozen):
+    """What the choice and the scaling of a SOSS template came to.
+
+    Attributes
+    ----------
+    options : SossOptions
+        How it was chosen.
+    library : str
+        Name of the reference.
+    segments : int
+        Segments that were fitted together.
+    fit : TemplateFit
+        The template and its two scales.
+    """
+
+    options: SossOptions
+    library: str
+    segments: int
+    fit: TemplateFit
+
+
+Result = ImageResult | WfssResult | SossResult
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Outcome(Frozen):
     """What a subtraction came to.
 
     Attributes
@@ -267,16 +381,14 @@ class Outcome:
         Why the status is what it is, for a human.
     already_done : bool
         The target had been subtracted before and came back unchanged.
+    result : ImageResult, WfssResult, SossResult or None
+        The numbers; None where nothing was measured.
     background : Background or None
         What was subtracted, if that was to be kept.
     sky_mask : (rows, columns) bool or None
         Of a WFSS fit: True where sky.
-    scale : float or None
-        Of a WFSS fit: what the template was multiplied by; 0.0 if it FAILED.
-    details : dict
-        The mode's numbers, plain values only, as they go into ``meta.background.webbkg``.
-    summary : tuple of (label, value)
-        The same for a person, in a few short lines.
+    warnings : tuple of str
+        What the user should know.
     median_before, median_after : float or None
         Median of the finite SCI of the target and of the result, where that was asked for.
     """
@@ -284,11 +396,10 @@ class Outcome:
     status: Status
     reason: str = ""
     already_done: bool = False
+    result: Result | None = None
     background: Background | None = None
     sky_mask: BoolImage | None = None
-    scale: float | None = None
-    summary: tuple[tuple[str, str], ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     median_before: float | None = None
     median_after: float | None = None
 

@@ -1,51 +1,33 @@
-"""The stpipe step: parameters in, options out; the work is done in `webbkg.subtract`."""
+"""The stpipe step: its hooks, and nothing else; the work is done in `webbkg.run`."""
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 from stpipe import Step
 
-from webbkg.errors import OutputError
-from webbkg.files import references
-from webbkg.files.associations import Job, resolve
-from webbkg.files.exposures import Exposure, read_meta
-from webbkg.files.models import (
-    background_model,
-    is_model,
-    open_header,
-    open_model,
-    save_all,
-    write_model,
-)
+from webbkg import run, startup
+from webbkg.errors import OptionError, OutputError, ReferenceUnavailableError
+from webbkg.files.associations import resolve
+from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
+from webbkg.files.models import is_model, open_header, open_model
+from webbkg.files.output import save_whole
 from webbkg.files.parameters import check_parameter_file, judging
-from webbkg.files.streaming import is_streamable, open_standing_in, write_streamed
 from webbkg.files.suffixes import strip_suffix
-from webbkg.modes import Request
-from webbkg.options import ImageOptions, SossOptions, WfssOptions
-from webbkg.results import CombinedBackground, Outcome
-from webbkg.soss.segments import are_segments, check_segments
-from webbkg.startup import leave_no_garbage
-from webbkg.subtract import subtract_background
+from webbkg.options import parameters
 
 log = logging.getLogger(__name__)
 
-
-class _LogFormatter(logging.Formatter):
-    """Writes the lines of a product's ``cal_logs``; the times are UTC."""
-
-    converter = time.gmtime  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        super().__init__(
-            "%(asctime)s.%(msecs)03d - %(name)s - %(levelname)s - %(message)s", "%Y-%m-%dT%H:%M:%S"
-        )
+SPECIFICATION = "\n".join(
+    [
+        'output_ext = string(default=".fits")  # Default type of output',
+        *(one.specification for one in parameters().values()),
+    ]
+)
 
 
 class BackgroundStep(Step):
@@ -53,54 +35,22 @@ class BackgroundStep(Step):
 
     Imaging and most spectroscopy: the sigma-clipped average of background exposures. WFSS: a
     reference sky, scaled to the source-free pixels. NIRISS SOSS: the best of a library of sky
-    templates, scaled on the two sides of its step; segments given together are fitted together.
+    templates, scaled on the two sides of its jump; segments given together are fitted together.
     """
 
     class_alias = "bkg_subtract"
-    bkg_suffix = "combinedbackground"
-    background_suffix = "background"
+    bkg_suffix = run.COMBINED_SUFFIX
     reference_file_types: ClassVar = ["bkg", "wavelengthrange"]
-    _log_records_formatter = _LogFormatter()
+    _log_records_formatter = run.LineFormatter()
     # References are asked for when a target needs them; an image needs none.
     prefetch_references = False
-
-    spec = f"""
-        output_ext = string(default=".fits")  # Default type of output
-        bkg_list = force_list(default=None)  # Background exposures; an association's members and a second argument win over it
-        save_combined_background = boolean(default=False)  # Save the averaged background exposures
-        sigma = float(default={ImageOptions.sigma})  # Clip threshold, in standard deviations
-        maxiters = integer(default=None)  # Most clip iterations; None or 0: until stable
-        soss_source_percentile = float(default={SossOptions.source_percentile})  # SOSS: pixels at or above this percentile are source
-        soss_bkg_percentile = float_list(min=2, max=2, default=None)  # SOSS: percentiles between which ratios set the scale; None: 25, 50
-        wfss_mmag_extract = float(default=None)  # WFSS: sources of this AB magnitude and fainter are not masked; None: all are
-        wfss_mask = string(default=None)  # WFSS: file whose MASK extension is 1 for sky, 0 for source
-        wfss_maxiter = integer(default={WfssOptions.maxiter})  # WFSS: most outlier rejections; 0 for none
-        wfss_rms_stop = float(default={WfssOptions.rms_stop})  # WFSS: stop when the RMS improves by less (percent); 0 for never
-        wfss_outlier_percent = float(default={WfssOptions.outlier_percent})  # WFSS: share of pixels rejected at each end (percent)
-        allow_repeat = boolean(default=False)  # Subtract again from what is already subtracted
-        save_background = boolean(default=False)  # Save what was subtracted, with its uncertainty
-    """
-
-    outcomes: list[Outcome]
-    """What the latest run came to, one for each target."""
-
-    products: list[Path]
-    """What the latest run wrote."""
-
-    product_of: dict[int, Path]
-    """The background-subtracted product of each target, by its number from 0."""
+    spec = SPECIFICATION
 
     progress: Callable[[int, int], None] | None = None
     """Called with the parts done and their number; not a parameter."""
 
-    _is_running = False
-
-    product_only = False
-    """The caller wants the products and not the returned models, whose planes may then be
-    missing; large cubes are streamed from file to file. Not a parameter."""
-
-    measure_medians = False
-    """Whether outcomes are to tell the median before and after; not a parameter."""
+    _run: _Run | None = None
+    _only_products = False
 
     def run(self, *args: Any) -> Any:
         """Run the step as stpipe does, after making sure of the output folder."""
@@ -112,11 +62,12 @@ class BackgroundStep(Step):
                 raise OutputError(
                     f"{folder}: cannot be made ({error.strerror}); choose another output_dir"
                 ) from error
-        self._is_running = True
+        self._run = _Run(self, self._only_products)
+        self._only_products = False
         try:
             return super().run(*args)
         finally:
-            self._is_running = False
+            self._run = None
 
     def process(self, target: Any, backgrounds: Any = None) -> Any:
         """Subtract the background of a target, or of each of a list of targets.
@@ -133,146 +84,8 @@ class BackgroundStep(Step):
         data model, or list of data models
             With ``meta.cal_step.bkg_subtract`` set to COMPLETE, SKIPPED or FAILED.
         """
-        self.outcomes = []
-        self.products = []
-        self.product_of = {}
-        self._results: list[Any] = []
-        self._names: dict[int, str] = {}
-        self._untouched: dict[int, Path] = {}
-        self._streamed: dict[int, Path] = {}
-        self._together: list[Any] = []
-        self._unsaved: list[tuple[Any, Path]] = []
-        job = resolve(target, backgrounds, self.bkg_list, input_dir=self.input_dir)
-        for warning in job.warnings:
-            log.warning(warning)
-        self._inputs = self._files_in_use(job)
-        if are_segments(job.targets):
-            results = self._subtract_segments(job)
-        else:
-            results = [self._subtract_one(item, job) for item in job.targets]
-        self._results = results
-        return results[0] if len(results) == 1 else results
-
-    def _files_in_use(self, job: Job) -> list[Path]:
-        """List the files that no product may overwrite."""
-        items = [*job.targets, *job.backgrounds, job.source_catalog, self.wfss_mask]
-        items += [self.get_ref_override(kind) for kind in self.reference_file_types]
-        return [Path(item) for item in items if isinstance(item, (str, Path))]
-
-    def _subtract_segments(self, job: Job) -> list[Any]:
-        """Fit the segments of one exposure together; all succeed, or an error ends the run."""
-        opened = [self._open(item, job) for item in job.targets]
-        models = tuple(model for model, _ in opened)
-        check_segments(models, allow_repeat=self.allow_repeat)
-        measured = None
-        results = []
-        for item, (model, owned) in zip(job.targets, opened, strict=True):
-            request = self._request(item, model, job, segments=models)
-            result, outcome = subtract_background(
-                model,
-                request,
-                allow_repeat=self.allow_repeat,
-                in_place=owned,
-                apply=id(model) not in self._streamed,
-                measured=measured,
-            )
-            measured = None if outcome.already_done else outcome
-            results.append(self._finish(item, result, outcome, owned, job))
-        self._together = results
-        return results
-
-    def _subtract_one(self, item: Any, job: Job) -> Any:
-        model, owned = self._open(item, job)
-        result, outcome = subtract_background(
-            model,
-            self._request(item, model, job),
-            allow_repeat=self.allow_repeat,
-            in_place=owned,
-            apply=id(model) not in self._streamed,
-        )
-        result = self._finish(item, result, outcome, owned, job)
-        self._save_background(result, outcome)
-        return result
-
-    def _open(self, item: Any, job: Job) -> tuple[Any, bool]:
-        """Open a target; returns it, and whether it is the step's own to change."""
-        if is_model(item):
-            return item, False
-        _check_file(item)
-        if self._can_stream(item):
-            model = open_standing_in(item)
-            self._streamed[id(model)] = item
-        else:
-            model = open_model(item)
-        if len(job.targets) > 1:
-            self._names[id(model)] = item.name
-        return model, True
-
-    def _can_stream(self, path: Path) -> bool:
-        """Tell whether a target goes from file to file: no one else looks at its planes."""
-        alone = self.product_only and self.save_results and self.parent is None
-        as_fits = Path(self.make_output_path(basepath=self.output_file)).suffix == ".fits"
-        hooks = self._pre_hooks or self._post_hooks
-        return alone and as_fits and not hooks and is_streamable(path)
-
-    def _request(self, item: Any, model: Any, job: Job, segments: tuple[Any, ...] = ()) -> Request:
-        """Gather what a mode may want to know."""
-        return Request(
-            backgrounds=job.backgrounds,
-            image=ImageOptions(sigma=self.sigma, maxiters=self.maxiters),
-            wfss=WfssOptions(
-                mmag_extract=self.wfss_mmag_extract,
-                mask=self.wfss_mask,
-                maxiter=self.wfss_maxiter,
-                rms_stop=self.wfss_rms_stop,
-                outlier_percent=self.wfss_outlier_percent,
-            ),
-            soss=SossOptions(
-                source_percentile=self.soss_source_percentile,
-                bkg_percentile=tuple(self.soss_bkg_percentile or SossOptions.bkg_percentile),
-            ),
-            segments=tuple(self._streamed.get(id(one), one) for one in segments or (model,)),
-            find_reference=lambda kind: references.find_reference(self, model, kind),
-            source_catalog=job.source_catalog,
-            folders=self._folders(item, job),
-            progress=self.progress,
-            warn=log.warning,
-            measure_medians=self.measure_medians,
-            keep_background=self._keeps_background(item, segments),
-        )
-
-    def _keeps_background(self, item: Any, segments: tuple[Any, ...]) -> bool:
-        """Tell whether a background is needed once its target is done with."""
-        saved = self.save_background or self.save_combined_background
-        return saved or len(segments) > 0 or not is_model(item)
-
-    def _finish(self, item: Any, result: Any, outcome: Outcome, owned: bool, job: Job) -> Any:
-        """Keep what is needed to name the product and to tell what was done."""
-        self.outcomes.append(outcome)
-        if not owned and len(job.targets) > 1:
-            self._names[id(result)] = str(read_meta(result, "meta.filename") or "")
-        if outcome.already_done and owned:
-            self._untouched[id(result)] = item
-        _record_members(result, job)
-        return result
-
-    def _folders(self, item: Any, job: Job) -> tuple[Path, ...]:
-        """Where files that the target names are looked for."""
-        named = [job.folder, self.input_dir, None if is_model(item) else item.parent]
-        return (*(Path(folder) for folder in named if folder), Path())
-
-    def _save_background(self, result: Any, outcome: Outcome) -> None:
-        background = outcome.background
-        if background is None:
-            return
-        wanted = {self.background_suffix: self.save_background}
-        if isinstance(background, CombinedBackground):
-            wanted[self.bkg_suffix] = self.save_combined_background
-        for suffix, is_wanted in wanted.items():
-            if is_wanted:
-                model = background_model(background, result)
-                own_name = self._names.get(id(result))
-                self.save_model(model, suffix=suffix, output_file=own_name, force=True)
+        current = self._run or _Run(self, False)
+        return current.process(target, backgrounds)
 
     # How stpipe names and writes a product.
 
@@ -293,57 +106,14 @@ class BackgroundStep(Step):
             return super().save_model(
                 model, suffix=suffix, idx=idx, output_file=output_file, force=force, **components
             )
-        own_name = getattr(self, "_names", {}).get(id(model))
-        if own_name:
-            output_file, idx = own_name, None
+        found = None if self._run is None else self._run.find(model)
+        if found is not None and suffix is None and not components:
+            return self._run and self._run.write(found)
         if self.output_use_model or (output_file is None and not self.search_output_file):
             output_file, idx = model.meta.filename, None
         path = self.make_output_path(basepath=output_file, suffix=suffix, idx=idx, **components)
-        if _is_same_file(path, self._untouched.get(id(model))):
-            log.info("%s is left as it is", path)
-            self._drop_stand_ins(model)
-            return path
-        if any(model is one for one in getattr(self, "_together", [])):
-            return self._save_together(model, Path(path))
-        inputs = getattr(self, "_inputs", [])
-        self._note_product(model, *save_all([model], [Path(path)], inputs, self._write))
+        log.info("Saved %s", save_whole(model, path))
         return path
-
-    def _write(self, model: Any, stream: IO[bytes], path: Path) -> None:
-        """Write a product; the planes of a streamed one are taken from its target."""
-        source = getattr(self, "_streamed", {}).get(id(model))
-        if source is None:
-            write_model(model, stream, path)
-            return
-        index = next(i for i, one in enumerate(self._results) if one is model)
-        write_streamed(model, source, self.outcomes[index].background, stream)
-        self._drop_stand_ins(model)
-
-    def _drop_stand_ins(self, model: Any) -> None:
-        """Take the planes of a streamed model away: better none than zeros that look like data."""
-        if id(model) in self._streamed:
-            for name in [name for name, value in model.instance.items() if np.ndim(value) > 1]:
-                del model.instance[name]
-
-    def _note_product(self, model: Any, path: Path) -> None:
-        log.info("Saved %s", path)
-        self.products.append(path)
-        for index, result in enumerate(self._results):
-            if model is result:
-                self.product_of[index] = path
-
-    def _save_together(self, model: Any, path: Path) -> str:
-        """Wait until every segment has come to be saved; then write all, or none."""
-        self._unsaved.append((model, path))
-        if len(self._unsaved) == len(self._together):
-            models, paths = zip(*self._unsaved, strict=True)
-            for saved, written in zip(
-                models, save_all(models, paths, self._inputs, self._write), strict=True
-            ):
-                self._note_product(saved, written)
-            for result, outcome in zip(self._together, self.outcomes, strict=True):
-                self._save_background(result, outcome)
-        return str(path)
 
     def default_output_file(self, input_file: str | None = None) -> str:
         """Name the product after its input; a gzipped one loses that ending."""
@@ -353,11 +123,11 @@ class BackgroundStep(Step):
     def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
         """Note what products are named after.
 
-        The command line says so before it runs the step, and wants nothing but the product.
+        The command line says so before it runs the step, once, and wants nothing but the product.
         """
-        if not self._is_running:
-            self.product_only = True
-            leave_no_garbage()
+        self._only_products = self._run is None
+        if self._only_products and startup.is_command("strun"):
+            startup.own_process()
         super().set_primary_input(obj, exclusive=exclusive)
 
     @staticmethod
@@ -377,18 +147,27 @@ class BackgroundStep(Step):
         return init if is_model(init) else open_model(init)
 
     @classmethod
+    def _parse_class_and_name(
+        cls, config: Any, parent: Any = None, name: Any = None, config_file: Any = None
+    ) -> Any:
+        """Take a parameter file that the reference implementation saved as one of this class."""
+        if cls is BackgroundStep and str(config.get("class", "")).startswith("jwst.background."):
+            config["class"] = f"{cls.__module__}.{cls.__name__}"
+        return super()._parse_class_and_name(config, parent, name, config_file)
+
+    @classmethod
     def _get_crds_parameters(cls, dataset: Any) -> tuple[dict[str, Any], str]:
         """Return what CRDS selects by: the metadata of the (first) target, without its arrays."""
         if is_model(dataset) and not isinstance(dataset, Sequence):
             return dataset.get_crds_parameters(), dataset.crds_observatory
-        if not references.crds_is_configured():
-            return {}, references.OBSERVATORY
+        if not crds_is_configured():
+            return {}, OBSERVATORY
         target = resolve(dataset, []).targets[0]
         if is_model(target):
             return target.get_crds_parameters(), target.crds_observatory
         header = open_model(target) if target.suffix == ".asdf" else open_header(target)
         with header:
-            return header.get_crds_parameters(), references.OBSERVATORY
+            return header.get_crds_parameters(), OBSERVATORY
 
     @classmethod
     def build_config(cls, input: Any, **kwargs: Any) -> Any:
@@ -414,7 +193,7 @@ class BackgroundStep(Step):
         cls, dataset: Any, disable: bool | None = None, crds_observatory: str | None = None
     ) -> Any:
         """Look for a parameter reference, unless CRDS is not set up."""
-        if not references.crds_is_configured():
+        if not crds_is_configured():
             return cls._empty_config()
         return super().get_config_from_reference(
             dataset, disable=disable, crds_observatory=crds_observatory
@@ -424,8 +203,10 @@ class BackgroundStep(Step):
     def _get_config_from_parameters(cls, crds_parameters: Any, crds_observatory: str) -> Any:
         ask = super()._get_config_from_parameters
         try:
-            return references.ask_crds(lambda: ask(crds_parameters, crds_observatory))
-        except references.no_answer() as error:
+            return Crds().ask(
+                "parameters", lambda: ask(crds_parameters, crds_observatory), patience()
+            )
+        except ReferenceUnavailableError as error:
             log.warning(
                 "No step parameters from CRDS, the defaults are used (%s); check CRDS_PATH and "
                 "CRDS_SERVER_URL, or set STPIPE_DISABLE_CRDS_STEPPARS=true",
@@ -441,40 +222,95 @@ class BackgroundStep(Step):
         """
         if not is_model(result):
             return
-        called = self
-        while called.parent is not None:
-            called = called.parent
-        earlier = read_meta(result, "cal_logs") or {}
+        called = _called(self)
         alias = called.class_alias or type(called).__name__
-        result.cal_logs = {**earlier, alias: list(called.log_records)}
-        for kind, name in reference_files_used:
-            setattr(getattr(result.meta.ref_file, kind), "name", name)  # noqa: B010
-        context = references.context_used()
-        if context is not None:
-            result.meta.ref_file.crds.context_used, result.meta.ref_file.crds.sw_version = context
+        lines, used, crds = list(called.log_records), reference_files_used, Crds()
+        item = None if self._run is None else self._run.find(result)
+        if item is not None and self._run is not None:
+            lines, used, crds = self._run.lines_of(item), item.references, self._run.crds
+        run.finish(result, used, {alias: lines}, crds)
 
 
-def _record_members(result: Any, job: Job) -> None:
-    """Note the association and its members, by their base names."""
-    if job.association is not None:
-        result.meta.asn.table_name = job.association
-    for attribute, member in (
-        ("source_catalog", job.source_catalog),
-        ("segmentation_map", job.segmentation_map),
-        ("direct_image", job.direct_image),
-    ):
-        if isinstance(member, Path):
-            setattr(result.meta, attribute, member.name)
-    catalog = read_meta(result, "meta.source_catalog")
-    if catalog is not None:
-        result.meta.source_catalog = Path(catalog).name if isinstance(catalog, str) else "a table"
+def _called(step: Any) -> Any:
+    """Return the step or pipeline that was called, of which `step` may be a part."""
+    while step.parent is not None:
+        step = step.parent
+    return step
 
 
-def _is_same_file(path: str, other: Path | None) -> bool:
-    return other is not None and Path(path).exists() and other.samefile(path)
+class _Run:
+    """One call of a step: its items, and which lines of the log are whose."""
+
+    def __init__(self, step: BackgroundStep, only_products: bool) -> None:
+        self._step = step
+        self.crds = Crds()
+        self._groups: list[list[run.Item]] = []
+        self._spans: list[tuple[list[run.Item], int, int]] = []
+        as_fits = Path(step.make_output_path(basepath=step.output_file)).suffix == ".fits"
+        hooks = step._pre_hooks or step._post_hooks
+        self._setting = run.Setting(
+            parameters={**step.get_pars(), **_overrides(step)},
+            name_product=self._name_product,
+            crds=self.crds,
+            input_dir=step.input_dir,
+            progress=step.progress,
+            product_only=only_products and step.parent is None and as_fits and not hooks,
+        )
+
+    def process(self, target: Any, backgrounds: Any) -> Any:
+        """Process every group of what a call names; returns the results, or the only one."""
+        step = self._step
+        job = resolve(target, backgrounds, step.bkg_list, input_dir=step.input_dir)
+        for warning in job.warnings:
+            log.warning(warning)
+        items = run.items_of(job)
+        if step.output_file and len(items) > 1:
+            raise OptionError(
+                f"output_file names one product, and there are {len(items)} targets "
+                f"(got {step.output_file!r}); choose an output_dir or a suffix instead"
+            )
+        self._groups = run.grouped(items)
+        saves = step.save_results or bool(step.output_file)
+        if saves:
+            run.check_products(items, self._setting)
+        for group in self._groups:
+            first = len(_called(step).log_records)
+            run.process(group, self._setting)
+            if not saves:
+                run.write_backgrounds(group, self._setting)
+            self._spans.append((group, first, len(_called(step).log_records)))
+        results = [item.result for item in items]
+        return results[0] if len(results) == 1 else results
+
+    def find(self, model: Any) -> run.Item | None:
+        """Find the item whose result a model is."""
+        return next((i for group in self._groups for i in group if i.result is model), None)
+
+    def lines_of(self, item: run.Item) -> list[str]:
+        """Take the log lines of a call that are not of other items alone."""
+        lines = list(_called(self._step).log_records)
+        for group, first, stop in reversed(self._spans):
+            if item not in group:
+                del lines[first:stop]
+        return lines
+
+    def write(self, item: run.Item) -> str:
+        """Write the product of an item, with those of its group, unless that is done."""
+        group = next(group for group in self._groups if item in group)
+        if item.product is None:
+            run.write(group, self._setting)
+        return str(item.product)
+
+    def _name_product(self, item: run.Item, suffix: str | None) -> Path:
+        step = self._step
+        name = None if item.alone else item.name
+        if name is None:
+            name = step.output_file
+        if step.output_use_model or (name is None and not step.search_output_file):
+            name = item.name
+        return Path(step.make_output_path(basepath=name, suffix=suffix))
 
 
-def _check_file(path: Path) -> None:
-    """Look at the headers of a target before its data model is opened."""
-    if path.suffix.lower() != ".asdf":
-        Exposure.from_file(path, needed=("SCI", "DQ")).close()
+def _overrides(step: Any) -> dict[str, Any]:
+    kinds = step.reference_file_types
+    return {f"override_{kind}": step.get_ref_override(kind) for kind in kinds}

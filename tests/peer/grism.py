@@ -9,6 +9,8 @@ import pytest
 from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
+import factories
+
 DATA = Path(environ.get("WEBBKG_REAL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 REFERENCES = DATA / "crds_cache" / "references" / "jwst"
 CATALOG = DATA / "catalogs" / "test_cat.ecsv"
@@ -137,9 +139,7 @@ def template_model(instrument, window=FULL):
 
 def write_mask(path, sky):
     """Write a user's mask, 1 for sky."""
-    mask = fits.ImageHDU(sky.astype(np.uint32), name="MASK")
-    fits.HDUList([fits.PrimaryHDU(), mask]).writeto(path)
-    return str(path)
+    return str(factories.write_mask(path, sky))
 
 
 def stop_asking_crds(monkeypatch):

@@ -20,8 +20,9 @@ from stpipe import Step
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import factories
 from crds_cache import Cache, environment
-from factories import MIRI, NIRSPEC, make_model, save
+from factories import MIRI, NIRSPEC, make_model, save, soss_library, soss_sky
 
 SHAPE = (24, 32)
 WHEN = {"meta.observation.date": "2026-01-01", "meta.observation.time": "00:00:00"}
@@ -49,15 +50,7 @@ MRS = {
 }
 IFU = {**NIRSPEC, **WHEN}
 FIXED_SLIT = {**IFU, "meta.exposure.type": "NRS_FIXEDSLIT"}
-SOSS = {
-    **WHEN,
-    "meta.instrument.name": "NIRISS",
-    "meta.instrument.detector": "NIS",
-    "meta.instrument.filter": "CLEAR",
-    "meta.instrument.pupil": "GR700XD",
-    "meta.exposure.type": "NIS_SOSS",
-    "meta.subarray.name": "SUBSTRIP256",
-}
+SOSS = {**WHEN, **factories.SOSS, "meta.subarray.name": "SUBSTRIP256"}
 
 
 class GivenWcs(Step):
@@ -134,12 +127,6 @@ def case_grism():
     return write_association("made", "spec2", members)
 
 
-def soss_sky(tilt):
-    rows, columns = np.mgrid[:256, :2048]
-    level = np.where(columns < 700, 4.0, 6.0)
-    return (level + 1e-4 * columns + tilt * (rows - 128) / 128).astype(np.float32)
-
-
 def case_soss():
     rng = np.random.default_rng(5)
     cube = 0.9 * soss_sky(0.3) + rng.normal(0, 0.02, (3, 256, 2048))
@@ -173,19 +160,14 @@ CASES = {name[5:]: case for name, case in globals().items() if name.startswith("
 
 def write_grism(folder, cache):
     """Write a grism exposure with its catalogue; put its references into a CRDS cache."""
-    from astropy.table import QTable
 
     from webbkg.simulate.grism_scene import NIRCAM_R
     from webbkg.simulate.sources import Population
-    from webbkg.simulate.wfss import draw_field, observe
-    from webbkg.simulate.wfss_files import write_field
+    from webbkg.simulate.wfss import draw_field, observe, write_field
 
     few = Population(stars=20, galaxies=10, faintest=100.0, brightest=20000.0)
     scene = replace(NIRCAM_R, population=few)
     files = write_field(folder, observe(draw_field(scene, 3)))
-    table = QTable.read(files.catalog, format="ascii.ecsv")
-    table["isophotal_abmag_err"] = 0.01  # jwst asks for it
-    table.write(files.catalog, format="ascii.ecsv", overwrite=True)
     for kind, made in (("bkg", files.template), ("wavelengthrange", files.wavelengthrange)):
         name = f"jwst_nircam_{kind}_0001{made.suffix}"
         made.rename(cache.path("nircam", name))
@@ -193,9 +175,7 @@ def write_grism(folder, cache):
 
 
 def write_soss_library(cache):
-    library = np.stack([soss_sky(tilt) for tilt in (0.0, 0.3, 0.6)])
-    reference = datamodels.SossBkgModel(data=library)
-    reference.meta.instrument.name, reference.meta.instrument.detector = "NIRISS", "NIS"
+    reference = soss_library(0.0, 0.3, 0.6)
     reference.save(cache.path("niriss", "jwst_niriss_bkg_0001.fits"))
     cache.add("niriss", "bkg", {"NIS_SOSS": "jwst_niriss_bkg_0001.fits"})
 

@@ -55,7 +55,7 @@ def test_stacks_of_images(exposures):
     """Where no sample is left jwst has 0, unflagged, and we NaN, flagged."""
     stack = random_stack(exposures, (exposures,))
     models = make_models(stack)
-    others = [(2.0, 5), (1.5, 1), (1.0, 0), (5.0, None)]
+    others = [(2.0, 5), (1.5, 1), (1.0, 0), (np.inf, None)]
     for sigma, maxiters in ((3.0, None), others[exposures % 4], others[(exposures + 1) % 4]):
         ours, theirs = average_both(stack, sigma, maxiters, models)
         known = ours.counts > 0
@@ -92,13 +92,23 @@ def test_the_clipping_matters_here():
     assert average_background(*stack, ImageOptions(sigma=2.0)).exposures.clipped > 200
 
 
-def test_zero_iterations_mean_until_stable_in_both():
+def test_the_same_number_of_iterations_is_meant_in_both():
     values = np.array([1.0, 2.0] * 5 + [90.0, 30.0], np.float32)
     stack = [np.broadcast_to(values[:, np.newaxis, np.newaxis], (12, 1, 2))] * 2
     stack.append(np.zeros((12, 1, 2), np.uint32))
-    for maxiters, mean in ((None, 1.5), (0, 1.5), (1, 45 / 11)):
+    for maxiters, mean in ((None, 1.5), (0, 1.5), (-1, 1.5), (1, 45 / 11), (-2, 45 / 11)):
         ours, theirs = average_both(stack, 2.0, maxiters)
         assert ours.sci[0, 0] == theirs.data[0, 0] == np.float32(mean)
+
+
+@pytest.mark.parametrize("sigma", [0.0, np.inf])
+def test_extreme_sigmas(sigma):
+    """All but the median goes, or nothing."""
+    values = np.array([1.0, 2.0, 4.0, 30.0, 2.0], np.float32)
+    stack = [np.broadcast_to(values[:, np.newaxis, np.newaxis], (5, 1, 2))] * 2
+    stack.append(np.zeros((5, 1, 2), np.uint32))
+    ours, theirs = average_both(stack, sigma, None)
+    assert ours.sci[0, 0] == theirs.data[0, 0] == np.float32(2.0 if sigma == 0 else 7.8)
 
 
 def test_integrations_may_differ_in_number():

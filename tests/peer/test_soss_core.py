@@ -6,20 +6,13 @@ import numpy as np
 import pytest
 from stdatamodels.jwst import datamodels
 
-from factories import make_model
+from factories import SOSS, make_model
 from peer import oracle
 from webbkg.options import SossOptions
 from webbkg.soss.fit import find_discontinuity, fit_templates, template_background
 
 pytestmark = pytest.mark.peer
 
-SOSS = {
-    "meta.instrument.name": "NIRISS",
-    "meta.instrument.detector": "NIS",
-    "meta.instrument.filter": "CLEAR",
-    "meta.instrument.pupil": "GR700XD",
-    "meta.exposure.type": "NIS_SOSS",
-}
 DO_NOT_USE = 1
 REFERENCE_PIXEL = 1 << 31
 COLUMNS = 2048
@@ -117,6 +110,10 @@ def test_agreement(shape, spoilt):
         (100.0, (25.0, 75.0)),
         (5.0, (25.0, 50.0)),
         (0.0, (25.0, 50.0)),
+        (35.0, (50.0, 25.0)),
+        (35.0, (50.0, 50.0)),
+        (35.0, (0.0, 0.0)),
+        (35.0, (100.0, 100.0)),
     ],
 )
 def test_other_percentiles(source, between):

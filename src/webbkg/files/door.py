@@ -79,11 +79,13 @@ def reading(
     """
     try:
         yield
-    except (WebbkgError, *passing):
+    except WebbkgError:
         raise
     # Blanket on purpose: hostile bytes make the libraries behind the door raise nearly anything,
     # MemoryError and RecursionError included.
     except Exception as error:
+        if isinstance(error, passing):
+            raise
         raise InputError(f"{name}: {fault} ({brief(error)})") from error
 
 
@@ -105,6 +107,11 @@ def as_text(value: Any, name: str, keyword: str) -> str | None:
     if value is None or isinstance(value, str):
         return None if value is None else str(value)
     raise _wrong(name, keyword, value, "text")
+
+
+def as_label(value: Any, _name: str, _keyword: str) -> str | None:
+    """Return a value that only ever is compared, as text; None stays None."""
+    return None if value is None else str(value)
 
 
 def as_number(value: Any, name: str, keyword: str) -> float | None:

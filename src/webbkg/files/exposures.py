@@ -9,7 +9,8 @@ that stand before it, so a bound below that would mean to unpack every file agai
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,49 +58,78 @@ class ExposureInfo:
     subarray_xsize: int | None = None
     subarray_ysize: int | None = None
     bkg_subtract: str | None = None
+    unit: str | None = None
+    product: str | None = None
+    program: str | None = None
+    observation: str | None = None
+    visit: str | None = None
+    visit_group: str | None = None
+    sequence: str | None = None
+    activity: str | None = None
+    exposure_number: str | None = None
+    segment: int | None = None
+
+    @property
+    def exposure(self) -> tuple[str | None, ...]:
+        """What all products and segments of one exposure have in common."""
+        where = (self.program, self.observation, self.visit, self.visit_group, self.sequence)
+        return (*where, self.activity, self.exposure_number, self.detector)
+
+    @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What no other exposure, and no other segment, has; None if the headers do not say."""
+        if None in (self.observation, self.visit, self.exposure_number):
+            return None
+        return (*self.exposure, self.segment)
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any], name: str = "the header") -> ExposureInfo:
         """Read the keywords of a primary header; `name` is the file, for errors."""
-        return cls._of({keyword: header.get(keyword) for keyword, _ in _METADATA.values()}, name)
+        return cls._of({keyword: header.get(keyword) for keyword, _, _ in _METADATA.values()}, name)
 
     @classmethod
     def from_model(cls, model: Any) -> ExposureInfo:
         """Read the metadata of an open data model."""
         name = str(read_meta(model, "meta.filename") or f"<{type(model).__name__}>")
-        return cls._of({word: read_meta(model, path) for word, path in _METADATA.values()}, name)
+        return cls._of({word: read_meta(model, path) for word, path, _ in _METADATA.values()}, name)
 
     @classmethod
     def _of(cls, values: Mapping[str, Any], name: str) -> ExposureInfo:
         """Check the types of what was read, by keyword."""
         return cls(
             **{
-                attribute: _KINDS[attribute.partition("_")[0]](values[keyword], name, keyword)
-                for attribute, (keyword, _) in _METADATA.items()
+                attribute: check(values[keyword], name, keyword)
+                for attribute, (keyword, _, check) in _METADATA.items()
             }
         )
 
 
-_METADATA = {
-    "instrument": ("INSTRUME", "meta.instrument.name"),
-    "detector": ("DETECTOR", "meta.instrument.detector"),
-    "exposure_type": ("EXP_TYPE", "meta.exposure.type"),
-    "filter": ("FILTER", "meta.instrument.filter"),
-    "pupil": ("PUPIL", "meta.instrument.pupil"),
-    "grating": ("GRATING", "meta.instrument.grating"),
-    "gwa_xtilt": ("GWA_XTIL", "meta.instrument.gwa_xtilt"),
-    "gwa_ytilt": ("GWA_YTIL", "meta.instrument.gwa_ytilt"),
-    "subarray_xstart": ("SUBSTRT1", "meta.subarray.xstart"),
-    "subarray_ystart": ("SUBSTRT2", "meta.subarray.ystart"),
-    "subarray_xsize": ("SUBSIZE1", "meta.subarray.xsize"),
-    "subarray_ysize": ("SUBSIZE2", "meta.subarray.ysize"),
-    "bkg_subtract": ("S_BKDSUB", "meta.cal_step.bkg_subtract"),
+_METADATA: dict[str, tuple[str, str, Callable[[Any, str, str], Any]]] = {
+    "instrument": ("INSTRUME", "meta.instrument.name", door.as_text),
+    "detector": ("DETECTOR", "meta.instrument.detector", door.as_text),
+    "exposure_type": ("EXP_TYPE", "meta.exposure.type", door.as_text),
+    "filter": ("FILTER", "meta.instrument.filter", door.as_text),
+    "pupil": ("PUPIL", "meta.instrument.pupil", door.as_text),
+    "grating": ("GRATING", "meta.instrument.grating", door.as_text),
+    "gwa_xtilt": ("GWA_XTIL", "meta.instrument.gwa_xtilt", door.as_number),
+    "gwa_ytilt": ("GWA_YTIL", "meta.instrument.gwa_ytilt", door.as_number),
+    "subarray_xstart": ("SUBSTRT1", "meta.subarray.xstart", door.as_integer),
+    "subarray_ystart": ("SUBSTRT2", "meta.subarray.ystart", door.as_integer),
+    "subarray_xsize": ("SUBSIZE1", "meta.subarray.xsize", door.as_integer),
+    "subarray_ysize": ("SUBSIZE2", "meta.subarray.ysize", door.as_integer),
+    "bkg_subtract": ("S_BKDSUB", "meta.cal_step.bkg_subtract", door.as_text),
+    "unit": ("BUNIT", "meta.bunit_data", door.as_label),
+    "product": ("DATAMODL", "meta.model_type", door.as_label),
+    "program": ("PROGRAM", "meta.observation.program_number", door.as_label),
+    "observation": ("OBSERVTN", "meta.observation.observation_number", door.as_label),
+    "visit": ("VISIT", "meta.observation.visit_number", door.as_label),
+    "visit_group": ("VISITGRP", "meta.observation.visit_group", door.as_label),
+    "sequence": ("SEQ_ID", "meta.observation.sequence_id", door.as_label),
+    "activity": ("ACT_ID", "meta.observation.activity_id", door.as_label),
+    "exposure_number": ("EXPOSURE", "meta.observation.exposure_number", door.as_label),
+    "segment": ("EXSEGNUM", "meta.exposure.segment_number", door.as_integer),
 }
-
-_KINDS: dict[str, Any] = dict.fromkeys(
-    [attribute.partition("_")[0] for attribute in _METADATA], door.as_text
-) | {"gwa": door.as_number, "subarray": door.as_integer}
-"""How a value is checked, by the first word of its attribute."""
+"""Keyword, metadata, and how a value is checked."""
 
 
 def read_meta(model: Any, path: str) -> Any:
@@ -121,6 +151,8 @@ class Exposure:
         File name for messages.
     path : Path or None
         Where it was read from.
+    model : data model or None
+        What it was taken from, if that was open.
     info : ExposureInfo
         What its headers say.
     planes : PlaneSource
@@ -132,10 +164,17 @@ class Exposure:
     """
 
     def __init__(
-        self, name: str, info: ExposureInfo, planes: PlaneSource, *, path: Path | None = None
+        self,
+        name: str,
+        info: ExposureInfo,
+        planes: PlaneSource,
+        *,
+        path: Path | None = None,
+        model: Any = None,
     ) -> None:
         self.name = name
         self.path = path
+        self.model = model
         self.info = info
         self.planes = planes
         self.n_integrations, *shape = planes.shape
@@ -213,7 +252,7 @@ class Exposure:
                 else _as_cube(np.asarray(values), name, plane)
             )
         _check_shapes({plane: cube.shape for plane, cube in cubes.items()}, name)
-        return cls(name, ExposureInfo.from_model(model), ArrayPlanes(cubes))
+        return cls(name, ExposureInfo.from_model(model), ArrayPlanes(cubes), model=model)
 
     @property
     def place(self) -> Place:
@@ -260,15 +299,18 @@ def _as_cube(values: npt.NDArray[Any], name: str, plane: str) -> npt.NDArray[Any
 
 def _find_planes(
     path: Path, pool: FilePool, needed: Sequence[str]
-) -> tuple[Header | dict[str, Any], FitsPlanes]:
+) -> tuple[Mapping[str, Any], FitsPlanes]:
     """Read the headers: the primary one, and where SCI, ERR and DQ lie."""
-    primary: Header | dict[str, Any] = {}
+    primary: Mapping[str, Any] = {}
     found: dict[str, StoredPlane] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
     with open_bytes(path) as stream:
         for number, (header, offset) in enumerate(read_headers(stream, path.name)):
             primary = primary or header
             plane = str(header.get("EXTNAME", "")).upper()
+            if plane == "SCI" and "BUNIT" in header:
+                unit = {"BUNIT": header["BUNIT"]}
+                primary = ChainMap(unit, primary)  # type: ignore[arg-type]
             if plane not in PLANE_NAMES or plane in found:
                 continue
             shapes[plane] = _cube_shape(header, path.name, plane)

@@ -24,6 +24,10 @@ CARD = 80
 LONGEST_HEADER = 2000
 """Blocks (72 000 cards) in which a header must come to its END."""
 
+LONGEST_FILLING = 10 * FITS_BLOCK
+"""Bytes of blanks after the last extension, as a tape's record may leave; astropy takes each block
+for another extension."""
+
 MOST_AXES = MOST_FIELDS = 999
 """Of an image and of a table (FITS standard 4.0, sections 4.4.1 and 7.3.1)."""
 
@@ -265,6 +269,11 @@ def _read_header(stream: Any, name: str) -> bytes:
         if not raw.startswith(b"SIMPLE  ="):
             raise InputError(f"{name}: not a FITS file; a JWST product in FITS is needed")
     elif not raw.strip(b"\0 "):  # the filling of a tape, or nothing
+        if len(stream.read(LONGEST_FILLING)) == LONGEST_FILLING:
+            raise InputError(
+                f"{name}: blanks of more than {LONGEST_FILLING} bytes follow its last extension; "
+                "cut them off"
+            )
         return b""
     elif not raw.startswith(b"XTENSION="):
         raise InputError(

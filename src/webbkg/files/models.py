@@ -1,23 +1,20 @@
-"""Data models in and out of files: opened fast, written whole or not at all."""
+"""Data models from files."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from webbkg.errors import InputError, OutputError
+from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.asdf import check_product
+from webbkg.files.exposures import read_meta
 from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background
-from webbkg.startup import note_started, quick_start
 
 
 def is_model(thing: object) -> bool:
@@ -37,15 +34,13 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     check_product(path)
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        with door.reading(path, "cannot be opened as a data model"):
-            model = datamodels.open(str(path))
-            _read_lazy_arrays(model.instance)
-            _make_planes_usual(model.instance, path)
-        note_started()
-        return model
+    with door.reading(path, "cannot be opened as a data model"):
+        model = datamodels.open(str(path))
+        _read_lazy_arrays(model.instance)
+        _make_planes_usual(model.instance, path)
+    return model
 
 
 def _read_lazy_arrays(tree: Any) -> None:
@@ -73,24 +68,22 @@ def _make_planes_usual(instance: dict[str, Any], path: Path) -> None:
 def open_header(path: str | os.PathLike[str]) -> Any:
     """Open the metadata of a FITS product's primary header as a core data model, no arrays."""
     from astropy.io import fits
+    from stdatamodels.jwst import datamodels
 
     read_header(Path(path))
-    with quick_start():
-        from stdatamodels.jwst import datamodels
 
-        with (
-            door.reading(path, "its header cannot be read"),
-            fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
-        ):
-            return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
+    with (
+        door.reading(path, "its header cannot be read"),
+        fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
+    ):
+        return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
 
 
 def background_model(background: Background, target: Any) -> Any:
     """Make an ImageModel of a background, with the metadata of the target it is for."""
-    with quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
-        model = datamodels.ImageModel()
+    model = datamodels.ImageModel()
     model.update(target)
     model.meta.cal_step.bkg_subtract = None  # a background is not background-subtracted
     model.data = background.sci
@@ -101,96 +94,18 @@ def background_model(background: Background, target: Any) -> Any:
     return model
 
 
-def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
-    """Write a model under its final name, completely or not at all; see `save_all`."""
-    return save_all([model], [Path(path)], inputs)[0]
+def copy_with(model: Any, planes: dict[str, Any]) -> Any:
+    """Copy a model, but take these planes instead of copies of its own."""
+    memo = {id(read_meta(model, name)): plane for name, plane in planes.items()}
+    memo.pop(id(None), None)  # a model without DQ
+    return model.copy(memo=memo)
 
 
-def save_all(
-    models: Sequence[Any],
-    paths: Sequence[Path],
-    inputs: Iterable[Path] = (),
-    write: Callable[[Any, IO[bytes], Path], None] | None = None,
-) -> list[Path]:
-    """Write models under their final names: all of them completely, or none.
-
-    Parameters
-    ----------
-    models : sequence of data models
-        The FILENAME of each becomes its final name.
-    paths : sequence of Path
-        Where to write; the ending, ``.fits`` or ``.asdf``, says how.
-    inputs : iterable of Path
-        Files that must not be overwritten.
-    write : callable, optional
-        Takes a model, a file open for writing and the final name; by default the model writes
-        itself.
-
-    Returns
-    -------
-    list of Path
-        `paths`.
-
-    Raises
-    ------
-    OutputError
-        If a path is one of `inputs`, has another ending, or cannot be written.
-    """
-    inputs = list(inputs)
-    for path in paths:
-        _check_output(path, inputs)
-    with writing_whole(list(paths)) as partials:
-        for model, path, partial in zip(models, paths, partials, strict=True):
-            model.meta.filename = path.name
-            with partial.open("wb") as stream:
-                (write or write_model)(model, stream, path)
-    return list(paths)
-
-
-def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
-    """Let a model write itself to an open file, in the format that the name's ending tells."""
-    # What a damaged target says of itself may be readable and yet not writable.
-    with door.reading(path, "the target's metadata cannot be written", passing=(OSError,)):
-        # Given a stream, not a path, the model keeps the FILENAME that it has.
-        if path.suffix == ".fits":
-            model.to_fits(stream)
-        else:
-            model.to_asdf(stream)
-
-
-def _check_output(path: Path, inputs: Iterable[Path]) -> None:
-    if path.suffix not in (".fits", ".asdf"):
-        raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")
-    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
-        raise OutputError(
-            f"{path}: would overwrite an input of this run; "
-            "choose another output_file, suffix or output_dir"
-        )
-
-
-@contextlib.contextmanager
-def writing_whole(paths: list[Path]) -> Iterator[list[Path]]:
-    """Give a partial file beside each of `paths`; rename all at the end, or leave none.
-
-    Raises
-    ------
-    OutputError
-        If one cannot be written.
-    """
-    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
-    try:
-        yield partials
-        for path in paths:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        for partial, path in zip(partials, paths, strict=True):
-            partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        names = ", ".join(str(path) for path in paths)
-        raise OutputError(
-            f"{names}: cannot be written ({reason}); free some space or choose another output_dir"
-        ) from error
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
+def path_of(model: Any) -> Path | None:
+    """Tell which file an open model came from, as far as it knows; else None."""
+    for reference in getattr(model, "_file_references", ()):
+        held: Any = getattr(reference, "_file", None)
+        name = held.filename() if hasattr(held, "filename") else getattr(held, "uri", None)
+        if name:
+            return Path(str(name).removeprefix("file://"))
+    return None

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from stpipe.exceptions import ValidationError
+
 from webbkg.errors import InputError, OptionError
 from webbkg.files import door
 from webbkg.files.asdf import check_asdf
@@ -42,13 +44,16 @@ def check_parameter_file(named: Any) -> None:
         load_config_file(str(path))
 
 
+class ParameterError(OptionError, ValidationError):
+    """A parameter of another type or name: stpipe's error and webbkg's in one."""
+
+
 @contextmanager
 def judging() -> Iterator[None]:
-    """Turn what stpipe raises for a parameter of another type or name into an OptionError."""
+    """Turn what stpipe raises for a parameter of another type or name into a ParameterError."""
     from configobj import ConfigObjError
-    from stpipe.exceptions import ValidationError
 
     try:
         yield
     except (ValidationError, ConfigObjError, UnicodeError) as error:
-        raise OptionError(door.brief(error)) from error
+        raise ParameterError(door.brief(error)) from error

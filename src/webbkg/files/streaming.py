@@ -8,11 +8,9 @@ change by the kernel's own copying, SCI and DQ through a small buffer.
 
 from __future__ import annotations
 
-import errno
 import io
 import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,50 +20,51 @@ import numpy.typing as npt
 
 from webbkg.files import door
 from webbkg.files.asdf import check_product
+from webbkg.files.disk import COPY_CHUNK, allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.exposures import Exposure
 from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_headers
 from webbkg.files.planes import FitsPlanes
-from webbkg.files.pool import read_at
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.results import Background
-from webbkg.startup import quick_start
 
 SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""
 
-COPY_CHUNK = 8 * 2**20
-
-_NOT_SUPPORTED = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+Change = Callable[[npt.NDArray[Any], int], None]
 
 
-def is_streamable(path: Path) -> bool:
+def is_streamable(exposure: Exposure) -> bool:
     """Tell whether a target is a plain FITS file with a cube that is worth streaming."""
-    if path.suffix.lower() != ".fits" or is_gzipped(path):
+    path = exposure.path
+    if path is None or path.suffix.lower() != ".fits" or is_gzipped(path):
         return False
-    with Exposure.from_file(path, needed=("SCI", "DQ")) as exposure:
-        size = 4 * math.prod(exposure.planes.shape)
-        is_plain = isinstance(exposure.planes, FitsPlanes) and exposure.planes.is_plain
+    size = 4 * math.prod(exposure.planes.shape)
+    is_plain = isinstance(exposure.planes, FitsPlanes) and exposure.planes.is_plain
     return exposure.n_integrations > 1 and size >= SMALLEST and is_plain
+
+
+def drop_stand_ins(model: Any) -> None:
+    """Take the planes of a streamed model away: better none than zeros that look like data."""
+    for name in [name for name, value in model.instance.items() if np.ndim(value) > 1]:
+        del model.instance[name]
 
 
 def open_standing_in(path: Path) -> Any:
     """Open a product as its data model, with stand-ins for its float32 and uint32 images."""
     from astropy.io import fits
+    from stdatamodels.jwst import datamodels
 
     check_product(path)
-    with quick_start():
-        from stdatamodels.jwst import datamodels
 
-        with (
-            door.reading(path, "cannot be opened as a data model"),
-            fits.open(path, memmap=True) as stored,
-        ):
-            hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
-            kind = stored[0].header.get("DATAMODL", "CubeModel")
-            model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
-            model.meta.filename = path.name
-            return model
+    with (
+        door.reading(path, "cannot be opened as a data model"),
+        fits.open(path, memmap=True) as stored,
+    ):
+        hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
+        kind = stored[0].header.get("DATAMODL", "CubeModel")
+        model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
+        model.meta.filename = path.name
+        return model
 
 
 def _stand_in(hdu: Any) -> Any:
@@ -109,7 +108,7 @@ class _Part:
 
 
 def write_streamed(
-    model: Any, source: Path, background: Background | None, stream: IO[bytes]
+    model: Any, source: Path, changes: Mapping[str, Change], stream: IO[bytes]
 ) -> None:
     """Write a model that was opened with stand-ins, its planes taken from `source`.
 
@@ -119,8 +118,8 @@ def write_streamed(
         From `open_standing_in`; its metadata are those of the product.
     source : Path
         The file that it was opened from.
-    background : Background or None
-        What to subtract from SCI and add to DQ.
+    changes : mapping of str to callable
+        What becomes of the rows of a plane, in the byte order of this machine; the others stay.
     stream : binary file
         Open for writing, empty.
     """
@@ -132,7 +131,7 @@ def write_streamed(
         parts = list(_lay_out(hdus))
     last = parts[-1]
     total = last.data_position + padded(last.length)
-    _allocate(stream, total)
+    allocate(stream, total)
     with source.open("rb") as stored:
         places = _places(stored, source.name)
         for part in parts:
@@ -140,10 +139,10 @@ def write_streamed(
             if place is None or not _is_standing_in(part.hdu):
                 _write_hdu(part, stream)
                 continue
-            os.pwrite(stream.fileno(), part.header, part.position)
-            change = _change(part, background)
+            write_exactly(stream, part.header, part.position)
+            change = changes.get(part.key[0]) if part.key[1] == 1 else None
             if change is None:
-                _copy(stored, place, stream, part.data_position, part.length)
+                copy_exactly(stored, place, stream, part.data_position, part.length)
             else:
                 _stream(stored, place, stream, part, change)
 
@@ -154,16 +153,6 @@ def _lay_out(hdus: Any) -> Iterator[_Part]:
         part = _Part(hdu, hdu.header.tostring().encode("ascii"), position)
         yield part
         position = part.data_position + padded(part.length)
-
-
-def _allocate(stream: IO[bytes], size: int) -> None:
-    """Take the disk space now, so that a full disk is met before anything is written."""
-    try:
-        os.posix_fallocate(stream.fileno(), 0, size)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-        stream.truncate(size)
 
 
 def _places(stored: IO[bytes], name: str) -> dict[tuple[str, int], int]:
@@ -194,59 +183,14 @@ def _write_hdu(part: _Part, stream: IO[bytes]) -> None:
     else:
         fits.HDUList([fits.PrimaryHDU(), part.hdu]).writeto(buffer)
         content = buffer.getvalue()[FITS_BLOCK:]
-    os.pwrite(stream.fileno(), content, part.position)
+    write_exactly(stream, content, part.position)
 
 
-def _change(
-    part: _Part, background: Background | None
-) -> Callable[[npt.NDArray[np.uint32], int, int], None] | None:
-    """Return what is to be done to rows of a plane's words; None if it does not change."""
-    if background is None or part.key[1] != 1:
-        return None
-    covered = background.covered
-    if part.key[0] == "SCI":
-        sci = background.sci
-        return lambda words, start, stop: word_kernels.subtract_stored(
-            words.reshape(-1), sci[start:stop].reshape(-1), covered[start:stop].reshape(-1)
-        )
-    if part.key[0] == "DQ" and background.dq.any():
-        dq = background.dq
-        return lambda words, start, stop: word_kernels.flag_stored(
-            words.reshape(-1), dq[start:stop].reshape(-1), covered[start:stop].reshape(-1)
-        )
-    return None
-
-
-def _copy(source: IO[bytes], start: int, target: IO[bytes], position: int, length: int) -> None:
-    """Copy bytes from file to file, inside the operating system where it can."""
-    done = 0
-    while done < length:
-        try:
-            count = os.copy_file_range(
-                source.fileno(), target.fileno(), length - done, start + done, position + done
-            )
-        except OSError as error:
-            if error.errno not in _NOT_SUPPORTED:
-                raise
-            count = 0
-        if count == 0:
-            chunk = os.pread(source.fileno(), min(COPY_CHUNK, length - done), start + done)
-            if not chunk:
-                raise OSError(errno.EIO, "the target became shorter while it was read")
-            count = os.pwrite(target.fileno(), chunk, position + done)
-        done += count
-
-
-def _stream(
-    source: IO[bytes],
-    start: int,
-    target: IO[bytes],
-    part: _Part,
-    change: Callable[[npt.NDArray[np.uint32], int, int], None],
-) -> None:
+def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, change: Change) -> None:
     """Take a plane through a buffer, one integration at a time, on several threads."""
     integrations, rows, columns = _cube_shape(part.hdu.header)
     size = 4 * rows * columns
+    dtype = _plain_type(part.hdu.header) or np.float32
 
     def make_worker() -> Callable[[int, int], None]:
         words = np.empty((rows, columns), np.uint32)
@@ -254,9 +198,11 @@ def _stream(
 
         def work(first: int, last: int) -> None:
             for index in range(first, last):
-                _read_exactly(source, view, start + index * size)
-                change(words, 0, rows)
-                _write_exactly(target, view, part.data_position + index * size)
+                read_exactly(source, view, start + index * size)
+                word_kernels.make_native(words.reshape(-1), dtype is np.uint32)
+                change(words.view(dtype), 0)
+                word_kernels.make_stored(words.reshape(-1), dtype is np.uint32)
+                write_exactly(target, view, part.data_position + index * size)
 
         return work
 
@@ -266,14 +212,3 @@ def _stream(
 def _cube_shape(header: Any) -> tuple[int, int, int]:
     integrations = header["NAXIS3"] if header["NAXIS"] == 3 else 1
     return integrations, header["NAXIS2"], header["NAXIS1"]
-
-
-def _read_exactly(source: IO[bytes], view: memoryview, position: int) -> None:
-    if read_at(source.fileno(), view, position) < len(view):
-        raise OSError(errno.EIO, "the target became shorter while it was read")
-
-
-def _write_exactly(target: IO[bytes], view: memoryview, position: int) -> None:
-    while len(view):
-        count = os.pwrite(target.fileno(), view, position)
-        view, position = view[count:], position + count

@@ -12,9 +12,9 @@ from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.exposures import FULL_FRAME, ExposureInfo, read_meta, window_of
 from webbkg.files.fits import checked_hdus
-from webbkg.files.models import open_model, save_whole
+from webbkg.files.models import open_model
+from webbkg.files.output import save_whole
 from webbkg.options import DO_NOT_USE
-from webbkg.startup import quick_start
 
 _TAKEN = (
     "meta.telescope",
@@ -56,10 +56,10 @@ def make_template(
     InputError
         If the image is not 2-D, or is neither a full frame nor of the window of `like`.
     """
-    sky = _read_image(Path(image))
-    with open_model(like) as target, quick_start():
-        from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst import datamodels
 
+    sky = _read_image(Path(image))
+    with open_model(like) as target:
         model = datamodels.WfssBkgModel()
         model.data = np.where(np.isfinite(sky), sky, np.nan).astype(np.float32)
         model.err = np.zeros(sky.shape, np.float32)

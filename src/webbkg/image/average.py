@@ -85,6 +85,14 @@ def sorting_network(size: int) -> npt.NDArray[np.int64]:
     return network
 
 
+def clip_iterations(maxiters: int | None) -> int:
+    """Express the largest number of iterations for the kernels: 0 means until stable.
+
+    As ``astropy.stats.sigma_clip`` has it: so do None, 0 and -1, and less than that means one.
+    """
+    return 0 if maxiters is None or -1 <= maxiters <= 0 else max(maxiters, 1)
+
+
 def sigma_clip_mask(
     stack: npt.ArrayLike, *, sigma: float = 3.0, maxiters: int | None = None
 ) -> npt.NDArray[np.bool_]:
@@ -101,9 +109,9 @@ def sigma_clip_mask(
     stack : (samples, ...) array_like
         Values, computed on as float64; those that are not finite never survive.
     sigma : float
-        Threshold in standard deviations; positive.
+        Threshold in standard deviations; at least 0, infinite for no clipping.
     maxiters : int or None
-        Largest number of iterations; None and 0 mean until stable.
+        Largest number of iterations; None, 0 and -1 mean until stable, less than that one.
 
     Returns
     -------
@@ -120,7 +128,8 @@ def sigma_clip_mask(
     keep = np.zeros(values.shape, dtype=np.bool_)
     if values.size:
         flat = np.ascontiguousarray(values.reshape(len(values), -1))
-        clip.clip_mask(flat, options.sigma, options.maxiters or 0, keep.reshape(len(values), -1))
+        iterations = clip_iterations(options.maxiters)
+        clip.clip_mask(flat, options.sigma, iterations, keep.reshape(len(values), -1))
     return keep
 
 
@@ -219,12 +228,11 @@ def average_exposures(
         integrations=SampleCounts(),
     )
     threads = available_threads() if threads is None else threads
-    bands = split(rows, _rows_a_band(sources, columns, options, threads))
-    height = bands[0][1] if bands else 0
+    height, crew = _share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
     parts = over_bands(
-        bands,
-        lambda: _BandAverager(sources, result, options, height).average,
-        threads=threads,
+        split(rows, height),
+        lambda: _BandAverager(sources, result, options, min(height, rows)).average,
+        threads=crew,
         progress=progress,
     )
     return CombinedBackground(
@@ -245,13 +253,17 @@ def _coverage(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:
     return covered
 
 
-def _rows_a_band(
-    sources: Sequence[Placed], columns: int, options: ImageOptions, threads: int
-) -> int:
-    """Rows whose samples, SCI and ERR of every exposure and integration, fit the memory."""
+def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
+    """Memory of a row on one thread: SCI and ERR of every sample, the words read, the rest."""
     samples = len(sources) + max((s.planes.shape[0] for s in sources), default=0)
-    bytes_a_row = 8 * columns * max(samples, 1)
-    return max(1, min(MOST_ROWS_A_BAND, options.band_memory // (threads * bytes_a_row)))
+    widest = max((s.planes.shape[2] for s in sources), default=0)
+    return 8 * columns * (samples + 2) + 12 * widest
+
+
+def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int]:
+    """Rows of a band, and how many threads have room for one; at least one row on one thread."""
+    crew = max(1, min(threads, memory // max(bytes_a_row, 1)))
+    return max(1, min(MOST_ROWS_A_BAND, memory // max(crew * bytes_a_row, 1))), crew
 
 
 class _Stack:
@@ -263,7 +275,7 @@ class _Stack:
         self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
         self._sigma = options.sigma
-        self._maxiters = options.maxiters or 0
+        self._maxiters = clip_iterations(options.maxiters)
 
     def images(self, index: int, height: int) -> tuple[FloatImage, FloatImage]:
         """SCI and ERR of one sample as images of `height` rows."""

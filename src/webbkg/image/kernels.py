@@ -82,8 +82,9 @@ def _clip_limits(values: Array, size: int, sigma: float, maxiters: int) -> tuple
     while size > 0:
         centre = _median(values, size)
         width = _standard_deviation(values, size)
-        low = centre - sigma * width
-        high = centre + sigma * width
+        reach = sigma * width if sigma < np.inf else np.inf  # though the width be 0
+        low = centre - reach
+        high = centre + reach
         kept = 0
         for i in range(size):
             if low <= values[i] <= high:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from webbkg.errors import MismatchError
 from webbkg.files.exposures import Exposure
 from webbkg.files.pool import FilePool
 from webbkg.image.average import average_exposures, largest_deviation
-from webbkg.modes import Request, Target, share
-from webbkg.options import GRATING_TILT_TOLERANCE
-from webbkg.results import CombinedBackground, Outcome, SampleCounts, Status
+from webbkg.modes import Request, Services, Target
+from webbkg.numerics.planes import Placed
+from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
+from webbkg.results import CombinedBackground, ImageResult, Outcome, Status
 
 
-def measure(target: Target, request: Request) -> Outcome:
+def measure(target: Target, request: Request, services: Services) -> Outcome:
     """Average the background exposures of a request on the target's window.
 
     Returns
@@ -30,74 +33,130 @@ def measure(target: Target, request: Request) -> Outcome:
     InputError
         If a background cannot be read.
     MismatchError
-        If one is of another instrument or detector.
+        If one is of another instrument or detector, or in another unit.
     """
     if not request.backgrounds:
-        return Outcome(status=Status.SKIPPED, reason="no background exposures were given")
+        return _skipped("no background exposures were given")
+    options = request.options_as(ImageOptions)
     with FilePool() as pool:
         exposures = [_open(item, pool) for item in request.backgrounds]
-        for exposure in exposures:
-            _check_match(target, exposure, request)
-        tilted = [e.name for e in exposures if not _same_grating_tilt(target, e)]
-        if tilted:
-            return Outcome(
-                status=Status.SKIPPED,
-                reason=f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
-                f"{', '.join(tilted)} differs or is unknown",
-            )
-        placed = [exposure.placed_on(target.place) for exposure in exposures]
-        outside = [e.name for e, p in zip(exposures, placed, strict=True) if p is None]
-        if len(outside) == len(exposures):
-            return Outcome(
-                status=Status.SKIPPED,
-                reason=f"no background shares a pixel with {target.name} ({target.window})",
-            )
-        if outside:
-            request.warn(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
+        gathered = _gather(target, exposures)
+        if isinstance(gathered, str):
+            return _skipped(gathered)
         background = average_exposures(
-            [exposure for exposure in placed if exposure is not None],
-            target.place.shape,
-            request.image,
-            progress=request.progress,
-        )
-        names = [e.name for e, p in zip(exposures, placed, strict=True) if p is not None]
-    if len(names) > 1 and request.image.sigma > largest_deviation(len(names)):
-        request.warn(
-            f"{len(names)} backgrounds are too few to reject anything at sigma = "
-            f"{request.image.sigma:g}: no sample can lie further from the median than "
-            f"{largest_deviation(len(names)):.2f} standard deviations; "
-            "cosmic rays and sources in them stay in their average"
+            gathered.placed, target.place.shape, options, progress=services.progress
         )
     return Outcome(
         status=Status.COMPLETE,
         background=background,
-        details=_details(background, names, request),
-        summary=_summary(background, names),
+        result=_result(background, gathered.names, options),
+        warnings=(*gathered.warnings, *_too_few(len(gathered.names), options)),
     )
+
+
+def _skipped(reason: str) -> Outcome:
+    return Outcome(status=Status.SKIPPED, reason=reason)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """The exposures that are averaged, and what the user should know of the others."""
+
+    names: tuple[str, ...]
+    placed: list[Placed]
+    warnings: tuple[str, ...]
+
+
+def _gather(target: Target, exposures: Sequence[Exposure]) -> _Gathered | str:
+    """Choose and place the exposures that serve; where none does, say why."""
+    chosen, warnings = _leave_out_repeats(target, exposures)
+    if not chosen:
+        return f"no background is left: {'; '.join(warnings)}"
+    for exposure in chosen:
+        warnings += _check_match(target, exposure)
+    tilted = [exposure.name for exposure in chosen if not _same_grating_tilt(target, exposure)]
+    if tilted:
+        return (
+            f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
+            f"{', '.join(tilted)} differs or is unknown"
+        )
+    pairs = [(exposure.name, exposure.placed_on(target.place)) for exposure in chosen]
+    placed = {name: place for name, place in pairs if place is not None}
+    if not placed:
+        return f"no background shares a pixel with {target.name} ({target.window})"
+    outside = [name for name, place in pairs if place is None]
+    if outside:
+        warnings.append(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
+    return _Gathered(
+        tuple(name for name, place in pairs if place is not None),
+        [place for _, place in pairs if place is not None],
+        tuple(warnings),
+    )
+
+
+def _leave_out_repeats(
+    target: Target, exposures: Sequence[Exposure]
+) -> tuple[list[Exposure], list[str]]:
+    """Leave out the target itself, and what was met before; say so."""
+    chosen: list[Exposure] = []
+    told: list[str] = []
+    for exposure in exposures:
+        if _is_target(exposure, target):
+            told.append(f"{exposure.name}: is the target itself, left out of its backgrounds")
+            continue
+        twin = next((one for one in chosen if _is_same(exposure, one)), None)
+        if twin is None:
+            chosen.append(exposure)
+        else:
+            told.append(f"{exposure.name}: is the same exposure as {twin.name}, left out")
+    return chosen, told
+
+
+def _is_target(exposure: Exposure, target: Target) -> bool:
+    if exposure.model is not None and exposure.model is target.model:
+        return True
+    same_file = _is_same_file(exposure.path, target.path)
+    return same_file or _is_same_exposure(exposure, target)
+
+
+def _is_same(one: Exposure, other: Exposure) -> bool:
+    if one.model is not None and one.model is other.model:
+        return True
+    return _is_same_file(one.path, other.path) or _is_same_exposure(one, other)
+
+
+def _is_same_exposure(one: Any, other: Any) -> bool:
+    return one.info.identity is not None and one.info.identity == other.info.identity
+
+
+def _is_same_file(one: Path | None, other: Path | None) -> bool:
+    return one is not None and other is not None and one.samefile(other)
 
 
 def _open(item: Any, pool: FilePool) -> Exposure:
     return Exposure.from_file(item, pool) if isinstance(item, Path) else Exposure.from_model(item)
 
 
-def _check_match(target: Target, exposure: Exposure, request: Request) -> None:
-    """Refuse another detector; warn of another filter or of a second subtraction."""
-    for name in ("instrument", "detector"):
+def _check_match(target: Target, exposure: Exposure) -> list[str]:
+    """Refuse another detector or unit; warn of another filter or of a second subtraction."""
+
+    def differs(name: str) -> str:
+        """Say how a known value differs from the target's; an empty string if it does not."""
         ours, theirs = getattr(target.info, name), getattr(exposure.info, name)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise MismatchError(
-                f"{exposure.name}: its {name} is {theirs}, that of the target {target.name} is "
-                f"{ours}; leave it out"
-            )
-    for name in ("filter", "pupil", "grating"):
-        ours, theirs = getattr(target.info, name), getattr(exposure.info, name)
-        if ours != theirs:
-            request.warn(
-                f"{exposure.name}: its {name} is {theirs}, that of the target {target.name} is "
-                f"{ours}"
-            )
+        if ours == theirs:
+            return ""
+        return (
+            f"{exposure.name}: its {name} is {theirs}, that of the target {target.name} is {ours}"
+        )
+
+    for name in ("instrument", "detector", "unit"):
+        known = None not in (getattr(target.info, name), getattr(exposure.info, name))
+        if known and differs(name):
+            raise MismatchError(f"{differs(name)}; leave it out")
+    warnings = [differs(name) for name in ("filter", "pupil", "grating") if differs(name)]
     if exposure.info.bkg_subtract == Status.COMPLETE:
-        request.warn(f"{exposure.name}: this background is itself background-subtracted already")
+        warnings.append(f"{exposure.name}: this background is itself background-subtracted already")
+    return warnings
 
 
 def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
@@ -118,34 +177,28 @@ def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
     )
 
 
-def _details(background: CombinedBackground, names: list[str], request: Request) -> dict[str, Any]:
-    unknown = background.covered & (background.counts == 0)
-    return {
-        "mode": "image",
-        "sigma": request.image.sigma,
-        "maxiters": "None" if request.image.maxiters is None else request.image.maxiters,
-        "backgrounds": names,
-        "exposure_samples": _counts(background.exposures),
-        "integration_samples": _counts(background.integrations),
-        "pixels": int(background.covered.size),
-        "pixels_uncovered": int(background.covered.size - np.count_nonzero(background.covered)),
-        "pixels_unknown": int(np.count_nonzero(unknown)),
-    }
+def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
+    """Warn where so few exposures cannot lose a sample by clipping."""
+    most = largest_deviation(exposures)
+    if exposures > 1 and options.sigma > most:
+        yield (
+            f"{exposures} backgrounds are too few to reject anything at sigma = "
+            f"{options.sigma:g}: no sample can lie further from the median than "
+            f"{most:.2f} standard deviations; "
+            "cosmic rays and sources in them stay in their average"
+        )
 
 
-def _summary(background: CombinedBackground, names: list[str]) -> tuple[tuple[str, str], ...]:
-    counts = background.exposures + background.integrations
-    pixels = background.covered.size
-    uncovered = pixels - int(np.count_nonzero(background.covered))
-    unknown = int(np.count_nonzero(background.covered & (background.counts == 0)))
-    return (
-        ("backgrounds", str(len(names))),
-        ("samples used", f"{counts.used:,} of {counts.usable:,} usable"),
-        ("samples clipped", share(counts.clipped, counts.usable)),
-        ("pixels, sky unknown", share(unknown, pixels)),
-        ("pixels not covered", share(uncovered, pixels)),
+def _result(
+    background: CombinedBackground, names: tuple[str, ...], options: ImageOptions
+) -> ImageResult:
+    covered = background.covered
+    return ImageResult(
+        options=options,
+        backgrounds=names,
+        exposures=background.exposures,
+        integrations=background.integrations,
+        pixels=int(covered.size),
+        pixels_uncovered=int(covered.size - np.count_nonzero(covered)),
+        pixels_unknown=int(np.count_nonzero(covered & (background.counts == 0))),
     )
-
-
-def _counts(counts: SampleCounts) -> dict[str, int]:
-    return {"offered": counts.offered, "usable": counts.usable, "clipped": counts.clipped}

@@ -1,176 +1,158 @@
-"""Exact order statistics by selection: nothing is sorted.
+"""Exact order statistics: sample, bracket, and prove by counting.
 
-The bits of a float, with all of them flipped where the sign is set and only the sign bit
-otherwise, order as unsigned integers in the way that the numbers do. A histogram of the
-leading 16 bits tells in which bin a rank lies; only the members of that bin are looked at
-again, by their next 16 bits. NaN is left out throughout, and -0.0 counts as 0.0.
+A sparse sample tells between which two values a percentile of all values must lie. All are
+then looked at once: those below the bracket are counted, and only those inside it are looked
+at again. The count proves at which ranks these are, so the answer is exact, and where the
+sample has misled that is known. Whoever has the values in memory calls `percentiles`; whoever
+has more to do on the way, or counts a stream (`webbkg.numerics.selection`), takes the steps
+one by one: `guess`, a pass of their own, `percentile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.numerics.compiled import compiled
-
-KEY_BITS = 16
-BINS = 1 << KEY_BITS
-FEW = 1 << 15  # values; up to here NumPy's partition costs less than a histogram
+SAMPLE = 1 << 16  # values, about, that tell where the percentiles of all of them must lie
+LEAST_STEP = 16  # of so many values one at most is in the sample
+FEW = 1 << 14  # values; up to here a sample does not pay
+SIGMAS = 5.0  # half width of a bracket, in standard deviations of a sample's rank
 
 Floats = npt.NDArray[np.floating[Any]]
-Words = npt.NDArray[np.unsignedinteger[Any]]
-Doubles = npt.NDArray[np.float64]
-Ranks = npt.NDArray[np.int64]
+Float = np.floating[Any]
+
+EVERYTHING = (np.float64(-np.inf), np.float64(np.inf))
 
 
-@compiled
-def _count_keys(values: Floats, words: Words, shift: int, counts: Ranks) -> None:
-    """Count in `counts` (BINS,) the 16 key bits above `shift`; `words` are the bits of `values`."""
-    sign = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
-    every = ~words.dtype.type(0)
-    mask = words.dtype.type(BINS - 1)
-    right = words.dtype.type(shift)
-    for i in range(values.size):
-        if values[i] == values[i]:
-            word = words[i]
-            key = word ^ (every if word & sign else sign)
-            counts[(key >> right) & mask] += 1
+def percentile(
+    count: int, percent: float, value: Callable[[int], Float | None], *, single: bool = False
+) -> float | None:
+    """Interpolate a percentile of `count` values linearly between two of them.
 
-
-@compiled
-def _collect_bin(values: Floats, words: Words, shift: int, wanted: int, members: Floats) -> None:
-    """Copy to `members` the values whose 16 key bits above `shift` are `wanted`, in order."""
-    sign = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
-    every = ~words.dtype.type(0)
-    mask = words.dtype.type(BINS - 1)
-    right = words.dtype.type(shift)
-    bin_ = words.dtype.type(wanted)
-    found = 0
-    for i in range(values.size):
-        word = words[i]
-        key = word ^ (every if word & sign else sign)
-        if (key >> right) & mask == bin_ and values[i] == values[i]:
-            members[found] = values[i]
-            found += 1
-
-
-class Interpolation(NamedTuple):
-    """Which order statistics make a percentile, and how.
-
-    Attributes
-    ----------
-    lower, upper : (percentiles,) int64
-        Ranks from 0 of the two neighbours.
-    fraction : (percentiles,) float64
-        Where between the two the percentile lies, 0 to 1.
-    """
-
-    lower: Ranks
-    upper: Ranks
-    fraction: Doubles
-
-
-def interpolation(count: int, percent: Sequence[float]) -> Interpolation:
-    """Find the ranks between which percentiles of `count` values lie (``method="linear"``).
-
-    The percentile q lies at the fractional rank (count - 1)·q/100, computed in float64.
-    """
-    position = (count - 1) * (np.asarray(percent, dtype=np.float64) / 100)
-    lower = np.floor(position)
-    upper = np.minimum(lower + 1, count - 1)
-    return Interpolation(lower.astype(np.int64), upper.astype(np.int64), position - lower)
-
-
-def interpolate(lower: Floats, upper: Floats, fraction: Doubles) -> Doubles:
-    """Interpolate between two order statistics, from the nearer one, as NumPy does.
-
-    The difference is taken in the values' own type and the rest in float64.
-    """
-    step = np.zeros_like(lower)
-    np.subtract(upper, lower, out=step, where=lower != upper)  # infinities may be neighbours
-    return np.where(fraction < 0.5, lower + step * fraction, upper - step * (1 - fraction))
-
-
-def values_at_ranks(values: Floats, ranks: Sequence[int] | Ranks) -> Floats:
-    """Return the order statistics of some ranks.
+    Bit for bit what ``numpy.percentile(values, [percent])`` gives: the percentile lies at the
+    fractional rank (count - 1)·percent/100, and is reckoned from the nearer neighbour. Their
+    difference is taken in their own type, the rest in float64. (Between two equal infinities it
+    is that infinity, not NaN.)
 
     Parameters
     ----------
-    values : ndarray of float32 or float64
-        In native byte order; NaN is left out.
-    ranks : sequence of int
-        From 0, the smallest, to the number of values that are not NaN, less one.
+    count : int
+        How many values there are.
+    percent : float
+        From 0 to 100.
+    value : callable
+        Tells the value of a rank, from 0 for the smallest; None if that is not known.
+    single : bool
+        All in the values' own type, as NumPy does for a plain number instead of a list.
 
     Returns
     -------
-    (ranks,) ndarray
-        In the values' type.
-
-    Raises
-    ------
-    IndexError
-        If a rank lies outside that range.
+    float or None
+        NaN if there is no value; None if a neighbour is not known.
     """
-    flat = np.ascontiguousarray(values).reshape(-1)
-    return _select(flat, np.asarray(ranks, dtype=np.int64), 8 * flat.itemsize - KEY_BITS)
+    if count == 0:
+        return math.nan
+    position = (count - 1) * (percent / 100)
+    rank = min(int(position), count - 1)
+    lower, upper = value(rank), value(min(rank + 1, count - 1))
+    if lower is None or upper is None:
+        return None
+    share = position - rank
+    kind = type(lower) if single else np.float64
+    step = kind(upper - lower) if upper != lower else kind(0)
+    if share < 0.5:
+        return float(kind(lower) + step * kind(share))
+    return float(kind(upper) - step * kind(1 - share))
 
 
-def percentiles(values: Floats, percent: Sequence[float]) -> Doubles:
-    """Return percentiles of the values that are not NaN, with linear interpolation.
+class Inside(NamedTuple):
+    """What a pass over all values found of a bracket.
 
-    Bit for bit ``numpy.nanpercentile(values, numpy.array(percent, dtype=float))``: order
-    statistics in the values' own type, interpolated in float64. (Between two equal infinities
-    it is that infinity, not NaN.)
+    Attributes
+    ----------
+    below : int
+        How many values lie below it.
+    values : (n,) ndarray
+        Those inside.
+    """
+
+    below: int
+    values: Floats
+
+    def value(self, rank: int) -> Float | None:
+        """Return the value of a rank among all; None if it is not inside."""
+        place = rank - self.below
+        if not 0 <= place < self.values.size:
+            return None
+        found: Float = np.partition(self.values, place)[place]
+        return found
+
+
+def guess(sample: Floats, percents: Sequence[float], sigmas: float) -> list[tuple[Float, Float]]:
+    """Guess from some of the values, as if chosen at random, where percentiles of all lie.
 
     Parameters
     ----------
-    values : ndarray of float32 or float64
-        In native byte order.
-    percent : sequence of float
+    sample : (n,) ndarray
+        At least one value, none NaN.
+    percents : sequence of float
+        From 0 to 100.
+    sigmas : float
+        Half width of the brackets, in standard deviations of a rank in the sample.
+
+    Returns
+    -------
+    list of (low, high)
+        For each percentile the lowest and the highest value that it may have, infinite where
+        the sample cannot tell.
+    """
+    last = len(sample) - 1
+    ranks = []
+    for percent in percents:
+        share = min(max(percent / 100, 0.0), 1.0)
+        width = sigmas * math.sqrt(len(sample) * share * (1 - share)) + 2
+        ranks += [math.floor(share * last - width), math.ceil(share * last + width)]
+    inside = np.clip(ranks, 0, last)
+    found = np.partition(sample, np.unique(inside))[inside]
+    found[np.less(ranks, 0)], found[np.greater(ranks, last)] = -np.inf, np.inf
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def percentiles(values: npt.ArrayLike, percents: Sequence[float]) -> list[float]:
+    """Find percentiles of the values that are not NaN, by the rule of `percentile`.
+
+    Parameters
+    ----------
+    values : array_like of float32 or float64
+        In memory.
+    percents : sequence of float
         From 0 to 100.
 
     Returns
     -------
-    (percent,) ndarray of float64
+    list of float
         NaN where there is no value.
     """
-    flat = np.ascontiguousarray(values).reshape(-1)
+    flat = np.ravel(values)
     count = flat.size - int(np.count_nonzero(np.isnan(flat)))
-    if count == 0:
-        return np.full(len(percent), np.nan)
-    between = interpolation(count, percent)
-    found = values_at_ranks(flat, np.concatenate([between.lower, between.upper]))
-    return interpolate(found[: len(percent)], found[len(percent) :], between.fraction)
+    step = max(flat.size // SAMPLE, LEAST_STEP)
+    sample = flat[:: step | 1]  # odd, so as not to keep to the same columns
+    sample = sample[~np.isnan(sample)]
+    if flat.size > FEW and sample.size:
+        brackets = guess(sample, percents, SIGMAS)
+    else:
+        brackets = [EVERYTHING] * len(percents)
+    return [_search(flat, count, *one) for one in zip(percents, brackets, strict=True)]
 
 
-def _select(values: Floats, ranks: Ranks, shift: int) -> Floats:
-    """Order statistics of `values` (1-D), which agree in all key bits above `shift` + 16."""
-    if values.size <= FEW or shift < 0:
-        present = values[~np.isnan(values)]
-        _check_ranks(ranks, present.size)
-        return np.partition(present, np.unique(ranks))[ranks]
-    words: Words = values.view(np.uint32 if values.itemsize == 4 else np.uint64)
-    counts = np.zeros(BINS, np.int64)
-    _count_keys(values, words, shift, counts)
-    ends = np.cumsum(counts)
-    _check_ranks(ranks, int(ends[-1]))
-    bins = np.searchsorted(ends, ranks, side="right")
-    found = np.empty(ranks.shape, values.dtype)
-    for index in np.unique(bins):
-        members = np.empty(counts[index], values.dtype)
-        _collect_bin(values, words, shift, int(index), members)
-        inside = bins == index
-        first = ends[index] - counts[index]
-        found[inside] = _select(members, ranks[inside] - first, shift - KEY_BITS)
-    return found
-
-
-def _check_ranks(ranks: Ranks, count: int) -> None:
-    if ranks.size and (ranks.min() < 0 or ranks.max() >= count):
-        raise IndexError(
-            f"ranks must lie from 0 to {count - 1}, there being {count} values that are not NaN "
-            f"(got {ranks.min()} to {ranks.max()})"
-        )
+def _search(values: Floats, count: int, percent: float, bracket: tuple[Float, Float]) -> float:
+    """Look for a percentile in a bracket, and where it has missed it in all values."""
+    low, high = bracket
+    inside = values[(values >= low) & (values <= high)]
+    below = int(np.count_nonzero(values < low))
+    found = percentile(count, percent, Inside(below, inside).value)
+    return _search(values, count, percent, EVERYTHING) if found is None else found

@@ -18,11 +18,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.numerics import order
 from webbkg.numerics.compiled import Array, compiled
 
 MOST_BINS = 1 << 18
 FIRST_KEY = 0x00800000  # of the lowest finite value
 END_KEY = 0xFF800000  # of positive infinity, above all finite values
+SIGMAS = 3.5  # half width of a guessed window: a miss costs a pass, and a wide one memory
 
 SIGN = np.uint32(1 << 31)
 ALL_BITS = np.uint32(0xFFFFFFFF)
@@ -32,6 +34,7 @@ LANES = 8  # flags looked at together
 
 Answer = TypeVar("Answer")
 Windows = tuple[Array, Array, Array, Array]
+Counters = tuple[Windows, Array, Array, Array]
 
 
 @compiled
@@ -109,15 +112,13 @@ def count_usable(
     values: Array,
     flags: Array,
     unusable_bits: np.uint32,
-    windows: Windows,
-    below: Array,
-    bins: Array,
-    totals: Array,
+    counters: Counters,
 ) -> None:
     """Count the finite `values` (rows, columns; float32) with none of `unusable_bits` in `flags`.
 
-    `windows`, `below`, `bins` and `totals` are those of `Counts`, for a single distribution.
+    `counters` are those of `Counts`, for a single distribution.
     """
+    windows, below, bins, totals = counters
     columns = values.shape[1]
     usable = np.empty(columns, np.float32)
     marks = np.empty(columns + LANES, np.uint8)
@@ -177,25 +178,22 @@ def _form_ratios(
 
 @compiled
 def count_ratios(
-    values: Array,
-    columns: Array,
-    starts: Array,
+    samples: tuple[Array, Array, Array],
     first_row: int,
     templates: Array,
     splits: Array,
-    windows: Windows,
-    below: Array,
-    bins: Array,
-    totals: Array,
+    counters: Counters,
 ) -> None:
     """Count value/template for every template and side, one integration of a band of rows.
 
-    `values` (float32) lie at `columns` (int32, ascending) of the row ``first_row + r`` from
-    ``starts[r]`` to ``starts[r + 1]``. `templates` (templates, rows, columns) are float32, and
+    Of `samples` the values (float32) lie at the columns (int32, ascending) of the row
+    ``first_row + r`` from ``starts[r]`` to ``starts[r + 1]``. `templates` (templates, rows, columns) are float32, and
     `splits` (templates, rows; int64) the first column of the right side. `windows`, `below`,
-    `bins` and `totals` are those of `Counts`; its distributions are template by template the
+    `bins` and `totals` are those of `Counts.arrays`; its distributions are template by template the
     left and the right side. Ratios that are not finite are left out.
     """
+    values, columns, starts = samples
+    windows, below, bins, totals = counters
     edges, keys, shifts, offsets = windows
     sky = np.empty(templates.shape[2], np.float32)
     left = np.empty(values.size, np.float32)
@@ -245,7 +243,42 @@ class Window:
         return -(-(self.stop - self.start) // (1 << self.shift))
 
 
-ALL_VALUES = Window(FIRST_KEY, END_KEY)
+class Layout:
+    """Where the counters of several distributions lie; every thread's are alike.
+
+    Attributes
+    ----------
+    wanted : list of list of Window
+        The windows of each distribution.
+    windows : tuple of arrays
+        For each distribution and window: the values (first, end), the first key, the shift, and
+        where its bins begin. Windows that a distribution does not have begin and end at NaN.
+    bins : int
+        Bins of all windows.
+    counter : dtype
+        Unsigned, and wide enough for the number of all values.
+    """
+
+    def __init__(self, wanted: Sequence[set[Window]], most_values: int) -> None:
+        self.wanted = [sorted(windows) for windows in wanted]
+        self.shape = len(wanted), max(map(len, wanted), default=0)
+        edges = np.full((*self.shape, 2), np.nan, np.float32)
+        starts, shifts = np.zeros(self.shape, np.uint32), np.zeros(self.shape, np.uint32)
+        self.offsets = np.zeros(self.shape, np.int64)
+        self.bins = 0
+        for d, windows in enumerate(self.wanted):
+            for w, window in enumerate(windows):
+                edges[d, w] = value_of(window.start), value_of(window.stop)
+                starts[d, w], shifts[d, w] = window.start, window.shift
+                self.offsets[d, w] = self.bins
+                self.bins += window.bins
+        self.windows: Windows = edges, starts, shifts, self.offsets
+        self.counter = np.dtype("u4" if most_values <= np.iinfo(np.uint32).max else "u8")
+
+    @property
+    def bytes_a_thread(self) -> int:
+        """Memory of one thread's counters, but for a few bytes."""
+        return self.bins * self.counter.itemsize
 
 
 class Counts:
@@ -253,9 +286,6 @@ class Counts:
 
     Attributes
     ----------
-    windows : tuple of arrays
-        For each distribution and window: the values (first, end), the first key, the shift, and
-        where its bins begin. Windows that a distribution does not have begin and end at NaN.
     below : (distributions, windows) int64
         Finite values below each window.
     bins : (bins,) uint32 or uint64
@@ -264,24 +294,16 @@ class Counts:
         Finite values.
     """
 
-    def __init__(self, wanted: Sequence[set[Window]], most_values: int) -> None:
-        self._wanted = [sorted(windows) for windows in wanted]
-        shape = len(wanted), max(map(len, wanted), default=0)
-        edges = np.full((*shape, 2), np.nan, np.float32)
-        starts, shifts = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
-        self._offsets = np.zeros(shape, np.int64)
-        size = 0
-        for d, windows in enumerate(self._wanted):
-            for w, window in enumerate(windows):
-                edges[d, w] = value_of(window.start), value_of(window.stop)
-                starts[d, w], shifts[d, w] = window.start, window.shift
-                self._offsets[d, w] = size
-                size += window.bins
-        self.windows: Windows = edges, starts, shifts, self._offsets
-        counter = np.uint32 if most_values <= np.iinfo(np.uint32).max else np.uint64
-        self.below = np.zeros(shape, np.int64)
-        self.bins = np.zeros(size, counter)
-        self.totals = np.zeros(len(wanted), np.int64)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.below = np.zeros(layout.shape, np.int64)
+        self.bins = np.zeros(layout.bins, layout.counter)
+        self.totals = np.zeros(layout.shape[0], np.int64)
+
+    @property
+    def counters(self) -> Counters:
+        """What the kernels take: windows, below, bins, totals."""
+        return self._layout.windows, self.below, self.bins, self.totals
 
     def add(self, other: Counts) -> None:
         """Add the counts of another thread."""
@@ -291,11 +313,10 @@ class Counts:
 
     def distributions(self) -> Iterator[Distribution]:
         """Tell what the counts say about each distribution, one at a time."""
-        for d, windows in enumerate(self._wanted):
+        for d, windows in enumerate(self._layout.wanted):
             facts = {}
-            for window, under, offset in zip(
-                windows, self.below[d], self._offsets[d], strict=False
-            ):
+            places = zip(windows, self.below[d], self._layout.offsets[d], strict=False)
+            for window, under, offset in places:
                 facts[window] = np.empty(window.bins + 1, np.int64)
                 facts[window][0] = under
                 np.cumsum(self.bins[offset : offset + window.bins], out=facts[window][1:])
@@ -372,23 +393,8 @@ class Distribution:
         return first, end, below_first, below_end
 
     def percentile(self, percent: float, *, single: bool = False) -> float | None:
-        """Return a percentile by linear interpolation, or None if it is not known.
-
-        Bit for bit what ``numpy.percentile(values, [percent])`` gives: the difference of the
-        two neighbours is a float32, the rest float64. With `single` what it gives for a plain
-        number instead of a list: all in float32. NaN if there is no value.
-        """
-        if self.size == 0:
-            return math.nan
-        position = (self.size - 1) * (percent / 100)
-        rank = min(int(position), self.size - 1)
-        lower, upper = self.value(rank), self.value(min(rank + 1, self.size - 1))
-        if lower is None or upper is None:
-            return None
-        kind = np.float32 if single else np.float64
-        low, high, step = kind(lower), kind(upper), kind(upper - lower)
-        share = position - rank
-        return float(high - step * kind(1 - share) if share >= 0.5 else low + step * kind(share))
+        """Return a percentile by `webbkg.numerics.order.percentile`, or None if it is not known."""
+        return order.percentile(self.size, percent, self.value, single=single)
 
     def median_between(self, low: float, high: float) -> tuple[np.float32, int] | None:
         """Return the median and the number of the values strictly between two limits.
@@ -420,16 +426,14 @@ def _key_above(limit: float) -> int:
     return key_of(nearest) + (1 if float(nearest) <= limit else 0)
 
 
-def guess_windows(sample: npt.NDArray[np.float32], percents: Iterable[float]) -> set[Window]:
+def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) -> set[Window]:
     """Guess from some of the values where the percentiles of all lie.
-
-    Within 3.5 standard deviations of its rank, to both sides, as if the sample were random.
 
     Parameters
     ----------
     sample : (n,) ndarray of float32
-        Finite values; reordered.
-    percents : iterable of float
+        Those that are not finite are left out.
+    percents : sequence of float
         The percentiles.
 
     Returns
@@ -437,18 +441,12 @@ def guess_windows(sample: npt.NDArray[np.float32], percents: Iterable[float]) ->
     set of Window
         One for each percentile; none if there is no value.
     """
+    sample = sample[np.isfinite(sample)]
     if len(sample) == 0:
         return set()
-    last = len(sample) - 1
-    ranks = []
-    for percent in percents:
-        share = percent / 100
-        margin = 3.5 * math.sqrt(share * (1 - share) * last) + 1
-        ranks += [max(math.floor(share * last - margin), 0)]
-        ranks += [min(math.ceil(share * last + margin), last)]
-    sample.partition(sorted(set(ranks)))
-    keys = [key_of(sample[rank]) for rank in ranks]
-    return {Window(low, high + 1) for low, high in zip(keys[::2], keys[1::2], strict=True)}
+    brackets = order.guess(sample, percents, SIGMAS)
+    keys = [(key_of(np.float32(low)), key_of(np.float32(high))) for low, high in brackets]
+    return {Window(max(low, FIRST_KEY), min(high + 1, END_KEY)) for low, high in keys}
 
 
 def resolve(

@@ -16,5 +16,5 @@ def finite_median(values: npt.NDArray[np.floating[Any]]) -> float | None:
     flat = np.ascontiguousarray(values, dtype=native).reshape(-1)
     if np.isinf(flat).any():
         flat = flat[np.isfinite(flat)]
-    median = float(order.percentiles(flat, (50.0,))[0]) if flat.size else np.nan
+    (median,) = order.percentiles(flat, (50.0,))
     return None if np.isnan(median) else median

@@ -97,20 +97,9 @@ def make_native(words: Array, is_offset: bool) -> None:
 
 
 @compiled
-def subtract_stored(words: Array, background: Array, covered: Array) -> None:
-    """Subtract `background` (float32) from big-endian float32 `words`, where `covered`."""
-    _swap_bytes(words)
-    values = words.view(np.float32)
-    for i in range(values.size):
-        values[i] = values[i] - background[i] if covered[i] else values[i]
-    _swap_bytes(words)
-
-
-@compiled
-def flag_stored(words: Array, flags: Array, covered: Array) -> None:
-    """OR `flags` into DQ `words` as FITS stores them, where `covered`."""
-    _swap_bytes(words)
-    for i in range(words.size):
-        if covered[i]:
-            words[i] = ((words[i] ^ SIGN_BIT) | flags[i]) ^ SIGN_BIT
+def make_stored(words: Array, is_offset: bool) -> None:
+    """Undo `make_native`."""
+    if is_offset:
+        for i in range(words.size):
+            words[i] ^= SIGN_BIT
     _swap_bytes(words)

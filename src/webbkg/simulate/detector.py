@@ -10,7 +10,7 @@ detector asks for it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -20,36 +20,20 @@ from webbkg.files.exposures import DetectorWindow
 from webbkg.results import BoolImage, FlagImage, FloatImage
 
 Indices = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
 
 
-class Stream(IntEnum):
-    """What a random number is for; each purpose draws from a stream of its own."""
-
-    CATALOGUE = 0
-    BAD_PIXELS = 1
-    POINTING = 2
-    NOISE = 3
-    COSMIC_RAYS = 4
-    TEMPLATE = 5
-    FLICKER = 6
+Stream = IntEnum(
+    "Stream", "CATALOGUE BAD_PIXELS POINTING NOISE COSMIC_RAYS TEMPLATE FLICKER", start=0
+)
+"""What a random number is for; each purpose draws from a stream of its own."""
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
-    """Make the random generator of one purpose.
+    """Make the random generator of one purpose, independent of that of any other stream or key.
 
-    Parameters
-    ----------
-    seed : int
-        Of the whole simulation; not negative.
-    stream : Stream
-        The purpose.
-    *key : int
-        Which exposure, which integration; so the numbers do not depend on the order of calls.
-
-    Returns
-    -------
-    numpy.random.Generator
-        Independent of that of any other stream or key.
+    The seed, not negative, is that of the whole simulation; the key says which exposure and
+    integration, so that the numbers do not depend on the order of calls.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), *key)))
 
@@ -63,21 +47,11 @@ def dq_flag(*names: str) -> np.uint32:
 
 @dataclass(frozen=True, kw_only=True)
 class Subarray:
-    """A part of the detector as it is read out.
+    """A part of the detector as it is read out."""
 
-    Attributes
-    ----------
-    name : str
-        SUBARRAY; ``GENERIC`` for a window that the observatory does not offer.
-    window : DetectorWindow
-        Where it lies.
-    frame_time : float
-        Time from one frame to the next (seconds).
-    """
-
-    name: str
-    window: DetectorWindow
-    frame_time: float
+    name: str  #: SUBARRAY; ``GENERIC`` for a window that the observatory does not offer
+    window: DetectorWindow  #: where it lies
+    frame_time: float  #: from one frame to the next (seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,87 +59,59 @@ class Detector:
     """A detector and its defects. Fractions are of its pixels.
 
     The gains and read noises of the detectors below are round averages; those of a real pixel
-    are in the reference files. "Chosen" marks what no document prescribes.
-
-    Attributes
-    ----------
-    instrument, name, module, channel : str or None
-        INSTRUME, DETECTOR, MODULE, CHANNEL.
-    full : Subarray
-        The whole detector.
-    fast_axis, slow_axis : int
-        FASTAXIS, SLOWAXIS.
-    gain : float
-        Electrons per DN.
-    read_noise : float
-        Standard deviation of one read of one pixel (electrons).
-    flicker_noise : float
-        Standard deviation of one frame's correlated noise, whose power goes as 1/frequency
-        (electrons); 0 for none.
-    pixel_size : float
-        Pitch (micrometres): 18 for the near-infrared detectors, 25 for MIRI's (JWST user
-        documentation, "Detector Overview" of each instrument).
-    pixel_scale : float
-        On the sky (arcsec per pixel; same source).
-    reference_rows, reference_columns : int
-        Width of the border of reference pixels at either end: 4 all round for the
-        near-infrared detectors, 4 columns for MIRI's (same source).
-    hot_fraction : float
-        Pixels with a strong dark current, flagged HOT and DO_NOT_USE (chosen).
-    hot_rate, hot_spread : float
-        Median of their log-normal excess (DN/s) and its width in the natural logarithm (chosen).
-    dead_fraction : float
-        Pixels without response, flagged DEAD and DO_NOT_USE (chosen).
-    dead_missing : float
-        Fraction of the dead ones that are NaN in SCI and ERR (chosen).
-    cosmic_ray_flux : float
-        Hits per cm2 and second; 2.3 to 4.3 in NIRSpec from 2022 to 2025 (Rauscher and Fixsen
-        2025, PASP 137, 095003), here for every detector.
-    cosmic_ray_pixels : float
-        Mean number of pixels of a hit; about 7 (same source).
-    cosmic_ray_charge, cosmic_ray_spread : float
-        Median charge of a hit (electrons), near the 5200 of that source, and its width in the
-        natural logarithm (chosen).
-    cosmic_ray_left : float
-        Fraction of the hits that jump detection missed or mended badly, so that they are left
-        in the rate (chosen). The others are taken as mended without trace.
-    cosmic_ray_flagged : float
-        Fraction of those left that carry JUMP_DET all the same (chosen).
+    are in the reference files. "Chosen" marks what no document prescribes. "JDox" is the JWST
+    user documentation, "Detector Overview" of each instrument.
     """
 
-    instrument: str
-    name: str
-    module: str | None = None
-    channel: str | None = None
-    full: Subarray
-    fast_axis: int = 1
-    slow_axis: int = 2
-    gain: float
-    read_noise: float
+    instrument: str  #: INSTRUME
+    name: str  #: DETECTOR
+    module: str | None = None  #: MODULE
+    channel: str | None = None  #: CHANNEL
+    full: Subarray  #: the whole detector
+    fast_axis: int = 1  #: FASTAXIS
+    slow_axis: int = 2  #: SLOWAXIS
+    gain: float  #: electrons per DN
+    read_noise: float  #: standard deviation of one read of one pixel (electrons)
+    #: Standard deviation of one frame's correlated noise, whose power goes as 1/frequency
+    #: (electrons); 0 for none.
     flicker_noise: float = 0.0
-    pixel_size: float = 18.0
-    pixel_scale: float
+    pixel_size: float = 18.0  #: pitch (micrometres); MIRI's is 25 (JDox)
+    pixel_scale: float  #: on the sky (arcsec per pixel; JDox)
+    #: Width of the border of reference pixels at either end: 4 all round for the near-infrared
+    #: detectors, 4 columns for MIRI's (JDox).
     reference_rows: int = 4
     reference_columns: int = 4
-    hot_fraction: float = 0.002
-    hot_rate: float = 2.0
-    hot_spread: float = 1.0
-    dead_fraction: float = 0.001
-    dead_missing: float = 0.5
+    hot_fraction: float = 0.002  #: strong dark current, flagged HOT and DO_NOT_USE (chosen)
+    hot_rate: float = 2.0  #: median of their log-normal excess (DN/s; chosen)
+    hot_spread: float = 1.0  #: its width in the natural logarithm (chosen)
+    dead_fraction: float = 0.001  #: without response, flagged DEAD and DO_NOT_USE (chosen)
+    dead_missing: float = 0.5  #: fraction of the dead ones that are NaN in SCI and ERR (chosen)
+    #: Hits per cm2 and second; 2.3 to 4.3 in NIRSpec from 2022 to 2025 (Rauscher and Fixsen
+    #: 2025, PASP 137, 095003), here for every detector.
     cosmic_ray_flux: float = 4.0
-    cosmic_ray_pixels: float = 7.0
-    cosmic_ray_charge: float = 5000.0
-    cosmic_ray_spread: float = 0.8
+    cosmic_ray_pixels: float = 7.0  #: mean number of pixels of a hit; about 7 (same source)
+    cosmic_ray_charge: float = 5000.0  #: median of a hit (electrons); 5200 in that source
+    cosmic_ray_spread: float = 0.8  #: its width in the natural logarithm (chosen)
+    #: Fraction of the hits that jump detection missed or mended badly, so that they are left in
+    #: the rate (chosen). The others are taken as mended without trace.
     cosmic_ray_left: float = 0.05
-    cosmic_ray_flagged: float = 0.1
+    cosmic_ray_flagged: float = 0.1  #: of those left: carry JUMP_DET all the same (chosen)
 
+    def part(self, window: DetectorWindow) -> Subarray:
+        """Make a sub-array that the observatory does not offer, read as slowly as the whole."""
+        if window == self.full.window:
+            return self.full
+        return replace(self.full, name="GENERIC", window=window)
+
+
+_FULL = Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677)
 
 NIRCAM_LONG = Detector(
     instrument="NIRCAM",
     name="NRCBLONG",
     module="B",
     channel="LONG",
-    full=Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677),
+    full=_FULL,
     slow_axis=-2,
     gain=1.8,
     read_noise=9.2,
@@ -178,7 +124,7 @@ is 13 / sqrt(2) in one. Frame time: the same, "NIRCam Detector Readout"."""
 NIRISS = Detector(
     instrument="NIRISS",
     name="NIS",
-    full=Subarray(name="FULL", window=DetectorWindow(0, 0, 2048, 2048), frame_time=10.73677),
+    full=_FULL,
     fast_axis=-2,
     slow_axis=-1,
     gain=1.6,
@@ -207,34 +153,29 @@ MIRI_BRIGHTSKY = Subarray(
 """MIRI's largest imaging sub-array (JWST user documentation, "MIRI Detector Subarrays")."""
 
 
-def nircam_subarray(window: DetectorWindow, name: str = "GENERIC") -> Subarray:
-    """Make a NIRCam sub-array narrower than the detector, read through one output.
+def one_output(name: str, window: DetectorWindow, *, along_y: bool = False) -> Subarray:
+    """Make a sub-array of a near-infrared detector that is read through one output.
 
-    Its frame time is (columns + 12) (rows + 2) 10 microseconds (JWST user documentation,
-    "NIRCam Detector Subarrays").
+    Its frame time is (length + 12) (lines + 2) 10 microseconds (JWST user documentation, "NIRCam
+    Detector Subarrays"), where lines run along the fast axis.
     """
-    frame_time = (window.columns + 12) * (window.rows + 2) * 1e-5
-    return Subarray(name=name, window=window, frame_time=frame_time)
+    length, lines = (window.rows, window.columns) if along_y else (window.columns, window.rows)
+    return Subarray(name=name, window=window, frame_time=(length + 12) * (lines + 2) * 1e-5)
+
+
+def nircam_subarray(window: DetectorWindow) -> Subarray:
+    """Make a NIRCam sub-array narrower than the detector; see `one_output`."""
+    return one_output("GENERIC", window)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How an integration is sampled up the ramp.
+    """How an integration is sampled up the ramp."""
 
-    Attributes
-    ----------
-    pattern : str
-        READPATT.
-    n_groups : int
-        NGROUPS; at least 2.
-    n_frames, group_gap : int
-        Frames averaged into a group, and frames left out between two groups.
-    """
-
-    pattern: str
-    n_groups: int
-    n_frames: int = 1
-    group_gap: int = 0
+    pattern: str  #: READPATT
+    n_groups: int  #: NGROUPS; at least 2
+    n_frames: int = 1  #: averaged into a group
+    group_gap: int = 0  #: frames left out between two groups
 
 
 @dataclass(frozen=True)
@@ -293,39 +234,23 @@ class Setup:
 
 @dataclass(frozen=True)
 class BadPixels:
-    """The bad pixels of a window.
+    """The bad pixels of a window, in arrays of one value each."""
 
-    Attributes
-    ----------
-    rows, columns : (n,) int64
-        Where they are, on the window.
-    flags : (n,) uint32
-        DO_NOT_USE and either HOT or DEAD.
-    excess : (n,) float32
-        Dark rate of the hot ones (DN/s); 0 for the dead.
-    dead, missing : (n,) bool
-        Without response; NaN.
-    """
-
-    rows: Indices
+    rows: Indices  #: where they are, on the window
     columns: Indices
-    flags: FlagImage
-    excess: FloatImage
-    dead: BoolImage
-    missing: BoolImage
+    excess: FloatImage  #: dark rate of the hot ones (DN/s); 0 for the dead
+    dead: BoolImage  #: without response
+    missing: BoolImage  #: NaN
 
     def on(self, window: DetectorWindow) -> BadPixels:
         """Take those inside a window of the detector."""
         rows, columns = self.rows - window.y, self.columns - window.x
         inside = (rows >= 0) & (rows < window.rows) & (columns >= 0) & (columns < window.columns)
-        return BadPixels(
-            rows[inside],
-            columns[inside],
-            self.flags[inside],
-            self.excess[inside],
-            self.dead[inside],
-            self.missing[inside],
-        )
+        return replace(self, rows=rows, columns=columns).only(inside)
+
+    def only(self, chosen: BoolImage) -> BadPixels:
+        """Take those chosen, (n,) bool."""
+        return BadPixels(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     def mask(self, shape: tuple[int, int]) -> BoolImage:
         """Make an image, True where bad."""
@@ -335,12 +260,9 @@ class BadPixels:
 
 
 def draw_bad_pixels(detector: Detector, seed: int) -> BadPixels:
-    """Choose the bad pixels of a detector, the same for every exposure with this seed.
+    """Choose the bad pixels of a whole detector, the same for every exposure with this seed.
 
-    Returns
-    -------
-    BadPixels
-        On the whole detector; reference pixels are never among them.
+    Reference pixels are never among them.
     """
     rng = generator(seed, Stream.BAD_PIXELS)
     window = detector.full.window
@@ -351,31 +273,32 @@ def draw_bad_pixels(detector: Detector, seed: int) -> BadPixels:
     dead = np.arange(count) >= n_hot
     excess = detector.hot_rate * rng.lognormal(0, detector.hot_spread, count)
     missing = dead & (rng.random(count) < detector.dead_missing)
-    hot_flag, dead_flag = dq_flag("DO_NOT_USE", "HOT"), dq_flag("DO_NOT_USE", "DEAD")
-    lit = ~reference_pixels(detector, window)[rows, columns]
-    return BadPixels(
-        rows[lit],
-        columns[lit],
-        np.where(dead, dead_flag, hot_flag)[lit].astype(np.uint32),
-        np.where(dead, 0, excess)[lit].astype(np.float32),
-        dead[lit],
-        missing[lit],
-    )
+    rate = np.where(dead, 0, excess).astype(np.float32)
+    drawn = BadPixels(rows, columns, rate, dead, missing)
+    return drawn.only(~reference_pixels(detector, window)[rows, columns])
 
 
-def reference_pixels(detector: Detector, window: DetectorWindow) -> BoolImage:
-    """Tell which pixels of a window see no light: (rows, columns) bool."""
-    full = detector.full.window
-    rows = np.arange(window.y, window.y + window.rows)
-    columns = np.arange(window.x, window.x + window.columns)
-    edge_rows = _near_an_end(rows, full.rows, detector.reference_rows)
-    edge_columns = _near_an_end(columns, full.columns, detector.reference_columns)
-    mask: BoolImage = edge_rows[:, np.newaxis] | edge_columns[np.newaxis, :]
-    return mask
+def _places(window: DetectorWindow) -> tuple[Indices, Indices]:
+    """Columns, (1, columns), and rows, (rows, 1), of a window on the detector."""
+    x = np.arange(window.x, window.x + window.columns)[np.newaxis, :]
+    return x, np.arange(window.y, window.y + window.rows)[:, np.newaxis]
 
 
-def _near_an_end(positions: Indices, length: int, width: int) -> BoolImage:
-    return (positions < width) | (positions >= length - width)
+def reference_pixels(detector: Detector, window: DetectorWindow, beyond: int = 0) -> BoolImage:
+    """Tell which pixels of a window see no light, and so many `beyond` them: (rows, columns)."""
+    full, (x, y) = detector.full.window, _places(window)
+    width, height = detector.reference_columns + beyond, detector.reference_rows + beyond
+    mask: BoolImage = (x < width) | (x >= full.columns - width)
+    return mask | (y < height) | (y >= full.rows - height)
+
+
+def fractions(detector: Detector, window: DetectorWindow) -> tuple[Values, Values]:
+    """Place the pixels of a window on the detector, whose ends are at -0.5 and 0.5.
+
+    The first array, (1, columns), goes along x, the second, (rows, 1), along y.
+    """
+    full, (x, y) = detector.full.window, _places(window)
+    return (x + 0.5) / full.columns - 0.5, (y + 0.5) / full.rows - 0.5
 
 
 def draw_cosmic_rays(setup: Setup, rng: np.random.Generator) -> tuple[FloatImage, BoolImage]:
@@ -385,12 +308,7 @@ def draw_cosmic_rays(setup: Setup, rng: np.random.Generator) -> tuple[FloatImage
     over the time of the integration, as if the jump came in full (a fitted slope takes up
     between none and one and a half of it, depending on when).
 
-    Returns
-    -------
-    rate : (rows, columns) float32
-        What they add (DN/s).
-    flagged : (rows, columns) bool
-        True where a hit is flagged as a jump.
+    Returned are what they add (DN/s), and where one is flagged as a jump.
     """
     detector, shape = setup.detector, setup.window.shape
     area = shape[0] * shape[1] * (detector.pixel_size * 1e-4) ** 2
@@ -429,12 +347,8 @@ def draw_flicker(setup: Setup, rng: np.random.Generator) -> FloatImage:
     One random signal runs through all pixels in the order in which they are read: along the
     fast axis first, with a pause of 12 pixels after each line. The frames of a ramp are taken
     as independent, so the slope has the power spectrum of one frame: 1/frequency, from once a
-    frame up. What is slower than a line makes stripes along the fast axis.
-
-    Returns
-    -------
-    (rows, columns) float32
-        What it adds (DN/s); also on reference pixels.
+    frame up. What is slower than a line makes stripes along the fast axis. Returned is what it
+    adds (DN/s), to reference pixels too.
     """
     along_y = abs(setup.detector.fast_axis) == 2
     rows, columns = setup.window.shape
@@ -448,35 +362,21 @@ def draw_flicker(setup: Setup, rng: np.random.Generator) -> FloatImage:
     spectrum[1:] *= (scale * np.sqrt(power)).astype(np.float32)
     signal = np.fft.irfft(spectrum, size).astype(np.float32)
     frame = signal.reshape(lines, length + 12)[:, :length]
-    frame = frame[:: _direction(setup.detector.slow_axis), :: _direction(setup.detector.fast_axis)]
+    axes = enumerate((setup.detector.slow_axis, setup.detector.fast_axis))
+    frame = np.flip(frame, tuple(index for index, axis in axes if axis < 0))
     return np.ascontiguousarray(frame.T if along_y else frame)
-
-
-def _direction(axis: int) -> int:
-    return 1 if axis > 0 else -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planes:
-    """One integration, as a rate product holds it; all (rows, columns).
+    """One integration, as a rate product holds it; all (rows, columns)."""
 
-    Attributes
-    ----------
-    sci, err : float32
-        Count rate and its quoted uncertainty (DN/s).
-    dq : uint32
-        Data-quality flags.
-    var_poisson, var_rnoise : float32
-        Quoted variances (DN/s)**2.
-    cosmic_rays : float32
-        The truth: what cosmic rays added to `sci` (DN/s).
-    """
-
-    sci: FloatImage
-    err: FloatImage
-    dq: FlagImage
-    var_poisson: FloatImage
+    sci: FloatImage  #: count rate (DN/s)
+    err: FloatImage  #: its quoted uncertainty (DN/s)
+    dq: FlagImage  #: data-quality flags
+    var_poisson: FloatImage  #: quoted variances (DN/s)**2
     var_rnoise: FloatImage
+    #: The truth: what cosmic rays added to `sci` (DN/s).
     cosmic_rays: FloatImage = field(repr=False)
 
 
@@ -497,62 +397,46 @@ def expose(
     ERR quoted are estimated from the noisy rate, as the pipeline must, unless `true_err`.
     Neither knows of correlated noise.
 
-    Parameters
-    ----------
-    light : (rows, columns) float32
-        True rate on the window (DN/s), 0 on reference pixels; not changed.
-    setup : Setup
-        The detector and how it is read.
-    bad : BadPixels
-        Those of the window.
-    seed, exposure, integration : int
-        Which random numbers to use.
-    true_err : bool
-        Quote the variances of the true rate, bad pixels included and cosmic rays not; SCI
-        stays the same, bit for bit. It shows what estimated variances do to a result.
-
-    Returns
-    -------
-    Planes
+    `light` is the true rate on the window (DN/s), 0 on reference pixels; it is not changed.
+    `seed`, `exposure` and `integration` say which random numbers to use. `true_err` quotes the
+    variances of the true rate, bad pixels included and cosmic rays not; SCI stays the same, bit
+    for bit. It shows what estimated variances do to a result.
     """
-    rate = light.copy()
-    rate[bad.rows[bad.dead], bad.columns[bad.dead]] = 0
-    rate[bad.rows, bad.columns] += bad.excess
-    sci = _add_noise(rate, setup, generator(seed, Stream.NOISE, exposure, integration))
-    if setup.detector.flicker_noise:
-        sci += draw_flicker(setup, generator(seed, Stream.FLICKER, exposure, integration))
-    rays, flagged = draw_cosmic_rays(
-        setup, generator(seed, Stream.COSMIC_RAYS, exposure, integration)
+    noise, flicker, rays_of = (
+        generator(seed, stream, exposure, integration)
+        for stream in (Stream.NOISE, Stream.FLICKER, Stream.COSMIC_RAYS)
     )
+    dead = bad.rows[bad.dead], bad.columns[bad.dead]
+    rate = light.copy()
+    rate[dead] = 0
+    rate[bad.rows, bad.columns] += bad.excess
+    sci = noise.standard_normal(rate.shape, dtype=np.float32)
+    sci *= np.sqrt(setup.poisson_variance(rate) + np.float32(setup.read_variance))
+    sci += rate
+    if setup.detector.flicker_noise:
+        sci += draw_flicker(setup, flicker)
+    rays, jumps = draw_cosmic_rays(setup, rays_of)
     reference = reference_pixels(setup.detector, setup.window)
-    unlit = reference.copy()
-    unlit[bad.rows[bad.dead], bad.columns[bad.dead]] = True
-    rays[unlit] = 0
+    for unlit in (reference, dead):
+        rays[unlit], jumps[unlit] = 0, False
     sci += rays
     sci[bad.rows[bad.missing], bad.columns[bad.missing]] = np.nan
     poisson = setup.poisson_variance(np.where(np.isnan(sci), sci, rate) if true_err else sci)
     read = np.full_like(sci, setup.read_variance)
-    dq = _flags(bad, reference, flagged & ~unlit)
     return Planes(
         sci=sci,
         err=np.sqrt(poisson + read),
-        dq=dq,
+        dq=_flags(bad, reference, jumps),
         var_poisson=poisson,
         var_rnoise=read,
         cosmic_rays=rays,
     )
 
 
-def _add_noise(rate: FloatImage, setup: Setup, rng: np.random.Generator) -> FloatImage:
-    noise = rng.standard_normal(rate.shape, dtype=np.float32)
-    noise *= np.sqrt(setup.poisson_variance(rate) + np.float32(setup.read_variance))
-    noise += rate
-    return noise
-
-
 def _flags(bad: BadPixels, reference: BoolImage, jumps: BoolImage) -> FlagImage:
     dq = np.zeros(reference.shape, np.uint32)
     dq[reference] = dq_flag("REFERENCE_PIXEL")
     dq[jumps] |= dq_flag("JUMP_DET")
-    dq[bad.rows, bad.columns] |= bad.flags
+    hot, dead = dq_flag("DO_NOT_USE", "HOT"), dq_flag("DO_NOT_USE", "DEAD")
+    dq[bad.rows, bad.columns] |= np.where(bad.dead, dead, hot)
     return dq

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from webbkg.files.exposures import DetectorWindow
 from webbkg.results import FloatImage
-from webbkg.simulate import sources
 from webbkg.simulate.detector import (
     MIRI_IMAGER,
     NIRCAM_LONG,
@@ -17,7 +16,9 @@ from webbkg.simulate.detector import (
     Detector,
     Readout,
     Stream,
+    fractions,
     generator,
+    reference_pixels,
 )
 from webbkg.simulate.dispersion import (
     GR150C,
@@ -25,35 +26,20 @@ from webbkg.simulate.dispersion import (
     GRISMC,
     GRISMR,
     P750L,
+    Band,
     Grism,
     sky_transform,
 )
 from webbkg.simulate.imaging import SHALLOW
-from webbkg.simulate.spectra import Band
+from webbkg.simulate.scene import Scene
+from webbkg.simulate.sources import Population
 
-NIRCAM_BANDS = {
-    band.name: band
-    for band in (
-        Band("F277W", 2.42, 3.13),
-        Band("F322W2", 2.43, 4.01),
-        Band("F356W", 3.14, 3.98),
-        Band("F410M", 3.87, 4.28),
-        Band("F444W", 3.88, 4.98),
-    )
-}
-NIRISS_BANDS = {
-    band.name: band
-    for band in (
-        Band("F090W", 0.80, 1.01),
-        Band("F115W", 1.01, 1.28),
-        Band("F150W", 1.33, 1.67),
-        Band("F200W", 1.75, 2.23),
-    )
-}
+F356W, F444W = Band("F356W", 3.14, 3.98), Band("F444W", 3.88, 4.98)
+F150W, F200W = Band("F150W", 1.33, 1.67), Band("F200W", 1.75, 2.23)
 """Blocking filters, from half power to half power (JWST user documentation, "NIRCam Filters"
 and "NIRISS Filters"), rounded."""
 
-GRISM_FIELD = sources.Population(
+GRISM_FIELD = Population(
     stars=40, galaxies=80, faintest=10.0, brightest=20000.0, smallest=1.5, largest=8.0
 )
 """Sources of magnitude 17 to 25 with the scene's zero point; their traces and boxes cover some
@@ -61,77 +47,43 @@ two fifths of a NIRCam exposure."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WfssScene:
-    """What is observed, and with what. Unless a source is named, the values are chosen.
+class WfssScene(Scene):
+    """What is observed, and with what.
 
     Positions along and across dispersion are fractions of the detector, from -0.5 to 0.5.
-
-    Attributes
-    ----------
-    detector : Detector
-        With its noise and defects.
-    readout : Readout
-        How the integration is sampled.
-    exposure_type : str
-        EXP_TYPE.
-    grism : Grism
-        What disperses the light.
-    band : Band
-        What limits it.
-    population : webbkg.simulate.sources.Population
-        Stars and galaxies, with their total rate before the grism.
-    margin : float
-        How far outside the detector there are sources (pixels).
-    zero_point : float
-        AB magnitude of a source of 1 DN/s.
-    isophote : float
-        Where the catalogue's boxes end: surface brightness before the grism (DN/s per pixel).
-    scale : float
-        What the template must be multiplied by to give the sky; the truth to recover.
-    level : float
-        The template's level on its flat part (DN/s).
-    slope : (along, across)
-        Its change from one end of the detector to the other, as a fraction.
-    bow : float
-        Its change from the centre to an end along dispersion, as a fraction.
-    shadow_at, shadow_tilt, shadow_depth : float
-        Below this position along dispersion, shifted by `shadow_tilt` times the position
-        across, lies the shadow of something outside the field: darker by this fraction,
-        within a pixel.
-    fall_at, fall_depth : float
-        Above this position along dispersion the sky falls evenly, by this fraction at the end,
-        as part of its wavelengths would come from outside the field.
-    border : int
-        Width of the border in which the template is NaN, beyond the reference pixels (pixels).
-    template_noise : float
-        Standard deviation of the noise of the template, and its ERR (DN/s); the sky has none
-        of it.
-    ra, dec : float
-        Of the detector's centre (degrees).
     """
 
     detector: Detector = NIRCAM_LONG
     readout: Readout = SHALLOW
     exposure_type: str = "NRC_WFSS"
-    grism: Grism = GRISMR
-    band: Band = NIRCAM_BANDS["F356W"]
-    population: sources.Population = GRISM_FIELD
-    margin: float = 800.0
-    zero_point: float = 27.5
+    ra: float = 53.15
+    dec: float = -27.79
+    grism: Grism = GRISMR  #: what disperses the light
+    band: Band = F356W  #: what limits it
+    population: Population = GRISM_FIELD  #: sources with their total rate before the grism
+    margin: float = 800.0  #: how far outside the detector there are sources (pixels)
+    zero_point: float = 27.5  #: AB magnitude of a source of 1 DN/s
+    #: Where the catalogue's boxes end: surface brightness before the grism (DN/s per pixel).
     isophote: float = 0.01
-    scale: float = 0.87
-    level: float = 0.3
+    scale: float = 0.87  #: template times this is the sky; the truth to recover
+    level: float = 0.3  #: the template's level on its flat part (DN/s)
+    #: Its change along and across from one end of the detector to the other, as a fraction.
     slope: tuple[float, float] = (0.03, -0.02)
-    bow: float = 0.01
+    bow: float = 0.01  #: its change from the centre to an end along dispersion, as a fraction
+    #: Below this position along dispersion, shifted by `shadow_tilt` times the position across,
+    #: lies the shadow of something outside the field: darker by `shadow_depth`, a fraction,
+    #: within a pixel.
     shadow_at: float = -0.3
     shadow_tilt: float = 0.02
     shadow_depth: float = 0.12
+    #: Above this position along dispersion the sky falls evenly, by `fall_depth`, a fraction, at
+    #: the end, as part of its wavelengths would come from outside the field.
     fall_at: float = 0.25
     fall_depth: float = 0.6
+    #: Width of the border in which the template is NaN, beyond the reference pixels (pixels).
     border: int = 2
+    #: Standard deviation of the noise of the template, and its ERR (DN/s); the sky has none.
     template_noise: float = 0.0
-    ra: float = 53.15
-    dec: float = -27.79
 
     @property
     def elements(self) -> tuple[str, str | None]:
@@ -150,32 +102,24 @@ class WfssScene:
 
 
 NIRCAM_R = WfssScene()
-NIRCAM_C = WfssScene(grism=GRISMC, band=NIRCAM_BANDS["F444W"], level=0.5)
+NIRCAM_C = WfssScene(grism=GRISMC, band=F444W, level=0.5)
 NIRISS_C = WfssScene(
     detector=NIRISS,
     readout=Readout(pattern="NIS", n_groups=8, n_frames=4),
     exposure_type="NIS_WFSS",
     grism=GR150C,
-    band=NIRISS_BANDS["F200W"],
+    band=F200W,
     margin=400.0,
     level=0.45,
 )
-NIRISS_R = WfssScene(
-    detector=NIRISS,
-    readout=NIRISS_C.readout,
-    exposure_type="NIS_WFSS",
-    grism=GR150R,
-    band=NIRISS_BANDS["F150W"],
-    margin=400.0,
-    level=0.35,
-)
+NIRISS_R = replace(NIRISS_C, grism=GR150R, band=F150W, level=0.35)
 MIRI_PRISM = WfssScene(
     detector=MIRI_IMAGER,
     readout=Readout(pattern="FASTR1", n_groups=40),
     exposure_type="MIR_WFSS",
     grism=P750L,
     band=Band("P750L", 5.0, 14.0),
-    population=sources.Population(stars=30, galaxies=40, faintest=300.0, brightest=1e5),
+    population=Population(stars=30, galaxies=40, faintest=300.0, brightest=1e5),
     margin=300.0,
     isophote=0.3,
     level=60.0,
@@ -184,18 +128,12 @@ MIRI_PRISM = WfssScene(
 
 
 def sky_pattern(scene: WfssScene, window: DetectorWindow) -> FloatImage:
-    """Evaluate the sky of scale 1 on a window, where it lies on the detector.
+    """Evaluate the sky of scale 1 on a window, where it lies: (rows, columns) float32, DN/s.
 
-    Returns
-    -------
-    (rows, columns) float32
-        DN/s; finite and free of noise everywhere.
+    It is finite and free of noise everywhere.
     """
-    full = scene.detector.full.window
-    x = (np.arange(window.x, window.x + window.columns) + 0.5) / full.columns - 0.5
-    y = (np.arange(window.y, window.y + window.rows) + 0.5) / full.rows - 0.5
-    row, column = x[np.newaxis, :], y[:, np.newaxis]
-    along, across = (row, column) if scene.grism.axis == 1 else (column, row)
+    full, (x, y) = scene.detector.full.window, fractions(scene.detector, window)
+    along, across = (x, y) if scene.grism.axis == 1 else (y, x)
     length = full.columns if scene.grism.axis == 1 else full.rows
     smooth = 1 + scene.slope[0] * along + scene.slope[1] * across + 4 * scene.bow * along**2
     beyond = (along - scene.shadow_at - scene.shadow_tilt * across) * length
@@ -208,17 +146,12 @@ def sky_pattern(scene: WfssScene, window: DetectorWindow) -> FloatImage:
 def make_template(scene: WfssScene, seed: int, window: DetectorWindow) -> FloatImage:
     """Make the template on a window: `sky_pattern` with noise, if any, and its NaN border."""
     template = sky_pattern(scene, window)
-    full = scene.detector.full.window
     if scene.template_noise:
         # Drawn on the whole detector, so that a sub-array sees the same noise there.
-        noise = generator(seed, Stream.TEMPLATE).standard_normal(full.shape, dtype=np.float32)
+        shape = scene.detector.full.window.shape
+        noise = generator(seed, Stream.TEMPLATE).standard_normal(shape, dtype=np.float32)
         rows = slice(window.y, window.y + window.rows)
         columns = slice(window.x, window.x + window.columns)
         template += np.float32(scene.template_noise) * noise[rows, columns]
-    width_y = scene.detector.reference_rows + scene.border
-    width_x = scene.detector.reference_columns + scene.border
-    rows_of = np.arange(window.y, window.y + window.rows)
-    columns_of = np.arange(window.x, window.x + window.columns)
-    template[(rows_of < width_y) | (rows_of >= full.rows - width_y)] = np.nan
-    template[:, (columns_of < width_x) | (columns_of >= full.columns - width_x)] = np.nan
+    template[reference_pixels(scene.detector, window, scene.border)] = np.nan
     return template

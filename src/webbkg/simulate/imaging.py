@@ -6,8 +6,9 @@ made in any order, or each in another process, and one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,20 @@ import numpy as np
 
 from webbkg.errors import OptionError
 from webbkg.files.exposures import DetectorWindow
-from webbkg.files.models import save_whole
-from webbkg.results import BoolImage, FloatImage
+from webbkg.results import FloatImage
 from webbkg.simulate import sources
 from webbkg.simulate.detector import (
     MIRI_IMAGER,
     NIRCAM_LONG,
     Detector,
-    Planes,
     Readout,
-    Setup,
     Stream,
     Subarray,
-    draw_bad_pixels,
-    expose,
+    fractions,
     generator,
-    reference_pixels,
 )
-from webbkg.simulate.products import Identity, make_model
+from webbkg.simulate.products import PLANES, Identity, gather, make_model, write_models
+from webbkg.simulate.scene import Field, Scene, Simulated
 
 TARGET = 0
 """The number of the target in a set; its backgrounds count from 1."""
@@ -45,47 +42,31 @@ FIELD = sources.Population()
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagingScene:
-    """What is observed, and with what. Unless a source is named, the values are chosen.
-
-    Attributes
-    ----------
-    detector : Detector
-        With its noise and defects.
-    readout : Readout
-        How an integration is sampled.
-    exposure_type, filter, pupil : str or None
-        EXP_TYPE, FILTER, PUPIL.
-    population : webbkg.simulate.sources.Population
-        Stars and galaxies; the same field for all exposures of a set.
-    sky_level : float
-        Sky at the centre of the detector (DN/s).
-    sky_slope : (x, y)
-        Change of the sky from one end of the detector to the other, as a fraction.
-    sky_bow : float
-        Change from the centre to the middle of an edge, as a fraction.
-    sky_drift : float
-        Standard deviation of a background exposure's sky level, as a fraction; the target's
-        is exact.
-    dither : float
-        A background exposure is moved by up to this much, either way in x and y (pixels).
-    ra, dec : float
-        Where the target's exposure points (degrees).
-    """
+class ImagingScene(Scene):
+    """What is observed, and with what; the same field for all exposures of a set."""
 
     detector: Detector = NIRCAM_LONG
     readout: Readout = SHALLOW
     exposure_type: str = "NRC_IMAGE"
-    filter: str = "F356W"
-    pupil: str | None = "CLEAR"
-    population: sources.Population = FIELD
-    sky_level: float = 0.3
-    sky_slope: tuple[float, float] = (0.10, -0.06)
-    sky_bow: float = 0.04
-    sky_drift: float = 0.002
-    dither: float = 150.0
     ra: float = 150.1
     dec: float = 2.2
+    filter: str = "F356W"  #: FILTER
+    pupil: str | None = "CLEAR"  #: PUPIL
+    population: sources.Population = FIELD  #: stars and galaxies
+    sky_level: float = 0.3  #: sky at the centre of the detector (DN/s)
+    #: Change of the sky from one end of the detector to the other in x and y, as a fraction.
+    sky_slope: tuple[float, float] = (0.10, -0.06)
+    sky_bow: float = 0.04  #: change from the centre to the middle of an edge, as a fraction
+    #: Standard deviation of a background exposure's sky level, as a fraction; the target's is
+    #: exact.
+    sky_drift: float = 0.002
+    #: A background exposure is moved by up to this much, either way in x and y (pixels).
+    dither: float = 150.0
+
+    @property
+    def elements(self) -> tuple[str, str | None]:
+        """FILTER and PUPIL."""
+        return self.filter, self.pupil
 
 
 MIRI_SCENE = ImagingScene(
@@ -103,189 +84,78 @@ MIRI_SCENE = ImagingScene(
 
 @dataclass(frozen=True, kw_only=True)
 class Pointing:
-    """One exposure of a set.
+    """One exposure of a set."""
 
-    Attributes
-    ----------
-    number : int
-        0 for the target, from 1 for its backgrounds; its random numbers depend on this.
-    subarray : Subarray
-        What is read out.
-    integrations : int or None
-        None for a rate product, else the integrations of a rateints product.
-    """
-
-    number: int
-    subarray: Subarray
-    integrations: int | None = None
+    number: int  #: 0 for the target, from 1 for its backgrounds; its random numbers follow it
+    subarray: Subarray  #: what is read out
+    integrations: int | None = None  #: of a rateints product; None for a rate product
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
-    """An exposure and the truth of it.
+class ImagingField(Field):
+    """What one exposure of a set shows."""
 
-    On pixels that are not `bad`, SCI - `sky` - `sources` - `cosmic_rays` is noise alone.
+    scene: ImagingScene
+    number: int  #: that of its `Pointing`
 
-    Attributes
-    ----------
-    model : ImageModel or CubeModel
-        The exposure.
-    setup : Setup
-        The detector and how it was read; `setup.window` is where the planes lie.
-    sky : (rows, columns) float32
-        True sky (DN/s); 0 on reference pixels.
-    sources : (rows, columns) float32
-        What stars and galaxies add (DN/s); 0 on reference pixels.
-    cosmic_rays : (rows, columns) or (integrations, rows, columns) float32
-        What cosmic rays add (DN/s), in the shape of SCI.
-    bad : (rows, columns) bool
-        True on hot and dead pixels.
-    reference : (rows, columns) bool
-        True on reference pixels.
-    """
+    @cached_property
+    def moved(self) -> tuple[tuple[float, float], float]:
+        """The dither (pixels) and the drift of the sky; the target has neither."""
+        if self.number == TARGET:
+            return (0.0, 0.0), 0.0
+        rng = generator(self.seed, Stream.POINTING, self.number)
+        x, y = rng.uniform(-self.scene.dither, self.scene.dither, 2)
+        return (float(x), float(y)), float(self.scene.sky_drift * rng.standard_normal())
 
-    model: Any = field(repr=False)
-    setup: Setup
-    sky: FloatImage = field(repr=False)
-    sources: FloatImage = field(repr=False)
-    cosmic_rays: FloatImage = field(repr=False)
-    bad: BoolImage = field(repr=False)
-    reference: BoolImage = field(repr=False)
+    @cached_property
+    def sky(self) -> FloatImage:
+        """True sky, with its drift."""
+        sky = sky_on(self.scene, self.setup.window)
+        return sky * np.float32(1 + self.moved[1]) * self.lit
 
-    @property
-    def window(self) -> DetectorWindow:
-        """Where its planes lie on the detector."""
-        return self.setup.window
-
-    @property
-    def name(self) -> str:
-        """The file name."""
-        return str(self.model.meta.filename)
+    @cached_property
+    def sources(self) -> FloatImage:
+        """Stars and galaxies, where the dither puts them."""
+        scene, rng = self.scene, generator(self.seed, Stream.CATALOGUE)
+        full = scene.detector.full.window
+        drawn = sources.draw_catalogue(scene.population, full, scene.dither, rng)
+        window, dither = self.setup.window, self.moved[0]
+        return sources.render(drawn, scene.population, window, dither) * self.lit
 
 
 def sky_on(scene: ImagingScene, window: DetectorWindow) -> FloatImage:
-    """Evaluate the scene's sky on a window, where it lies on the detector.
-
-    Returns
-    -------
-    (rows, columns) float32
-        DN/s.
-    """
-    full = scene.detector.full.window
-    x = (np.arange(window.x, window.x + window.columns) + 0.5) / full.columns - 0.5
-    y = (np.arange(window.y, window.y + window.rows) + 0.5) / full.rows - 0.5
+    """Evaluate the scene's sky on a window, where it lies: (rows, columns) float32, DN/s."""
+    x, y = fractions(scene.detector, window)
     along_x = scene.sky_slope[0] * x + 4 * scene.sky_bow * x**2
     along_y = scene.sky_slope[1] * y + 4 * scene.sky_bow * y**2
-    sky = scene.sky_level * (1 + along_x[np.newaxis, :] + along_y[:, np.newaxis])
-    return sky.astype(np.float32)
+    return np.asarray(scene.sky_level * (1 + along_x + along_y), np.float32)
 
 
 def simulate_exposure(scene: ImagingScene, seed: int, pointing: Pointing) -> Simulated:
-    """Simulate one exposure of a set.
+    """Simulate one exposure of a set; the same seed, that of the set, gives the same bits.
 
-    Parameters
-    ----------
-    scene : ImagingScene
-        What is observed.
-    seed : int
-        Of the set; the same seed gives the same bits.
-    pointing : Pointing
-        Which exposure.
-
-    Returns
-    -------
-    Simulated
-
-    Raises
-    ------
-    OptionError
-        If its window leaves the detector, or it has no integrations.
+    It is an OptionError if its window leaves the detector, or it has no integrations.
     """
-    _check(scene, pointing)
-    setup = Setup(scene.detector, scene.readout, pointing.subarray)
-    dither, drift = _draw_pointing(scene, seed, pointing.number)
-    reference = reference_pixels(scene.detector, setup.window)
-    lit = (~reference).astype(np.float32)
-    sky = sky_on(scene, setup.window) * np.float32(1 + drift) * lit
-    light = _render_sources(scene, seed, setup.window, dither) * lit
-    bad = draw_bad_pixels(scene.detector, seed).on(setup.window)
-    integrations = [
-        expose(sky + light, setup, bad, seed, pointing.number, i)
-        for i in range(pointing.integrations or 1)
-    ]
-    return Simulated(
-        model=_make_model(integrations, scene, setup, pointing, dither),
-        setup=setup,
-        sky=sky,
-        sources=light,
-        cosmic_rays=_in_shape_of_sci([i.cosmic_rays for i in integrations], pointing),
-        bad=bad.mask(setup.window.shape),
-        reference=reference,
-    )
-
-
-def _check(scene: ImagingScene, pointing: Pointing) -> None:
-    window, full = pointing.subarray.window, scene.detector.full.window
-    if (
-        min(window.x, window.y) < 0
-        or window.x + window.columns > full.columns
-        or window.y + window.rows > full.rows
-    ):
-        raise OptionError(
-            f"subarray must lie on the detector {scene.detector.name}, {full} (got {window})"
-        )
-    if pointing.integrations is not None and pointing.integrations < 1:
-        raise OptionError(
-            f"integrations must be None or at least 1 (got {pointing.integrations!r})"
-        )
-
-
-def _draw_pointing(
-    scene: ImagingScene, seed: int, number: int
-) -> tuple[tuple[float, float], float]:
-    """Draw the dither (pixels) and the drift of the sky; the target has neither."""
-    if number == TARGET:
-        return (0.0, 0.0), 0.0
-    rng = generator(seed, Stream.POINTING, number)
-    x, y = rng.uniform(-scene.dither, scene.dither, 2)
-    return (float(x), float(y)), float(scene.sky_drift * rng.standard_normal())
-
-
-def _render_sources(
-    scene: ImagingScene, seed: int, window: DetectorWindow, dither: tuple[float, float]
-) -> FloatImage:
-    rng = generator(seed, Stream.CATALOGUE)
-    full = scene.detector.full.window
-    catalogue = sources.draw_catalogue(scene.population, full, scene.dither, rng)
-    return sources.render(catalogue, scene.population, window, dither)
-
-
-def _in_shape_of_sci(images: Sequence[FloatImage], pointing: Pointing) -> FloatImage:
-    return images[0] if pointing.integrations is None else np.stack(images)
-
-
-def _make_model(
-    integrations: Sequence[Planes],
-    scene: ImagingScene,
-    setup: Setup,
-    pointing: Pointing,
-    dither: tuple[float, float],
-) -> Any:
-    is_target = pointing.number == TARGET
+    number, count = pointing.number, pointing.integrations
+    if count is not None and count < 1:
+        raise OptionError(f"integrations must be None or at least 1 (got {count!r})")
+    setup = scene.set_up(pointing.subarray)
+    shown = ImagingField(scene=scene, seed=seed, setup=setup, number=number)
+    integrations = (shown.measure(number, index) for index in range(count or 1))
+    planes = gather(integrations, count or 1, (*PLANES, "cosmic_rays"))
+    if count is None:
+        planes = {name: cube[0] for name, cube in planes.items()}
+    rays, is_background = planes.pop("cosmic_rays"), number != TARGET
     identity = Identity(
-        observation=1 if is_target else 2,
-        exposure=1 if is_target else pointing.number,
-        slot=pointing.number,
-        exposure_type=scene.exposure_type,
-        filter=scene.filter,
-        pupil=scene.pupil,
-        target_name="SIMULATED-FIELD" if is_target else "SIMULATED-BACKGROUND",
-        is_background=not is_target,
-        ra=scene.ra,
-        dec=scene.dec,
-        dither=dither,
+        observation=2 if is_background else 1,
+        exposure=number if is_background else 1,
+        slot=number,
+        target_name="SIMULATED-BACKGROUND" if is_background else "SIMULATED-FIELD",
+        is_background=is_background,
+        dither=shown.moved[0],
     )
-    return make_model(integrations, pointing.integrations is not None, setup, identity)
+    model = make_model(planes, scene, setup, identity)
+    return Simulated(model=model, field=shown, cosmic_rays=rays)
 
 
 def plan_imaging_set(
@@ -294,29 +164,19 @@ def plan_imaging_set(
     n_backgrounds: int = 5,
     subarray: Subarray | None = None,
     background_subarrays: Mapping[int, Subarray] | None = None,
+    integrations: Sequence[int] | None = None,
 ) -> list[Pointing]:
-    """Plan a target and backgrounds of one integration each, as rate products.
+    """Plan a target and its backgrounds; returned is the target first.
 
-    Parameters
-    ----------
-    scene : ImagingScene
-        What is observed.
-    n_backgrounds : int
-        Their number.
-    subarray : Subarray, optional
-        What every exposure reads out; by default the whole detector.
-    background_subarrays : mapping of int to Subarray, optional
-        Backgrounds, by number from 1, that read out something else.
-
-    Returns
-    -------
-    list of Pointing
-        The target first.
+    Every exposure reads out `subarray`, by default the whole detector, but for the backgrounds, by
+    number from 1, in `background_subarrays`. `integrations` are those of each exposure, the target
+    first; by default all are rate products.
     """
-    common = subarray or scene.detector.full
-    others = background_subarrays or {}
+    parts = dict.fromkeys(range(n_backgrounds + 1), subarray or scene.detector.full)
+    parts |= background_subarrays or {}
+    counts = dict(enumerate(integrations or ()))
     return [
-        Pointing(number=number, subarray=others.get(number, common))
+        Pointing(number=number, subarray=parts[number], integrations=counts.get(number))
         for number in range(n_backgrounds + 1)
     ]
 
@@ -327,89 +187,43 @@ def plan_integrations_set(
     n_backgrounds: int = 4,
     n_integrations: int = 4,
     background_integrations: Sequence[int] = (3, 5, 8),
-    subarray: Subarray | None = None,
-    background_subarrays: Mapping[int, Subarray] | None = None,
+    **plan: Any,
 ) -> list[Pointing]:
-    """Plan a target and backgrounds of several integrations, as rateints products.
+    """Plan a target of `n_integrations` and its backgrounds, as rateints products.
 
-    Parameters
-    ----------
-    scene, n_backgrounds, subarray, background_subarrays
-        As in `plan_imaging_set`.
-    n_integrations : int
-        Of the target.
-    background_integrations : sequence of int
-        Of the backgrounds; taken in turn, from the start again if there are more backgrounds.
-
-    Returns
-    -------
-    list of Pointing
-        The target first.
+    The integrations of the backgrounds are taken in turn, from the start again if there are more
+    backgrounds; `plan` is the rest of `plan_imaging_set`'s.
     """
-    common = subarray or scene.detector.full
-    others = background_subarrays or {}
-    counts = [n_integrations] + [
+    taken = (
         background_integrations[i % len(background_integrations)] for i in range(n_backgrounds)
-    ]
-    return [
-        Pointing(number=number, subarray=others.get(number, common), integrations=count)
-        for number, count in enumerate(counts)
-    ]
-
-
-def simulate_set(
-    scene: ImagingScene, seed: int, pointings: Iterable[Pointing]
-) -> Iterator[Simulated]:
-    """Simulate exposures one at a time; only the one at hand occupies memory."""
-    for pointing in pointings:
-        yield simulate_exposure(scene, seed, pointing)
+    )
+    counts = [n_integrations, *taken]
+    return plan_imaging_set(scene, n_backgrounds=n_backgrounds, integrations=counts, **plan)
 
 
 def simulate_imaging_set(
     scene: ImagingScene | None = None, seed: int = 1, **plan: Any
 ) -> tuple[Simulated, list[Simulated]]:
-    """Simulate a target and backgrounds as rate products, all in memory.
+    """Simulate a target and its backgrounds, all in memory: those of `plan_imaging_set`.
 
-    Parameters
-    ----------
-    scene : ImagingScene, optional
-        What is observed; NIRCam by default.
-    seed : int
-        The same seed gives the same bits.
-    **plan
-        Of `plan_imaging_set`.
-
-    Returns
-    -------
-    target : Simulated
-    backgrounds : list of Simulated
+    The scene is NIRCam's by default; the same seed gives the same bits.
     """
     scene = scene or ImagingScene()
-    target, *backgrounds = simulate_set(scene, seed, plan_imaging_set(scene, **plan))
-    return target, backgrounds
+    return _simulate(scene, seed, plan_imaging_set(scene, **plan))
 
 
 def simulate_integrations_set(
     scene: ImagingScene | None = None, seed: int = 1, **plan: Any
 ) -> tuple[Simulated, list[Simulated]]:
-    """Simulate a target and backgrounds as rateints products, all in memory.
-
-    Parameters
-    ----------
-    scene : ImagingScene, optional
-        What is observed; MIRI by default.
-    seed : int
-        The same seed gives the same bits.
-    **plan
-        Of `plan_integrations_set`.
-
-    Returns
-    -------
-    target : Simulated
-    backgrounds : list of Simulated
-    """
+    """Simulate a set as `simulate_imaging_set` does, MIRI's by default: `plan_integrations_set`."""
     scene = scene or MIRI_SCENE
-    target, *backgrounds = simulate_set(scene, seed, plan_integrations_set(scene, **plan))
+    return _simulate(scene, seed, plan_integrations_set(scene, **plan))
+
+
+def _simulate(
+    scene: ImagingScene, seed: int, plan: Iterable[Pointing]
+) -> tuple[Simulated, list[Simulated]]:
+    target, *backgrounds = (simulate_exposure(scene, seed, pointing) for pointing in plan)
     return target, backgrounds
 
 
@@ -418,29 +232,17 @@ def write_set(
     scene: ImagingScene,
     seed: int,
     pointings: Iterable[Pointing],
-    inspect: Callable[[Simulated], None] | None = None,
+    inspect: Callable[[Simulated], object] = lambda _: None,
 ) -> list[Path]:
     """Simulate exposures and write each to a folder before the next is made.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to; made if it is absent. Files of the same names are overwritten.
-    scene, seed, pointings
-        What to simulate.
-    inspect : callable, optional
-        Called with each exposure, to take what it wants of the truth.
-
-    Returns
-    -------
-    list of Path
-        The files, in the order of `pointings`.
+    Each is shown to `inspect`, which takes what it wants of the truth. Returned are the files, in
+    the order of `pointings`; see `webbkg.simulate.products.write_models`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for simulated in simulate_set(scene, seed, pointings):
-        if inspect is not None:
-            inspect(simulated)
-        paths.append(save_whole(simulated.model, folder / simulated.name))
-        del simulated  # or it would stay while the next one is made
-    return paths
+
+    def make(pointing: Pointing) -> Any:
+        simulated = simulate_exposure(scene, seed, pointing)
+        inspect(simulated)
+        return simulated.model
+
+    return write_models(folder, map(make, pointings))

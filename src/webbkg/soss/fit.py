@@ -17,7 +17,7 @@ from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import ArrayPlanes, PlaneSource
-from webbkg.numerics.selection import Counts, Distribution, Window
+from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
     REFERENCE_PIXEL,
@@ -36,7 +36,7 @@ UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
 MOST_ROWS_A_BAND = 32
 SAMPLED_INTEGRATIONS = 8  # enough to guess where the percentiles lie
 SAMPLED_VALUES = 1 << 16
-MOST_TEMPLATES_A_PASS = 8
+MOST_TEMPLATES_A_PASS = 8  # whose counters, on one thread, always fit the memory
 
 Library = npt.NDArray[np.float32]
 Splits = npt.NDArray[np.int64]
@@ -306,7 +306,7 @@ class _Stream:
         """Samples in the stream."""
         return len(self.integrations) * self.shape[0] * self.shape[1]
 
-    def sweep(self, make_worker: Callable[[], Look]) -> None:
+    def sweep(self, make_worker: Callable[[], Look], threads: int) -> None:
         """Show every band of every integration to a thread's worker.
 
         A band belongs to one thread, and its integrations come in order.
@@ -321,19 +321,22 @@ class _Stream:
 
             return read
 
-        over_bands(self.bands, make_reader, threads=self.threads)
+        over_bands(self.bands, make_reader, threads=threads)
 
     def count(
         self, windows: list[set[Window]], make_worker: Callable[[Counts], Look]
     ) -> Iterator[Distribution]:
-        """Count with counters for each thread, and add these up."""
+        """Count with counters for each thread that has room for them, and add these up."""
+        layout = Layout(windows, self.most_values)
         parts: list[Counts] = []
 
         def make() -> Look:
-            parts.append(Counts(windows, self.most_values))
-            return make_worker(parts[-1])
+            counts = Counts(layout)
+            parts.append(counts)
+            return make_worker(counts)
 
-        self.sweep(make)
+        crew = SOSS_COUNTER_MEMORY // max(layout.bytes_a_thread, 1)
+        self.sweep(make, max(1, min(crew, self.threads)))
         for part in parts[1:]:
             parts[0].add(part)
         return parts[0].distributions()
@@ -396,7 +399,7 @@ class _SkyBuffers:
         """Collect the usable values below `threshold`: values, columns, starts of the rows."""
         sky = self._values, self._places, self._starts[: len(sci) + 1]
         limit = np.float32(threshold)
-        kernels.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, *sky)
+        kernels.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, sky)
         return sky
 
 
@@ -407,10 +410,8 @@ def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
     """
 
     def make_worker(counts: Counts) -> Look:
-        counters = counts.windows, counts.below, counts.bins, counts.totals
-
         def look(_row: int, sci: FloatImage, dq: FlagImage) -> None:
-            selection.count_usable(sci, dq, UNUSABLE, *counters)
+            selection.count_usable(sci, dq, UNUSABLE, counts.counters)
 
         return look
 
@@ -454,7 +455,7 @@ def _fit_library(
     """Scale every template, a few at a time, and choose."""
     sums = _PixelSums(stream.shape[0], min(SOSS_LAST_COLUMN + 1, stream.shape[1]))
     fits: list[tuple[Splits, list[SideFit]]] = []
-    for start, stop in split(len(library), _templates_a_pass(stream.threads)):
+    for start, stop in split(len(library), MOST_TEMPLATES_A_PASS):
         group = _without_infinities(library[start:stop])
         splits = np.stack([find_discontinuity(template) for template in group])
         scales = _find_scales(stream, group, splits, threshold, options, sums)
@@ -462,13 +463,6 @@ def _fit_library(
             pair = scales[2 * index : 2 * index + 2]
             fits.append((splits[index], _measure(template, splits[index], pair, sums)))
     return _choose(fits, threshold, stream)
-
-
-def _templates_a_pass(threads: int) -> int:
-    """Templates whose counters, two sides each, fit the memory on every thread."""
-    bytes_a_template = 2 * 3 * selection.MOST_BINS * 4
-    most = SOSS_COUNTER_MEMORY // (threads * bytes_a_template)
-    return int(min(max(most, 1), MOST_TEMPLATES_A_PASS))
 
 
 def _without_infinities(library: Library) -> Library:
@@ -524,15 +518,14 @@ class _RatioCounter:
         self._templates = group, splits
         self._threshold = threshold
         self._sums = sums
-        self._counters = counts.windows, counts.below, counts.bins, counts.totals
+        self._counts = counts
 
     def look(self, row: int, sci: FloatImage, dq: FlagImage) -> None:
         """Count the ratios of one integration in a band that begins at `row`."""
         sky = self._buffers.gather(sci, dq, self._threshold)
         if self._sums.wanted:
-            kernels.add_sums(*sky, row, *self._sums.planes)
-        windows, below, bins, totals = self._counters
-        selection.count_ratios(*sky, row, *self._templates, windows, below, bins, totals)
+            kernels.add_sums(sky, row, self._sums.planes)
+        selection.count_ratios(sky, row, *self._templates, self._counts.counters)
 
 
 def _find_scale(ratios: Distribution, low: float, high: float) -> _Scale:
@@ -558,7 +551,7 @@ def _measure(
     """Add the RMSE of a template with its scales."""
     result = np.zeros((2, 2))
     pair = np.array([float(one.scale) for one in scales])
-    kernels.sum_residuals(template, splits, pair, *sums.planes, result)
+    kernels.sum_residuals(template, splits, pair, sums.planes, result)
     return [
         SideFit(
             scale=float(one.scale),

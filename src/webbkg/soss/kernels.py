@@ -6,6 +6,9 @@ import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled
 
+Samples = tuple[Array, Array, Array]
+Sums = tuple[Array, Array, Array, Array]
+
 INFINITY = np.float32(np.inf)
 
 
@@ -16,17 +19,16 @@ def gather_sky(
     unusable_bits: np.uint32,
     threshold: np.float32,
     last_column: int,
-    values: Array,
-    columns: Array,
-    starts: Array,
+    samples: Samples,
 ) -> None:
     """Collect the finite samples below `threshold` (float32) up to `last_column`, row by row.
 
     `sci` (float32) and `dq` (uint32) are (rows, columns) of one integration; a sample with one
-    of `unusable_bits` is left out. `values` (float32) and `columns` (int32) are filled; those
-    of row r lie from ``starts[r]`` to ``starts[r + 1]``. They need one place more than there
-    are samples.
+    of `unusable_bits` is left out. `samples` are filled: values (float32), columns (int32) and
+    starts (int64); those of row r lie from ``starts[r]`` to ``starts[r + 1]``. They need one
+    place more than there are samples.
     """
+    values, columns, starts = samples
     width = last_column + 1
     usable = np.empty(width, np.bool_)
     size = 0
@@ -50,22 +52,15 @@ def gather_sky(
 
 
 @compiled
-def add_sums(
-    values: Array,
-    columns: Array,
-    starts: Array,
-    first_row: int,
-    counts: Array,
-    first: Array,
-    total: Array,
-    squares: Array,
-) -> None:
+def add_sums(samples: Samples, first_row: int, sums: Sums) -> None:
     """Add what `gather_sky` collected to sums over the integrations, pixel by pixel.
 
-    `counts` (int64), `first` (float32), `total` and `squares` (float64) are (rows, columns):
-    the number of samples, the first of them, and the sums of (sample - first) and its square.
-    About the first sample no digits are lost, however small the scatter is.
+    `sums`, each (rows, columns), are the number of samples (int64), the first of them
+    (float32), and the sums of (sample - first) and its square (float64). About the first sample
+    no digits are lost, however small the scatter is.
     """
+    values, columns, starts = samples
+    counts, first, total, squares = sums
     for r in range(starts.size - 1):
         row = first_row + r
         count_row, first_row_values = counts[row], first[row]
@@ -85,18 +80,16 @@ def sum_residuals(
     template: Array,
     splits: Array,
     scales: Array,
-    counts: Array,
-    first: Array,
-    total: Array,
-    squares: Array,
+    sums: Sums,
     result: Array,
 ) -> None:
     """Sum (sample - scale * template)² on the two sides, from the sums over the integrations.
 
     `template` (rows, columns; float32), `splits` (rows) the first column of the right side,
-    `scales` (2) and the sums of `add_sums`. `result` (2, 2; float64) takes for each side the
+    `scales` (2) and `sums` those of `add_sums`. `result` (2, 2; float64) takes for each side the
     sum and the number of samples. Pixels whose template is zero or not finite are left out.
     """
+    counts, first, total, squares = sums
     result[:] = 0.0
     for row in range(counts.shape[0]):
         for column in range(counts.shape[1]):

@@ -238,7 +238,7 @@ def _fit(pixels: FitPixels, options: WfssOptions, dispersion_axis: int | None) -
 def _why_stop(iterations: Sequence[FitIteration], options: WfssOptions) -> StopReason | None:
     """Tell why a fit is the last; None if another rejection is due."""
     done = len(iterations) - 1
-    if options.maxiter == 0:
+    if options.maxiter <= 0:
         return StopReason.NO_ITERATIONS
     if done == options.maxiter:
         return StopReason.MOST_ITERATIONS

@@ -25,7 +25,6 @@ from webbkg.wfss import kernels
 CHUNK = 1 << 17  # pixels that a thread takes at a time, and whose sums are taken together
 LINES = 64  # lines of an image that a thread takes at a time
 SAMPLE = 1 << 16  # residuals that tell where the percentiles of all of them must lie
-BRACKET = 5.0  # half width of a bracket, in standard deviations of a sample's rank
 FLAG = np.uint32(DO_NOT_USE)
 INFINITY = np.float32(np.inf)
 
@@ -90,12 +89,14 @@ class _Rejection(NamedTuple):
     high: np.float32 = INFINITY
 
     @classmethod
-    def between(cls, scale: float, limits: npt.NDArray[np.float64]) -> _Rejection:
+    def between(cls, scale: float, lowest: float, highest: float) -> _Rejection:
         """Express two float64 limits in float32 such that the same float32 values pass."""
-        low, high = limits.astype(np.float32)
-        if low < limits[0]:
+        if highest < lowest:  # as beyond the median: nothing is kept
+            return cls(scale, INFINITY, INFINITY)
+        low, high = np.float32(lowest), np.float32(highest)
+        if float(low) < lowest:
             low = np.nextafter(low, INFINITY)
-        if high > limits[1]:
+        if float(high) > highest:
             high = np.nextafter(high, -INFINITY)
         return cls(scale, low, high)
 
@@ -196,7 +197,7 @@ class FitPixels:
             rejection = _prove(found, bracket, self.sums, ends)
         if rejection is None:
             limits = order.percentiles(self._residuals(scale), ends)
-            rejection = _Rejection.between(scale, limits)
+            rejection = _Rejection.between(scale, *limits)
             found = self._pass(scale, _Bracket.at(rejection))
         before = self.sums.pixels
         self._sample.reject(rejection)
@@ -287,12 +288,10 @@ class FitPixels:
 
         def measure(start: int, stop: int) -> None:
             lines = slice(start, stop)
-            kernels.line_medians(
-                np.ascontiguousarray(values[lines]),
-                np.ascontiguousarray(template[lines]),
-                scale,
-                medians[lines],
-            )
+            residuals = np.empty(values[lines].shape, np.float32)
+            planes = values[lines].reshape(-1), template[lines].reshape(-1)
+            kernels.subtract(*planes, scale, residuals.reshape(-1))
+            medians[lines] = _line_medians(residuals)
 
         over_bands(split(len(medians), LINES), lambda: measure, threads=self._threads)
         known = medians[~np.isnan(medians)]
@@ -326,17 +325,10 @@ class _Sample:
 
     def bracket(self, scale: float, percent: float) -> _Bracket | None:
         """Tell between which residuals the outer percentiles must lie; None if it cannot."""
-        size = self._values.size
-        share = percent / 100
-        rank = share * (size - 1)
-        width = BRACKET * math.sqrt(size * share * (1 - share)) + 2
-        outer, inner = math.floor(rank - width), math.ceil(rank + width)
-        if inner >= size - 1 - inner:
+        if not self._values.size:
             return None
-        ranks = np.array([max(outer, 0), inner, size - 1 - inner, size - 1 - max(outer, 0)])
-        bracket = _Bracket(*np.partition(self._residuals(scale), ranks)[ranks])
-        if outer < 0:
-            bracket = bracket._replace(outer_low=-INFINITY, outer_high=INFINITY)
+        low, high = order.guess(self._residuals(scale), (percent, 100 - percent), order.SIGMAS)
+        bracket = _Bracket(*low, *high)
         return bracket if bracket.inner_low < bracket.inner_high else None
 
 
@@ -344,18 +336,26 @@ def _prove(
     found: _Pass, bracket: _Bracket, before: Sums, percent: Sequence[float]
 ) -> _Rejection | None:
     """Work the exact percentiles out of a pass; None if its counts show that it missed them."""
-    between = order.interpolation(before.pixels, percent)
     at_low = found.residuals <= bracket.inner_low
-    ends = (found.residuals[at_low], found.residuals[~at_low])
-    firsts = (found.below, before.pixels - found.above - ends[1].size)
-    limits = np.empty(2)
-    for i, (end, first) in enumerate(zip(ends, firsts, strict=True)):
-        ranks = np.array([between.lower[i], between.upper[i]]) - first
-        if ranks[0] < 0 or ranks[1] >= end.size:
-            return None
-        lower, upper = order.values_at_ranks(end, ranks)
-        limits[i] = order.interpolate(lower, upper, between.fraction[i])
-    return _Rejection.between(before.scale, limits)
+    ends = found.residuals[at_low], found.residuals[~at_low]
+    firsts = found.below, before.pixels - found.above - ends[1].size
+    low, high = (
+        order.percentile(before.pixels, one, order.Inside(first, end).value)
+        for one, first, end in zip(percent, firsts, ends, strict=True)
+    )
+    if low is None or high is None:
+        return None
+    return _Rejection.between(before.scale, low, high)
+
+
+def _line_medians(lines: Floats) -> npt.NDArray[np.float64]:
+    """Medians of the rows of an image, which is reordered; NaN is left out."""
+    lines.sort(axis=1)  # NaN to the end
+    counts = np.count_nonzero(lines == lines, axis=1)
+    rows = np.arange(len(lines))
+    upper, lower = lines[rows, counts // 2], lines[rows, (counts - 1) // 2]
+    medians: npt.NDArray[np.float64] = 0.5 * (upper.astype(np.float64) + lower)
+    return medians
 
 
 def _add(parts: Iterable[Sequence[float]]) -> list[float]:

@@ -231,50 +231,6 @@ def reject_and_sum(
 
 
 @compiled
-def _median(values: Floats, size: int) -> float:
-    """Median of ``values[:size]``, which are reordered (Hoare's selection); size at least 1."""
-    k = size // 2
-    left = 0
-    right = size - 1
-    while left < right:
-        pivot = values[k]
-        i = left
-        j = right
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while pivot < values[j]:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if j < k:
-            left = i
-        if k < i:
-            right = j
-    upper = np.float64(values[k])
-    if size % 2 == 1:
-        return upper
-    return 0.5 * (upper + np.float64(values[:k].max()))
-
-
-@compiled
-def line_medians(values: Floats, template: Floats, scale: float, medians: Doubles) -> None:
-    """Fill `medians` (lines,) with those of the residuals of each row; NaN where there is none."""
-    lines, length = values.shape
-    residuals = np.empty(length, np.float32)
-    for i in range(lines):
-        subtract(values[i], template[i], scale, residuals)
-        size = 0
-        for j in range(length):
-            residual = residuals[j]
-            residuals[size] = residual
-            size += 1 if residual == residual else 0
-        medians[i] = _median(residuals, size) if size > 0 else np.nan
-
-
-@compiled
 def scale_template(
     template: Floats,
     template_err: Floats,

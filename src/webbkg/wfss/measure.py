@@ -15,13 +15,14 @@ from webbkg.files.catalogs import read_catalog
 from webbkg.files.exposures import read_meta
 from webbkg.files.masks import read_mask
 from webbkg.files.references import TemplateImage, check_detector, cut_template, open_reference
-from webbkg.modes import Request, Target, plain_number, share
-from webbkg.results import BoolImage, Outcome, ScaleFit, Status
+from webbkg.modes import Request, Services, Target
+from webbkg.options import WfssOptions
+from webbkg.results import BoolImage, Outcome, ScaleFit, Status, WfssResult
 from webbkg.wfss import traces
 from webbkg.wfss.fit import fit_scale, scaled_background
 
 
-def measure(target: Target, request: Request) -> Outcome:
+def measure(target: Target, request: Request, services: Services) -> Outcome:
     """Scale the BKG reference to the sky pixels of a grism exposure.
 
     Returns
@@ -33,19 +34,20 @@ def measure(target: Target, request: Request) -> Outcome:
     Raises
     ------
     InputError
-        If the target is not 2-D, has no ERR, or nothing tells its sky from its sources.
+        If the target is not 2-D, has no ERR, or its mask or catalogue cannot be used.
     ReferenceUnavailableError
         If a reference is needed and cannot be had.
     """
+    options = request.options_as(WfssOptions)
     _check_planes(target)
-    mask_source = _mask_source(target, request)
-    reference = request.find_reference("bkg")
+    source = _mask_source(target, request, options)
+    reference = services.find_reference("bkg")
     if reference is None:
         return _skipped(f"CRDS has no bkg reference for {target.name} (N/A)")
     template = _open_template(reference, target)
     if isinstance(template, str):
         return _skipped(template)
-    mask = _sky_mask(target, request, mask_source)
+    mask = _sky_mask(target, source, options, services)
     if mask is None:
         return _skipped(f"CRDS has no wavelengthrange reference for {target.name} (N/A)")
     model, dq = target.model, read_meta(target.model, "dq")
@@ -56,11 +58,11 @@ def measure(target: Target, request: Request) -> Outcome:
         template.sci,
         template.dq,
         mask.sky,
-        request.wfss,
-        user_mask=request.wfss.mask is not None,
+        options,
+        user_mask=options.mask is not None,
         dispersion_axis=_dispersion_axis(target),
     )
-    return _outcome(fit, template, mask, request)
+    return _outcome(fit, template, mask, options)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -97,33 +99,35 @@ class _Mask:
 
     sky: BoolImage
     origin: str
-    sources: int
+    sources: int = 0
+    warnings: tuple[str, ...] = ()
 
 
-def _mask_source(target: Target, request: Request) -> Any:
-    """Find what tells sky from sources: a user's mask, or a catalogue."""
-    if request.wfss.mask is not None:
-        return find_file(request.wfss.mask, list(request.folders), "wfss_mask")
+def _mask_source(target: Target, request: Request, options: WfssOptions) -> Any:
+    """Find what tells sky from sources: a user's mask, or a catalogue; None if nothing does."""
+    if options.mask is not None:
+        return find_file(options.mask, [Path(), *request.folders], "wfss_mask")
     catalog = request.source_catalog
     if catalog is None:
         catalog = read_meta(target.model, "meta.source_catalog")
-    if catalog is None:
-        raise InputError(
-            f"{target.name}: nothing tells its sky from its sources; give a source catalogue "
-            "(keyword SCATFILE, or 'sourcecat' in an association), or a mask file (wfss_mask)"
-        )
+    if isinstance(catalog, str) and not catalog.strip():
+        return None
     if isinstance(catalog, (str, Path)):
         return find_file(catalog, list(request.folders), f"{target.name}, source catalogue")
     return catalog
 
 
-def _sky_mask(target: Target, request: Request, source: Any) -> _Mask | None:
+def _sky_mask(
+    target: Target, source: Any, options: WfssOptions, services: Services
+) -> _Mask | None:
     """Read or make the sky mask; None if there is no wavelengthrange for a catalogue."""
-    if request.wfss.mask is not None:
-        return _Mask(read_mask(source, target.place.shape, target.name), Path(source).name, 0)
+    if source is None:
+        return _all_sky(target)
+    if options.mask is not None:
+        return _Mask(read_mask(source, target.place.shape, target.name), Path(source).name)
     transform = _grism_transform(target)
     catalog = read_catalog(source)
-    reference = request.find_reference("wavelengthrange")
+    reference = services.find_reference("wavelengthrange")
     if reference is None:
         return None
     sky = traces.catalog_sky_mask(
@@ -131,11 +135,22 @@ def _sky_mask(target: Target, request: Request, source: Any) -> _Mask | None:
         transform,
         _orders(reference, target),
         target.place.shape,
-        magnitude_limit=request.wfss.mmag_extract,
+        magnitude_limit=options.mmag_extract,
         dispersion_axis=_dispersion_axis(target),
     )
     origin = Path(source).name if isinstance(source, (str, Path)) else "a table"
-    return _Mask(sky, origin, len(catalog.brighter_than(request.wfss.mmag_extract)))
+    return _Mask(sky, origin, len(catalog.brighter_than(options.mmag_extract)))
+
+
+def _all_sky(target: Target) -> _Mask:
+    """Take every pixel as sky, as the ``jwst`` package does, and say what that means."""
+    warning = (
+        f"{target.name}: nothing tells its sky from its sources, so that every pixel is taken as "
+        "sky and their light biases the scale; give a source catalogue (keyword SCATFILE, "
+        "'sourcecat' in an association, or a file name as meta.source_catalog: a table set there "
+        "is dropped by the data model), or a mask file (wfss_mask)"
+    )
+    return _Mask(np.ones(target.place.shape, np.bool_), "all sky", warnings=(warning,))
 
 
 def _grism_transform(target: Target) -> traces.GrismTransform:
@@ -170,62 +185,22 @@ def _orders(reference: Any, target: Target) -> tuple[traces.OrderLimits, ...]:
             )
 
 
-def _outcome(fit: ScaleFit, template: TemplateImage, mask: _Mask, request: Request) -> Outcome:
-    complete = fit.status is Status.COMPLETE
+def _outcome(fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions) -> Outcome:
+    background = None
+    if fit.status is Status.COMPLETE:
+        background = scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
     return Outcome(
         status=fit.status,
         reason=fit.reason,
-        background=(
-            scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
-            if complete
-            else None
-        ),
+        background=background,
         sky_mask=mask.sky,
-        scale=fit.scale,
-        details=_details(fit, template, mask, request),
-        summary=_summary(fit, template, mask) if complete else (),
-    )
-
-
-def _details(
-    fit: ScaleFit, template: TemplateImage, mask: _Mask, request: Request
-) -> dict[str, Any]:
-    options = request.wfss
-    return {
-        "mode": "wfss",
-        "template": template.name,
-        "mask": mask.origin,
-        "mask_sources": mask.sources,
-        "mmag_extract": "None" if options.mmag_extract is None else options.mmag_extract,
-        "maxiter": options.maxiter,
-        "rms_stop": options.rms_stop,
-        "outlier_percent": options.outlier_percent,
-        "scale": fit.scale,
-        "scale_err": plain_number(fit.scale_err),
-        "chi2_dof": plain_number(fit.chi2_dof),
-        "pixels": int(mask.sky.size),
-        "pixels_sky": fit.sky_pixels,
-        "pixels_offered": fit.offered,
-        "pixels_used": fit.used,
-        "iterations": [
-            {
-                "offered": step.offered,
-                "rejected": step.rejected,
-                "scale": plain_number(step.scale),
-                "rms": plain_number(step.rms),
-            }
-            for step in fit.iterations
-        ],
-        "stopped": str(fit.stopped),
-    }
-
-
-def _summary(fit: ScaleFit, template: TemplateImage, mask: _Mask) -> tuple[tuple[str, str], ...]:
-    return (
-        ("template", template.name),
-        ("scale", f"{fit.scale:.6g} ± {fit.scale_err:.2g} (chi²/dof {fit.chi2_dof:.3g})"),
-        ("sky pixels", share(fit.sky_pixels, mask.sky.size)),
-        ("sources masked", f"{mask.sources} of {mask.origin}" if mask.sources else mask.origin),
-        ("fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"),
-        ("stopped because", str(fit.stopped)),
+        warnings=mask.warnings,
+        result=WfssResult(
+            options=options,
+            template=template.name,
+            mask=mask.origin,
+            mask_sources=mask.sources,
+            pixels=int(mask.sky.size),
+            fit=fit,
+        ),
     )

@@ -1,0 +1,230 @@
+"""Products: each under its final name completely or not at all, several of them all or none."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from webbkg.errors import OutputError, WebbkgError
+from webbkg.files import door
+from webbkg.files.disk import settle, settle_folder
+
+_LEFT_AFTER = 24 * 3600
+"""Seconds after which an unfinished file belongs to nobody, whatever machine it is from."""
+
+_UNFINISHED = re.compile(r"\.webbkg-(?P<machine>\w+)-(?P<pid>\d+)-[0-9a-f]{16}\.(partial|former)")
+
+
+def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
+    """Write a model under its final name, completely or not at all; see `save_all`."""
+    return save_all([model], [Path(path)], inputs)[0]
+
+
+def save_all(
+    models: Sequence[Any],
+    paths: Sequence[Path],
+    inputs: Iterable[Path] = (),
+    write: Callable[[Any, IO[bytes], Path], None] | None = None,
+) -> list[Path]:
+    """Write models under their final names: all of them completely, or none.
+
+    Parameters
+    ----------
+    models : sequence of data models
+        The FILENAME of each becomes its final name.
+    paths : sequence of Path
+        Where to write; the ending, ``.fits`` or ``.asdf``, says how.
+    inputs : iterable of Path
+        Files that must not be overwritten.
+    write : callable, optional
+        Takes a model, a file open for writing and the final name; by default the model writes
+        itself.
+
+    Returns
+    -------
+    list of Path
+        `paths`.
+
+    Raises
+    ------
+    OutputError
+        If a path is one of `inputs`, stands twice, has another ending, or cannot be written.
+    """
+    check_outputs(paths, inputs)
+    with writing_whole(paths) as partials:
+        for model, path, partial in zip(models, paths, partials, strict=True):
+            model.meta.filename = path.name
+            with partial.open("wb") as stream:
+                (write or write_model)(model, stream, path)
+                settle(stream)
+    return list(paths)
+
+
+def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
+    """Let a model write itself to an open file, in the format that the name's ending tells."""
+    # What a damaged target says of itself may be readable and yet not writable.
+    with door.reading(path, "the target's metadata cannot be written", passing=(OSError,)):
+        # Given a stream, not a path, the model keeps the FILENAME that it has.
+        if path.suffix == ".fits":
+            model.to_fits(stream)
+        else:
+            model.to_asdf(stream)
+
+
+def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:
+    """Refuse names that no product can have.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Names of products.
+    inputs : iterable of Path
+        Files that must not be overwritten.
+
+    Raises
+    ------
+    OutputError
+        If one is an input, stands twice, or ends neither in ``.fits`` nor in ``.asdf``.
+    """
+    inputs = [other for other in inputs if other.exists()]
+    for path in paths:
+        if path.suffix not in (".fits", ".asdf"):
+            raise OutputError(
+                f"{path}: a product is written as .fits or .asdf; choose one of these"
+            )
+        if path.exists() and any(path.samefile(other) for other in inputs):
+            raise OutputError(
+                f"{path}: would overwrite an input of this run; "
+                "choose another output_file, suffix or output_dir"
+            )
+    places = [os.path.realpath(path) for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
+            raise OutputError(f"{path}: two products of this name; give each its own")
+
+
+@contextlib.contextmanager
+def writing_whole(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give an empty file for each of `paths`; all take their names at the end, or none does.
+
+    A path that is a symbolic link is followed: the file that it leads to becomes the product.
+    What a process that was killed has left in the same folders is removed.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written. Every path is then as it was.
+    """
+    unfinished: list[Path] = []
+    try:
+        places = [_place(path) for path in paths]
+        for folder in {place.parent for place in places}:
+            _remove_left_behind(folder)
+        for place in places:
+            unfinished.append(_create_beside(place))
+        yield list(unfinished)
+        _rename_all(unfinished, places)
+    except WebbkgError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        names = ", ".join(str(path) for path in paths)
+        raise OutputError(
+            f"{names}: cannot be written ({reason}); free some space or choose another output_dir"
+        ) from error
+    finally:
+        for partial in unfinished:
+            partial.unlink(missing_ok=True)
+
+
+def _place(path: Path) -> Path:
+    """Follow symbolic links to where a product is to lie."""
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if place.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if place.exists() and not place.is_file():
+        raise OSError(errno.EINVAL, "neither a file nor a free name", str(path))
+    return place
+
+
+def _create_beside(place: Path) -> Path:
+    """Make an empty file in the same folder; an error tells what is wrong with the folder."""
+    partial = _hidden(place, "partial")
+    with partial.open("xb"):  # the mode is that of any new file: the umask is respected
+        return partial
+
+
+def _rename_all(partials: Sequence[Path], places: Sequence[Path]) -> None:
+    """Give files their names; where one is refused, the others take their former content back.
+
+    A second name keeps the former content meanwhile, so that a product's own name leads to a
+    whole file at every moment. Where the file system has no second names (hard links), products
+    that were renamed before one was refused stay.
+    """
+    with contextlib.ExitStack() as tidy, contextlib.ExitStack() as undo:
+        for partial, place in zip(partials, places, strict=True):
+            existed = place.exists()
+            former = _second_name(place) if existed and len(places) > 1 else None
+            if former is not None:
+                tidy.callback(former.unlink, missing_ok=True)
+                undo.callback(former.replace, place)
+            partial.replace(place)
+            if not existed:
+                undo.callback(place.unlink)
+        undo.pop_all()
+    for folder in {place.parent for place in places}:
+        settle_folder(folder)
+
+
+def _second_name(place: Path) -> Path | None:
+    former = _hidden(place, "former")
+    try:
+        former.hardlink_to(place)
+    except OSError:
+        return None
+    return former
+
+
+def _hidden(place: Path, kind: str) -> Path:
+    """Name a file that is unfinished: of which process it is, and like no other of it."""
+    return place.with_name(f".webbkg-{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.{kind}")
+
+
+def _machine() -> str:
+    """Name where process numbers are ours: the host, and the container that counts its own."""
+    host = re.sub(r"\W", "_", os.uname().nodename, flags=re.ASCII)[:64]
+    try:
+        return f"{host}_{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return host
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the unfinished files of processes that are certainly dead."""
+    with contextlib.suppress(PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _UNFINISHED.fullmatch(entry.name)
+            if match is None or not entry.is_file(follow_symlinks=False):
+                continue
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                old = time.time() - entry.stat().st_ctime > _LEFT_AFTER
+                if old or (match["machine"] == _machine() and _is_dead(int(match["pid"]))):
+                    Path(entry.path).unlink()
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's; no process number at all
+        return False
+    return False

@@ -1,0 +1,324 @@
+"""From an outcome to what is told of it: keywords, ASDF tree, HISTORY, log line, summary, JSON.
+
+The one place where results become words.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from webbkg import __version__
+from webbkg.files.associations import Job
+from webbkg.results import (
+    ImageResult,
+    Outcome,
+    SampleCounts,
+    ScaleFit,
+    SideFit,
+    SossResult,
+    Status,
+    WfssResult,
+)
+
+SOFTWARE = {"name": "webbkg", "version": __version__}
+
+HISTORY_WIDTH = 72
+"""Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4): a longer entry would be cut
+there into cards, wherever that falls."""
+
+Details = dict[str, Any]
+Summary = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a product tells of its subtraction, whoever writes it.
+
+    Attributes
+    ----------
+    meta : mapping of str to object
+        Metadata by their dotted path, such as ``meta.cal_step.bkg_subtract``.
+    tree : mapping
+        All numbers of the result, plain values only, for ``meta.background.webbkg``.
+    history : tuple of str
+        Entries of at most `HISTORY_WIDTH` ASCII characters.
+    """
+
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    tree: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
+
+
+def record(outcome: Outcome) -> Record:
+    """Say what the product of an outcome is to tell; nothing where it was subtracted before."""
+    if outcome.already_done:
+        return Record()
+    meta: Details = {"meta.cal_step.bkg_subtract": str(outcome.status)}
+    if isinstance(outcome.result, WfssResult):
+        meta["meta.background.scaling_factor"] = outcome.result.fit.scale
+    return Record(
+        meta=meta,
+        tree={
+            "version": __version__,
+            "status": str(outcome.status),
+            "reason": outcome.reason or "None",
+            **details(outcome),
+        },
+        history=_history(outcome) if outcome.status is Status.COMPLETE else (),
+    )
+
+
+def details(outcome: Outcome) -> Details:
+    """Give the numbers of an outcome, plain values only; None and what is not finite as words."""
+    if outcome.result is None:
+        return {}
+    return _of_kind(outcome.result)[0](outcome.result)
+
+
+def summary(outcome: Outcome) -> Summary:
+    """Tell an outcome to a person in a few lines, a label and a value each."""
+    if outcome.result is None:
+        return ()
+    return tuple(_of_kind(outcome.result)[1](outcome.result))
+
+
+def log_line(outcome: Outcome, name: str) -> str:
+    """Say in one line what became of a target."""
+    if outcome.already_done:
+        return outcome.reason
+    if outcome.status is not Status.COMPLETE:
+        return f"{name}: background subtraction {outcome.status}: {outcome.reason}"
+    told = "; ".join(f"{label}: {value}" for label, value in summary(outcome))
+    return f"{name}: background subtracted; {told}"
+
+
+def as_json(
+    outcome: Outcome | None,
+    target: str,
+    *,
+    product: Path | None = None,
+    warnings: Sequence[str] = (),
+    error: Exception | None = None,
+) -> Details:
+    """Give what a script may want to know of a target, as plain values."""
+    told: Details = {"target": target, "status": "ERROR", "reason": str(error)}
+    if error is None and outcome is not None:
+        told |= {
+            "status": str(outcome.status),
+            "reason": outcome.reason,
+            "already_done": outcome.already_done,
+            "median_before": outcome.median_before,
+            "median_after": outcome.median_after,
+            "details": details(outcome),
+        }
+    output = None if product is None else str(product)
+    return {**told, "output": output, "warnings": list(warnings)}
+
+
+def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Tell a person what became of a target, a label and a value each."""
+    if outcome.reason:
+        yield "because", outcome.reason
+    yield from summary(outcome)
+    if outcome.median_before is not None and outcome.median_after is not None:
+        medians = f"{outcome.median_before:.6g}, {outcome.median_after:.6g}"
+        yield "median before, after", medians
+    if product is not None:
+        yield "product", str(product)
+
+
+def members(job: Job, catalog: Any) -> Details:
+    """Say what a product tells of its association: the base names of its members.
+
+    `catalog` is what the target itself names. What the user set stays as it was set; only of a
+    table, which no header can hold, it is told that it is one.
+    """
+    named = {
+        "meta.source_catalog": job.source_catalog,
+        "meta.segmentation_map": job.segmentation_map,
+        "meta.direct_image": job.direct_image,
+    }
+    told = {path: plain_ascii(one.name) for path, one in named.items() if isinstance(one, Path)}
+    if job.association is not None:
+        told["meta.asn.table_name"] = plain_ascii(job.association)
+    if "meta.source_catalog" not in told and not isinstance(catalog, str | None):
+        told["meta.source_catalog"] = "a table"
+    return told
+
+
+def _history(outcome: Outcome) -> tuple[str, ...]:
+    """Write the parameters, the files and the scales in readable lines."""
+    told = [f"{name} {_words(value)}" for name, value in details(outcome).items()]
+    text = f"webbkg {__version__} subtracted the background: {'; '.join(told)}"
+    lines = textwrap.wrap(
+        plain_ascii(text), HISTORY_WIDTH, subsequent_indent="  ", break_on_hyphens=False
+    )
+    return tuple(lines)
+
+
+def _words(value: Any) -> str:
+    """Write a plain value for a person to read."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return f"[{', '.join(map(_words, value))}]"
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def plain_ascii(text: str) -> str:
+    """Escape what a FITS header cannot hold (FITS standard 4.0, section 4.2.1)."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
+
+
+def share(part: int, whole: int) -> str:
+    """Tell a number and what share of a whole it is.
+
+    Examples
+    --------
+    >>> share(1200, 48000)
+    '1,200 (2.5 %)'
+    """
+    return f"{part:,} ({100 * part / whole:.3g} %)" if whole else f"{part:,} of none"
+
+
+def _plain(value: Any) -> Any:
+    """Write None and what is not finite as a word: YAML would drop the one and JSON the other."""
+    if value is None:
+        return "None"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _plain_values(**values: Any) -> Details:
+    return {name: _plain(value) for name, value in values.items()}
+
+
+# Image from image.
+
+
+def _image_details(result: ImageResult) -> Details:
+    return _plain_values(
+        mode="image",
+        sigma=result.options.sigma,
+        maxiters=result.options.maxiters,
+        backgrounds=list(result.backgrounds),
+        exposure_samples=_counts(result.exposures),
+        integration_samples=_counts(result.integrations),
+        pixels=result.pixels,
+        pixels_uncovered=result.pixels_uncovered,
+        pixels_unknown=result.pixels_unknown,
+    )
+
+
+def _counts(counts: SampleCounts) -> Details:
+    return {"offered": counts.offered, "usable": counts.usable, "clipped": counts.clipped}
+
+
+def _image_summary(result: ImageResult) -> Iterator[tuple[str, str]]:
+    counts = result.exposures + result.integrations
+    yield "backgrounds", str(len(result.backgrounds))
+    yield "samples used", f"{counts.used:,} of {counts.usable:,} usable"
+    yield "samples clipped", share(counts.clipped, counts.usable)
+    yield "pixels, sky unknown", share(result.pixels_unknown, result.pixels)
+    yield "pixels not covered", share(result.pixels_uncovered, result.pixels)
+
+
+# Grism skies.
+
+
+def _wfss_details(result: WfssResult) -> Details:
+    options, fit = result.options, result.fit
+    return _plain_values(
+        mode="wfss",
+        template=result.template,
+        mask=result.mask,
+        mask_sources=result.mask_sources,
+        mmag_extract=options.mmag_extract,
+        maxiter=options.maxiter,
+        rms_stop=options.rms_stop,
+        outlier_percent=options.outlier_percent,
+        scale=fit.scale,
+        scale_err=fit.scale_err,
+        chi2_dof=fit.chi2_dof,
+        pixels=result.pixels,
+        pixels_sky=fit.sky_pixels,
+        pixels_offered=fit.offered,
+        pixels_used=fit.used,
+        iterations=_iterations(fit),
+        stopped=str(fit.stopped),
+    )
+
+
+def _iterations(fit: ScaleFit) -> list[Details]:
+    return [
+        _plain_values(offered=one.offered, rejected=one.rejected, scale=one.scale, rms=one.rms)
+        for one in fit.iterations
+    ]
+
+
+def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
+    fit = result.fit
+    if fit.status is not Status.COMPLETE:
+        return
+    masked = f"{result.mask_sources} of {result.mask}" if result.mask_sources else result.mask
+    yield "template", result.template
+    yield "scale", f"{fit.scale:.6g} ± {fit.scale_err:.2g} (chi²/dof {fit.chi2_dof:.3g})"
+    yield "sky pixels", share(fit.sky_pixels, result.pixels)
+    yield "sources masked", masked
+    yield "fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"
+    yield "stopped because", str(fit.stopped)
+
+
+# SOSS.
+
+
+def _soss_details(result: SossResult) -> Details:
+    options, fit = result.options, result.fit
+    return _plain_values(
+        mode="soss",
+        library=result.library,
+        source_percentile=options.source_percentile,
+        bkg_percentile=list(options.bkg_percentile),
+        template=fit.template,
+        left=_side(fit.left),
+        right=_side(fit.right),
+        rmse=[[_plain(value) for value in sides] for sides in fit.rmse.tolist()],
+        source_threshold=fit.source_threshold,
+        integrations=fit.n_integrations,
+        segments=result.segments,
+    )
+
+
+def _side(side: SideFit | None) -> Details | None:
+    return None if side is None else _plain_values(**vars(side))
+
+
+def _soss_summary(result: SossResult) -> Iterator[tuple[str, str]]:
+    fit = result.fit
+    if fit.left is None or fit.right is None:
+        return
+    together = f", {result.segments} segments together" if result.segments > 1 else ""
+    yield "template", f"{fit.template} of {len(fit.rmse)} in {result.library}"
+    yield "scale, left", f"{fit.left.scale:.6g} ± {fit.left.scale_err:.2g}"
+    yield "scale, right", f"{fit.right.scale:.6g} ± {fit.right.scale_err:.2g}"
+    yield "RMSE, left and right", f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
+    yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
+    yield "integrations", f"{fit.n_integrations}{together}"
+
+
+Renderers = tuple[Callable[[Any], Details], Callable[[Any], Iterator[tuple[str, str]]]]
+_RENDERERS: dict[type, Renderers] = {
+    ImageResult: (_image_details, _image_summary),
+    WfssResult: (_wfss_details, _wfss_summary),
+    SossResult: (_soss_details, _soss_summary),
+}
+
+
+def _of_kind(result: Any) -> Renderers:
+    return _RENDERERS[type(result)]

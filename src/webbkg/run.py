@@ -1,0 +1,540 @@
+"""A run: a list of records, each opened, measured, applied, recorded and written once.
+
+Whoever subtracts (the step, the command, a batch) makes items, groups them, and walks the groups:
+`process`, then `write`. What a run knows of a target is on its item, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from webbkg import record
+from webbkg.apply import apply, changes
+from webbkg.errors import InputError, OutputError, WebbkgError
+from webbkg.files.associations import Input, Job, find_file
+from webbkg.files.crds import Crds
+from webbkg.files.exposures import Exposure, ExposureInfo, read_meta
+from webbkg.files.fits import read_header
+from webbkg.files.models import (
+    background_model,
+    copy_with,
+    is_model,
+    open_model,
+    path_of,
+)
+from webbkg.files.output import check_outputs, save_all, write_model
+from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
+from webbkg.modes import SOSS, Request, Services, Target, find_mode
+from webbkg.numerics.summary import finite_median
+from webbkg.options import RunOptions
+from webbkg.results import Background, CombinedBackground, Outcome, Status
+from webbkg.soss.segments import check_segments, exposure_of
+
+log = logging.getLogger(__name__)
+
+BACKGROUND_SUFFIX = "background"
+COMBINED_SUFFIX = "combinedbackground"
+
+
+@dataclass(kw_only=True, eq=False)
+class Item:
+    """One target on its way from input to product.
+
+    Attributes
+    ----------
+    source : Path or data model
+        What was given.
+    job : Job
+        What goes with it: backgrounds, catalogue, association.
+    label : str
+        What it was called by who gave it.
+    alone : bool
+        Whether it is the only target of its call, which is named after what was given.
+    model : data model or None
+        The target, while it is open.
+    owned : bool
+        Whether the model is the run's own to change.
+    streamed : bool
+        Its large planes go from file to file; the model's own are stand-ins.
+    outcome : Outcome or None
+        What the subtraction came to.
+    result : data model or None
+        What the caller gets.
+    references : list of (str, str)
+        Types and names of the references that were used for it.
+    product : Path or None
+        What was written.
+    saved : list of Path
+        Its backgrounds that were written.
+    warnings : list of str
+        What the user should know.
+    error : WebbkgError or None
+        Why it came to nothing.
+    """
+
+    source: Input
+    job: Job
+    label: str = ""
+    alone: bool = True
+    model: Any = None
+    owned: bool = False
+    streamed: bool = False
+    outcome: Outcome | None = None
+    result: Any = None
+    references: list[tuple[str, str]] = field(default_factory=list)
+    product: Path | None = None
+    saved: list[Path] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: WebbkgError | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Its file; None for an open model."""
+        return self.source if isinstance(self.source, Path) else None
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages, and what its product is named after."""
+        if self.path is not None:
+            return self.path.name
+        return str(read_meta(self.source, "meta.filename") or f"<{type(self.source).__name__}>")
+
+    @property
+    def info(self) -> ExposureInfo:
+        """What its headers say."""
+        if self.path is None:
+            return ExposureInfo.from_model(self.source)
+        if self.path.suffix.lower() == ".asdf":
+            return ExposureInfo()
+        return ExposureInfo.from_header(read_header(self.path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the front that opened a run decides.
+
+    Attributes
+    ----------
+    parameters : mapping of str to object
+        By the step's names; what is not in it has its default.
+    name_product : callable
+        Takes an item and a suffix (None: that of the product); gives the path.
+    crds : Crds
+        As this run meets it.
+    input_dir : str or None
+        Where files are looked for that are not in the current folder.
+    progress : callable or None
+        Called with the parts done and their number.
+    measure_medians : bool
+        Whether outcomes are to tell the median before and after.
+    keep_backgrounds : bool
+        Whether outcomes are to hold what was subtracted, wanted as a product or not.
+    product_only : bool
+        Nobody wants the returned models, whose planes may then be missing.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    name_product: Callable[[Item, str | None], Path]
+    crds: Crds = field(default_factory=Crds)
+    input_dir: str | None = None
+    progress: Callable[[int, int], None] | None = None
+    measure_medians: bool = False
+    keep_backgrounds: bool = False
+    product_only: bool = False
+
+    @property
+    def options(self) -> RunOptions:
+        """Those that hold in every mode."""
+        return RunOptions.of(self.parameters)
+
+
+def items_of(job: Job) -> list[Item]:
+    """Make the items of what a call names."""
+    return [Item(source=one, job=job, alone=len(job.targets) == 1) for one in job.targets]
+
+
+def grouped(items: Sequence[Item]) -> list[list[Item]]:
+    """Put the segments of one SOSS exposure together; every other item is a group of its own.
+
+    What the headers do not say is taken to agree. An item that cannot be read stays alone, and
+    is judged when its turn comes.
+    """
+    if len(items) < 2:
+        return [[item] for item in items]
+    groups: dict[Any, list[Item]] = {}
+    for number, item in enumerate(items):
+        groups.setdefault(_segment_key(item) or number, []).append(item)
+    return list(groups.values())
+
+
+def _segment_key(item: Item) -> tuple[Any, ...] | None:
+    if item.error is not None:
+        return None
+    try:
+        info = item.info
+    except WebbkgError:
+        return None
+    return exposure_of(info) if find_mode(info.exposure_type) is SOSS else None
+
+
+def check_products(items: Iterable[Item], setting: Setting) -> None:
+    """Refuse products that would overwrite each other or an input, before any is written.
+
+    Raises
+    ------
+    OutputError
+        Naming the product and the targets.
+    """
+    items = [item for item in items if item.error is None]
+    planned: dict[Path, Item] = {}
+    for item in items:
+        path = setting.name_product(item, None)
+        other = planned.setdefault(path.absolute(), item)
+        if other is not item:
+            raise OutputError(
+                f"{path}: would be the product of both {other.source} and {item.source}; run them "
+                "apart, with another output_dir or suffix for one of them"
+            )
+        if not _is_itself(item, path):
+            check_outputs([path], _inputs(item, setting))
+
+
+def process(group: Sequence[Item], setting: Setting) -> None:
+    """Open, measure, apply and record the items of a group, those of one exposure together.
+
+    Raises
+    ------
+    WebbkgError
+        If a target or a background cannot be used; nothing has been changed then.
+    """
+    for item in group:
+        _open(item, setting)
+    together = tuple(_as_segment(item) for item in group) if len(group) > 1 else ()
+    if together:
+        check_segments([item.model for item in group], setting.options.allow_repeat)
+    measured: Outcome | None = None
+    for item in group:
+        _subtract(item, _request(item, setting, together), setting, measured)
+        measured = item.outcome if together else None
+
+
+def _as_segment(item: Item) -> Any:
+    return item.path if item.streamed else item.model
+
+
+def _open(item: Item, setting: Setting) -> None:
+    """Open a target, after a look at its headers; an open model stays the caller's."""
+    if item.path is None:
+        item.model = item.source
+        return
+    if item.path.suffix.lower() != ".asdf":
+        with Exposure.from_file(item.path, needed=("SCI", "DQ")) as exposure:
+            item.streamed = setting.product_only and is_streamable(exposure)
+    item.model = open_standing_in(item.path) if item.streamed else open_model(item.path)
+    item.owned = True
+
+
+def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request:
+    """Gather what a mode may want to know."""
+    mode = find_mode(ExposureInfo.from_model(item.model).exposure_type)
+    options = setting.options
+    saved = options.save_background or options.save_combined_background
+    kept = saved or setting.keep_backgrounds or bool(together)
+    named = [item.job.folder, setting.input_dir, item.path and item.path.parent]
+    segment = (item.path,) if item.streamed else ()
+    return Request(
+        backgrounds=item.job.backgrounds,
+        options=mode.options.of(setting.parameters),
+        segments=together or segment,
+        source_catalog=item.job.source_catalog,
+        folders=(*(Path(folder) for folder in named if folder), Path()),
+        measure_medians=setting.measure_medians,
+        keep_background=kept or item.streamed,
+    )
+
+
+def subtract_background(
+    target: Input | str,
+    request: Request | None = None,
+    *,
+    allow_repeat: bool = False,
+    in_place: bool = False,
+) -> tuple[Any, Outcome]:
+    """Subtract the background of one exposure, and write nothing.
+
+    Parameters
+    ----------
+    target : path or data model
+        2-D or 3-D; not changed unless `in_place`.
+    request : Request, optional
+        The backgrounds, the references and the options.
+    allow_repeat : bool
+        Subtract from a target that is COMPLETE already.
+    in_place : bool
+        The caller gives an open target away: change it instead of a copy. If an error is raised
+        it is as it was.
+
+    Returns
+    -------
+    model : data model
+        Of the target's class, with ``meta.cal_step.bkg_subtract`` set. Unless that is COMPLETE
+        its SCI, ERR and DQ are those of the target.
+    outcome : Outcome
+        What was done.
+
+    Raises
+    ------
+    WebbkgError
+        If the target or a background cannot be used.
+    """
+    request = request or Request()
+    source = find_file(target, [Path()], "target")
+    item = Item(source=source, job=Job(targets=(source,)))
+    setting = Setting(
+        parameters={"allow_repeat": allow_repeat},
+        name_product=lambda item, _: Path(item.name),
+    )
+    _open(item, setting)
+    item.owned = item.owned or in_place
+    _subtract(item, request, setting)
+    assert item.outcome is not None
+    return item.result, item.outcome
+
+
+def _subtract(
+    item: Item, request: Request, setting: Setting, measured: Outcome | None = None
+) -> None:
+    """Measure the background of an open item, apply and record it.
+
+    `measured` is what another segment of the same exposure was measured to need. No name here
+    may hold the background: its memory is free before the result is copied.
+    """
+    target = _as_target(item)
+    done = target.info.bkg_subtract == Status.COMPLETE and not setting.options.allow_repeat
+    if done:
+        reason = (
+            f"{target.name} is background-subtracted already (S_BKDSUB = COMPLETE); "
+            "it is returned unchanged (allow_repeat subtracts again)"
+        )
+        item.outcome = Outcome(status=Status.COMPLETE, reason=reason, already_done=True)
+    elif measured is None or measured.already_done:
+        services = Services(
+            find_reference=lambda kind: _find_reference(kind, item, request, setting),
+            progress=setting.progress,
+        )
+        item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
+    else:
+        item.outcome = measured
+    _make_result(item, request)
+    _record(item, target.name)
+
+
+def _find_reference(kind: str, item: Item, request: Request, setting: Setting) -> Any:
+    """Find a reference and note it on the item; None where the mission has none (N/A)."""
+    if kind in request.references:
+        return request.references[kind]
+    override = setting.parameters.get(f"override_{kind}")
+    found, recorded = setting.crds.find_reference(kind, override, item.model.get_crds_parameters)
+    if recorded is not None:
+        item.references.append((kind, recorded))
+    return found
+
+
+def _as_target(item: Item) -> Target:
+    model, name = item.model, item.name
+    if read_meta(model, "data") is None:
+        raise InputError(f"{name}: the {type(model).__name__} has no SCI plane; set model.data")
+    shape, dq = model.data.shape, read_meta(model, "dq")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InputError(
+            f"{name}: SCI must be 2-D or 3-D and not empty (got shape {shape}); "
+            "a rate, rateints or cal product is needed"
+        )
+    if dq is not None and dq.shape != shape:
+        raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
+    return Target(name=name, model=model, info=ExposureInfo.from_model(model), path=item.path)
+
+
+def _make_result(item: Item, request: Request) -> None:
+    """Take the background off: from the item's own model, or from a copy of the caller's."""
+    model, item.model, outcome = item.model, None, item.outcome
+    assert outcome is not None
+    background = None if item.streamed else outcome.background
+    if not request.keep_background:
+        item.outcome = outcome = replace(outcome, background=None)
+    if background is None:
+        item.result = model if item.owned else model.copy()
+        return
+    before = finite_median(model.data) if request.measure_medians else None
+    dq = read_meta(model, "dq")
+    planes = {"data": model.data, "dq": np.zeros(model.data.shape, np.uint32) if dq is None else dq}
+    planes = {
+        name: plane if item.owned and plane.flags.writeable else plane.copy()
+        for name, plane in planes.items()
+    }
+    apply(background, {"SCI": planes["data"], "DQ": planes["dq"]})
+    del background  # its memory, before the other planes are copied
+    item.result = model if item.owned else copy_with(model, planes)
+    item.result.data, item.result.dq = planes["data"], planes["dq"]
+    if request.measure_medians:
+        after = finite_median(item.result.data)
+        item.outcome = replace(outcome, median_before=before, median_after=after)
+
+
+def _record(item: Item, name: str) -> None:
+    """Write down in the result what was done, and tell it."""
+    outcome, model = item.outcome, item.result
+    if outcome is None:
+        return
+    told = record.record(outcome)
+    for path, value in told.meta.items():
+        model[path] = value
+    if told.tree:
+        model.meta.background.webbkg = dict(told.tree)
+    if outcome.sky_mask is not None:
+        model.mask = outcome.sky_mask.astype("uint32")
+    for entry in told.history:
+        model.add_history_entry(entry, software=record.SOFTWARE)
+    for path, value in record.members(item.job, read_meta(model, "meta.source_catalog")).items():
+        model[path] = value
+    for warning in outcome.warnings:
+        log.warning(warning)
+    complete = outcome.status is Status.COMPLETE and not outcome.already_done
+    log.log(logging.INFO if complete else logging.WARNING, record.log_line(outcome, name))
+
+
+class LineFormatter(logging.Formatter):
+    """Writes the lines of a product's ``cal_logs``; the times are UTC."""
+
+    converter = time.gmtime  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03d - %(name)s - %(levelname)s - %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+
+def finish(
+    model: Any,
+    references: Iterable[tuple[str, str]],
+    log_lines: Mapping[str, list[str]],
+    crds: Crds,
+) -> None:
+    """Note in a result the references, the CRDS context where CRDS can tell it, and the log.
+
+    Parameters
+    ----------
+    model : data model
+        The result.
+    references : iterable of (str, str)
+        Types and names of those that were used.
+    log_lines : mapping of str to list of str
+        For ``cal_logs``, by the alias of the step or pipeline that was called.
+    crds : Crds
+        As the run met it.
+    """
+    model.cal_logs = {**(read_meta(model, "cal_logs") or {}), **log_lines}
+    for kind, name in references:
+        model[f"meta.ref_file.{kind}.name"] = name
+    context = crds.context_used()
+    if context is not None:
+        model.meta.ref_file.crds.context_used, model.meta.ref_file.crds.sw_version = context
+
+
+# Writing.
+
+
+def write(group: Sequence[Item], setting: Setting) -> None:
+    """Write the products of a group, with the backgrounds that are to be kept: all, or none.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written.
+    """
+    models, paths = [], []
+    for item in group:
+        path = setting.name_product(item, None)
+        item.product = path
+        if _is_itself(item, path) and item.outcome is not None and item.outcome.already_done:
+            log.info("%s is left as it is", path)
+        else:
+            models.append(item.result)
+            paths.append(path)
+    _save(group, models, paths, setting)
+    for item in group:
+        if item.streamed:
+            drop_stand_ins(item.result)
+
+
+def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
+    """Write the backgrounds of a group that are to be kept, and no products."""
+    _save(group, [], [], setting)
+
+
+def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: Setting) -> None:
+    for item in group:
+        for suffix, background in _backgrounds(item, setting).items():
+            models.append(background_model(background, item.result))
+            paths.append(setting.name_product(item, suffix))
+            item.saved.append(paths[-1])
+    if not models:
+        return
+    inputs = [path for item in group for path in _inputs(item, setting)]
+
+    def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
+        item = next((one for one in group if one.result is model), None)
+        if item is None or not item.streamed or item.path is None or item.outcome is None:
+            write_model(model, stream, path)
+            return
+        background = item.outcome.background
+        write_streamed(model, item.path, changes(background) if background else {}, stream)
+
+    for path in save_all(models, paths, inputs, write_one):
+        log.info("Saved %s", path)
+
+
+def _backgrounds(item: Item, setting: Setting) -> dict[str, Background]:
+    """Tell which backgrounds of an item are to be kept, by their suffix."""
+    background = None if item.outcome is None else item.outcome.background
+    if background is None:
+        return {}
+    options = setting.options
+    wanted = {BACKGROUND_SUFFIX: options.save_background}
+    if isinstance(background, CombinedBackground):
+        wanted[COMBINED_SUFFIX] = options.save_combined_background
+    return {suffix: background for suffix, is_wanted in wanted.items() if is_wanted}
+
+
+def _is_itself(item: Item, path: Path) -> bool:
+    """Tell whether a product is the very file that its target came from."""
+    own = _files_of(item.source, path.parent)
+    return path.exists() and any(one.exists() and path.samefile(one) for one in own)
+
+
+def _files_of(given: Any, folder: Path) -> list[Path]:
+    """List the files that something given may be; of an open model what it knows of them."""
+    if not is_model(given):
+        return [Path(given)] if isinstance(given, (str, Path)) and str(given) else []
+    opened, name = path_of(given), read_meta(given, "meta.filename")
+    return [*([opened] if opened else []), *([folder / name] if name else [])]
+
+
+def _inputs(item: Item, setting: Setting) -> list[Path]:
+    """List the files that no product of an item may overwrite."""
+    job = item.job
+    given = [*job.targets, *job.backgrounds, job.source_catalog]
+    given += [
+        value
+        for name, value in setting.parameters.items()
+        if name == "wfss_mask" or name.startswith("override_")
+    ]
+    folder = setting.name_product(item, None).parent
+    return [path for one in given for path in _files_of(one, folder)]
