@@ -70,7 +70,7 @@ def test_the_template_is_cut_where_the_subarray_lies(folder):
 
 
 def test_without_windows_a_template_of_one_shape_lies_on_the_target(folder):
-    template = datamodels.WfssBkgModel(data=template_on(SHAPE, AT))
+    template = grism_template(grism_sky(SHAPE, AT), at=None)
     target = grism_target()
     del target.instance["meta"]["subarray"]
     result = run(target, override_bkg=template)
