@@ -12,8 +12,9 @@ import pytest
 import factories
 from webbkg import ImageOptions
 from webbkg.files.exposures import DetectorWindow, Exposure
-from webbkg.image.average import ArraySamples, average_exposures
+from webbkg.image.average import average_exposures
 from webbkg.numerics.parallel import available_threads, over_bands, split, use_threads
+from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,8 @@ def test_same_bits_for_any_band_and_thread_and_from_files(
 def test_the_memory_for_bands_is_for_all_threads_together(threads):
     """A row of each on 128 threads is 25 times as much."""
     plane = np.arange(128 * 512, dtype=np.float32).reshape(1, 128, 512)
-    one = ArraySamples.of(plane, plane, np.zeros(plane.shape, np.uint32))
+    planes = ArrayPlanes.of(SCI=plane, ERR=plane, DQ=np.zeros(plane.shape, np.uint32))
+    one = Placed(planes, Overlap.whole(plane.shape[1:]))
     options = ImageOptions(band_memory=2**21)
     average_exposures([one], plane.shape[1:], options)  # compiled before it is measured
     tracemalloc.start()

@@ -133,14 +133,14 @@ def test_threads_and_passes_change_nothing(threads, monkeypatch):
 
 
 @dataclasses.dataclass(frozen=True)
-class CountedSegment(ArraySegment):
-    """Notes the rows that are read of it."""
+class CountedPlanes(ArrayPlanes):
+    """Notes how many rows are read of them."""
 
-    rows: list = dataclasses.field(default_factory=list)
+    counted: list = dataclasses.field(default_factory=list)
 
-    def read(self, integration, start, stop):
-        self.rows.append(stop - start)
-        return super().read(integration, start, stop)
+    def rows(self, names, integration, start, stop):
+        self.counted.append(stop - start)
+        return super().rows(names, integration, start, stop)
 
 
 def test_many_threads_read_no_more_and_keep_to_the_memory():
@@ -149,13 +149,13 @@ def test_many_threads_read_no_more_and_keep_to_the_memory():
     sci, dq = make_cube(templates[3], 2)
     fits, rows, peaks = [], [], []
     for threads in (1, 128):
-        segment = CountedSegment(sci, dq)
+        segment = CountedPlanes({"SCI": sci, "DQ": dq})
         tracemalloc.start()
         with use_threads(threads):
             fits.append(fit_segments([segment], templates))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        rows.append(sum(segment.rows))
+        rows.append(sum(segment.counted))
     assert_same(*fits)
     assert rows[0] == rows[1]
     assert peaks[1] < SOSS_COUNTER_MEMORY + 1.5 * peaks[0]

@@ -62,6 +62,16 @@ def run(target=NAMES[0], **parameters):
     return BackgroundStep.call(target, **{"override_bkg": "bkg.fits", **parameters})
 
 
+def test_no_window_is_asked_for(folder):
+    """The rows tell how the library lies; SUBSTRT and SUBSIZE do not come into it."""
+    target = segment(2, 1)
+    expected = run(target)
+    del target.instance["meta"]["subarray"]
+    result = run(target)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, expected.data)
+
+
 def details(model):
     return model.meta.background.webbkg.instance
 
