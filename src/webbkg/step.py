@@ -105,12 +105,13 @@ class BackgroundStep(Step):
     def run(self, *args: Any) -> Any:
         """Run the step as stpipe does, after making sure of the output folder."""
         if self.output_dir:
-            folder = Path(os.path.expandvars(self.output_dir)).expanduser()
+            folder = Path(os.path.expanduser(os.path.expandvars(self.output_dir)))  # noqa: PTH111
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
                 raise OutputError(
-                    f"{folder}: cannot be made ({error.strerror}); choose another output_dir"
+                    f"{folder}: cannot be made ({reason}); choose another output_dir"
                 ) from error
         self._is_running = True
         try:

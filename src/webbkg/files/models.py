@@ -159,6 +159,8 @@ def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
 
 
 def _check_output(path: Path, inputs: Iterable[Path]) -> None:
+    if "\0" in str(path):
+        raise OutputError(f"{str(path)!r}: no file can have this name; choose another")
     if path.suffix not in (".fits", ".asdf"):
         raise OutputError(f"{path}: a product is written as .fits or .asdf; choose one of these")
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):

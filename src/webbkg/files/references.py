@@ -125,7 +125,10 @@ def find_reference(step: Any, target: Any, kind: str) -> Any:
         If there is no override and CRDS gives no answer.
     """
     way_out = f"give one with override_{kind}"
-    if step.get_ref_override(kind) is not None:
+    override = step.get_ref_override(kind)
+    if override is not None:
+        if isinstance(override, str) and override.strip() not in ("", "N/A"):
+            door.regular_file(override, f"override_{kind}", "a reference file")
         try:
             found = step.get_reference_file(target, kind)
         except OSError as error:
