@@ -219,6 +219,22 @@ def test_a_block_that_claims_more_than_the_file(tmp_path):
         open_model(path)
 
 
+@pytest.mark.parametrize("branch", ["meta.background", "meta.cal_step", "cal_logs"])
+@pytest.mark.parametrize("value", ["x", 5, None])
+def test_branches_that_are_none(folder, branch, value):
+    """A run writes into them."""
+    tree = {"meta": {"model_type": "ImageModel", "instrument": {"name": "NIRISS"}}}
+    *stem, last = branch.split(".")
+    (tree["meta"] if stem else tree)[last] = value
+    asdf.AsdfFile(tree).write_to("x.asdf")
+    if value is None:
+        with open_model("x.asdf") as model:
+            assert last not in (model.instance["meta"] if stem else model.instance)
+        return
+    with pytest.raises(InputError, match=rf"x\.asdf: its {branch} must be a mapping \(got "):
+        open_model("x.asdf")
+
+
 # Associations, masks, templates, parameters
 
 
