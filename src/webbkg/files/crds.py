@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from webbkg.errors import MissingFileError, ReferenceUnavailableError
+from webbkg.files import door
 from webbkg.files.models import is_model
 from webbkg.options import PARAMETER_LOOKUP_SECONDS, REFERENCE_FETCH_SECONDS
 
@@ -166,10 +167,11 @@ def _overriding(kind: str, override: Any) -> Reference:
         return Reference(override, override.override_handle)
     if override.strip() in ("", NOT_APPLICABLE):
         return Reference(None, override.strip() or None)
+    path = door.regular_file(override, f"override_{kind}", "a reference file")
     try:
-        Path(override).open("rb").close()
+        path.open("rb").close()
     except OSError as error:
-        raise MissingFileError(f"override_{kind}: {override}: {error.strerror}") from error
+        raise MissingFileError(f"override_{kind} {override}: {error.strerror}") from error
     return Reference(override, override)
 
 

@@ -82,7 +82,7 @@ def _check_planes(target: Target) -> None:
 
 def _dispersion_axis(target: Target) -> int | None:
     axis = read_meta(target.model, "meta.wcsinfo.dispersion_direction")
-    return None if axis is None else int(axis)
+    return door.as_integer(axis, target.name, "DISPAXIS")
 
 
 def _open_template(reference: Any, target: Target) -> TemplateImage | str:
