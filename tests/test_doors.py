@@ -22,7 +22,6 @@ from webbkg.files.fits import open_bytes, read_headers
 from webbkg.files.masks import read_mask
 from webbkg.files.models import open_model
 from webbkg.files.templates import make_template
-from webbkg.soss.segments import are_segments
 
 SHAPE = (20, 30)
 
@@ -311,7 +310,7 @@ def test_parameters_of_another_type_or_name(folder):
 def test_segments_are_told_by_text(folder):
     set_card(folder / "t_rate.fits", "EXP_TYPE", "5", b"")
     with pytest.raises(InputError, match=r"EXP_TYPE must be text \(got 5\)"):
-        are_segments([folder / "t_rate.fits", folder / "b_rate.fits"])
+        BackgroundStep.call([folder / "t_rate.fits", folder / "b_rate.fits"])
 
 
 def test_the_next_target_is_reached(folder):

@@ -101,7 +101,7 @@ def test_the_log_goes_into_the_product(site, which, case):
     theirs, ours = told(site, "peer", case)["logs"], told(site, which, case)["logs"]
     assert set(ours) == set(theirs)
     alias = "calwebb_image2" if case.startswith("image") else "calwebb_spec2"
-    subtracted = [line for line in ours[alias] if "webbkg.run - INFO" in line]
+    subtracted = [line for line in ours[alias] if ": background subtracted; " in line]
     assert len(subtracted) == (case not in WITHOUT_BACKGROUNDS)
 
 
