@@ -19,7 +19,7 @@ from webbkg.options import SOSS_COUNTER_MEMORY, SossOptions
 from webbkg.results import Status
 from webbkg.soss import fit as soss
 from webbkg.soss.fit import (
-    find_discontinuity,
+    find_jump,
     fit_segments,
     fit_templates,
     template_background,
@@ -67,7 +67,7 @@ def assert_same(one, other):
 def assert_as_reference(fit, sci, dq, templates, options=None):
     """Order statistics and counts exactly, RMSE to rounding."""
     options = options or SossOptions()
-    splits = [find_discontinuity(np.asarray(template)) for template in templates]
+    splits = [find_jump(np.asarray(template)) for template in templates]
     threshold, best, sides = reference_soss.fit(
         sci, dq, templates, splits, options.source_percentile, options.bkg_percentile
     )
@@ -377,29 +377,29 @@ def test_step_is_found_row_by_row_on_the_smoothed_template():
     rng = np.random.default_rng(2)
     for step in (690, 705, 720):
         template = 5 + 1.0 * (columns >= step) + rng.normal(0, 0.02, (96, COLUMNS))
-        found = find_discontinuity(template)
+        found = find_jump(template)
         assert found.shape == (96,)
         assert np.abs(found - step + 0.5).max() <= 1.5
     outside = 5 + 3.0 * (columns >= 600) + 0.5 * (columns >= 700) + np.zeros((96, 1))
-    assert abs(find_discontinuity(outside)[50] - 699.5) <= 0.5
+    assert abs(find_jump(outside)[50] - 699.5) <= 0.5
 
 
 def test_flat_template_breaks_at_the_first_column_of_the_search():
-    assert (find_discontinuity(np.ones((96, COLUMNS))) == 685).all()
+    assert (find_jump(np.ones((96, COLUMNS))) == 685).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_unknown_pixels_do_not_drag_the_step(value):
     template = make_templates(1)[0]
-    expected = find_discontinuity(template)
+    expected = find_jump(template)
     holes = template.copy()
     holes[10, 686] = holes[20:22, 690:694] = holes[40, 715:] = holes[60, 600:699] = value
-    found = find_discontinuity(holes)
+    found = find_jump(holes)
     assert np.abs(found - expected).max() <= 1
     rows = template.copy()
     rows[:5] = rows[50] = rows[-4:] = value
-    assert np.abs(find_discontinuity(rows) - expected).max() <= 1
-    np.testing.assert_array_equal(find_discontinuity(np.full_like(template, value)), 685)
+    assert np.abs(find_jump(rows) - expected).max() <= 1
+    np.testing.assert_array_equal(find_jump(np.full_like(template, value)), 685)
 
 
 def test_background_is_split_at_the_step_to_the_last_column():
@@ -407,11 +407,11 @@ def test_background_is_split_at_the_step_to_the_last_column():
     sci, dq = make_cube(templates[1])
     fit = fit_templates(sci, dq, templates)
     background = template_background(fit, templates)
-    right = np.arange(COLUMNS) >= fit.discontinuity[:, np.newaxis]
+    right = np.arange(COLUMNS) >= fit.jump[:, np.newaxis]
     scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
     np.testing.assert_array_equal(background.sci, scale * templates[1])
     assert right[:, -1].all()
-    assert len(np.unique(fit.discontinuity)) > 1
+    assert len(np.unique(fit.jump)) > 1
     assert background.sci.dtype == background.err.dtype == np.float32
     np.testing.assert_allclose(
         background.err[:, 0], fit.left.scale_err * templates[1][:, 0], rtol=1e-6
@@ -475,4 +475,4 @@ def test_flight_data(real_data, flag, right):
     fit = fit_templates(sci, dq, template)
     assert round(fit.left.scale, 4) == 0.9389
     assert round(fit.right.scale, 4) == right
-    assert set(fit.discontinuity.tolist()) <= set(range(696, 700))
+    assert set(fit.jump.tolist()) <= set(range(696, 700))

@@ -17,7 +17,7 @@ from typing import Any
 from webbkg import run
 from webbkg.errors import WebbkgError
 from webbkg.files.associations import Job, resolve
-from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured
+from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured, one_crds
 from webbkg.files.naming import product_path
 from webbkg.files.output import make_folder
 
@@ -104,7 +104,7 @@ def subtract(
             # collector does not run by itself in the command's process.
             gc.collect()
         if all(item.error is None for item in group):
-            with progress(group[0].label) as tell, _journal() as journal:
+            with progress(group[0].label) as tell, _journal() as journal, one_crds(setting.crds):
                 _run_group(group, replace(setting, progress=tell), journal)
         for item in group:
             item.result = None

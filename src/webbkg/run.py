@@ -358,6 +358,9 @@ def _as_target(item: Item) -> Target:
             f"{name}: SCI must be 2-D or 3-D and not empty (got shape {shape}); "
             "a rate, rateints or cal product is needed"
         )
+    for plane, values in (("SCI", model.data), ("DQ", dq)):
+        if values is not None and values.dtype.kind not in "biuf":
+            raise InputError(f"{name}: {plane} must hold real numbers (got {values.dtype})")
     if dq is not None and dq.shape != shape:
         raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
     return Target(name=name, model=model, info=ExposureInfo.from_model(model), path=item.path)

@@ -12,7 +12,7 @@ from stpipe import Step
 from webbkg import run, startup
 from webbkg.errors import OptionError, ReferenceUnavailableError
 from webbkg.files.associations import resolve
-from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
+from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, current_crds, patience
 from webbkg.files.models import is_model, open_header, open_model
 from webbkg.files.output import make_folder, save_whole
 from webbkg.files.parameters import check_parameter_file, judging
@@ -196,7 +196,7 @@ class BackgroundStep(Step):
     def _get_config_from_parameters(cls, crds_parameters: Any, crds_observatory: str) -> Any:
         ask = super()._get_config_from_parameters
         try:
-            return Crds().ask(
+            return current_crds().ask(
                 "parameters", lambda: ask(crds_parameters, crds_observatory), patience()
             )
         except ReferenceUnavailableError as error:
