@@ -18,6 +18,7 @@ import numpy as np
 from webbkg import record
 from webbkg.apply import apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
+from webbkg.files import door
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.crds import Crds
 from webbkg.files.exposures import Exposure, ExposureInfo
@@ -520,7 +521,7 @@ def _backgrounds(item: Item, setting: Setting) -> dict[str, Background]:
 def _is_itself(item: Item, path: Path) -> bool:
     """Tell whether a product is the very file that its target came from."""
     own = _files_of(item.source, path.parent)
-    return path.exists() and any(one.exists() and path.samefile(one) for one in own)
+    return door.exists(path) and any(door.exists(one) and path.samefile(one) for one in own)
 
 
 def _files_of(given: Any, folder: Path) -> list[Path]:

@@ -112,7 +112,7 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:
     OutputError
         If one is an input, stands twice, or ends neither in ``.fits`` nor in ``.asdf``.
     """
-    inputs = [other for other in inputs if other.exists()]
+    inputs = [other for other in inputs if door.exists(other)]
     for path in paths:
         if "\0" in str(path):
             raise OutputError(f"{str(path)!r}: no file can have this name; choose another")
@@ -120,7 +120,7 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:
             raise OutputError(
                 f"{path}: a product is written as .fits or .asdf; choose one of these"
             )
-        if path.exists() and any(path.samefile(other) for other in inputs):
+        if door.exists(path) and any(path.samefile(other) for other in inputs):
             raise OutputError(
                 f"{path}: would overwrite an input of this run; "
                 "choose another output_file, suffix or output_dir"
