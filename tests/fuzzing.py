@@ -550,7 +550,8 @@ def main():
         subprocess.Popen([*command, "--seed", str(first), "--count", str(count)])
         for first, count in shares
     ]
-    sys.exit(any([process.wait() for process in running]))
+    statuses = [process.wait() for process in running]
+    sys.exit(any(statuses))
 
 
 if __name__ == "__main__":
