@@ -125,7 +125,7 @@ def run_trials(field: SossField, fits: int, options: SossOptions | None = None) 
 
 def _side_sizes(fit: TemplateFit, field: SossField) -> np.ndarray:
     columns = np.arange(951)
-    right = columns >= fit.discontinuity[:, np.newaxis]
+    right = columns >= fit.jump[:, np.newaxis]
     lit = ~field.reference[:, :951]
     lit[field.bad.rows[field.bad.columns < 951], field.bad.columns[field.bad.columns < 951]] = False
     return INTEGRATIONS * np.array([np.count_nonzero(lit & ~right), np.count_nonzero(lit & right)])

@@ -19,6 +19,7 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -517,25 +518,40 @@ def prepared(stream_everything=True):
             gc.unfreeze()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=1)
-    given = parser.parse_args()
+def run_range(first, count):
+    """Run cases in this process and tell of the failed ones; returns how many there are."""
     started, failed = time.monotonic(), 0
     with prepared() as corpus:
-        for seed in range(given.seed, given.seed + given.count):
+        for done, seed in enumerate(range(first, first + count), start=1):
             wrong = run_case(seed, corpus)
             if wrong:
                 failed += 1
                 print(wrong, flush=True)
-            if (seed - given.seed) % 500 == 499:
+            if done % 500 == 0:
                 gc.collect()
                 seconds = time.monotonic() - started
-                print(
-                    f"{seed - given.seed + 1} cases, {failed} failed, {seconds:.0f} s", flush=True
-                )
-    sys.exit(bool(failed))
+                print(f"from {first}: {done} cases, {failed} failed, {seconds:.0f} s", flush=True)
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
+    if given.processes == 1:
+        sys.exit(bool(run_range(given.seed, given.count)))
+    share = -(-given.count // given.processes)
+    starts = range(given.seed, given.seed + given.count, share)
+    shares = [(first, min(share, given.seed + given.count - first)) for first in starts]
+    command = [sys.executable, __file__]
+    running = [
+        subprocess.Popen([*command, "--seed", str(first), "--count", str(count)])
+        for first, count in shares
+    ]
+    statuses = [process.wait() for process in running]
+    sys.exit(any(statuses))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_an_error_exits_1_and_the_other_targets_are_still_done(folder):
 
 def test_bad_usage_exits_2(folder):
     assert run("t_rate.fits", "--no-such-option").exit_code == 2
-    assert run("t_rate.fits", "-b", "b1_rate.fits", "--sigma", "-1").exit_code == 2
+    assert run("t_rate.fits", "-b", "b1_rate.fits", "--sigma=-1").exit_code == 2
     two_names = run("t_rate.fits", "b1_rate.fits", "--output-file", "x.fits")
     assert two_names.exit_code == 2
 

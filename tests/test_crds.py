@@ -139,7 +139,7 @@ def test_an_override_is_taken_without_asking(tmp_path, monkeypatch):
     monkeypatch.setattr(crds_module, "_Asking", None)
     mine = tmp_path / "mine.fits"
     crds = Crds()
-    with pytest.raises(MissingFileError, match=r"override_bkg: .*mine\.fits: No such file"):
+    with pytest.raises(MissingFileError, match=r"override_bkg: .*mine\.fits: no such file"):
         crds.find_reference("bkg", str(mine), dict)
     mine.touch()
     assert crds.find_reference("bkg", str(mine), dict) == (str(mine), str(mine))

@@ -15,8 +15,9 @@ from factories import make_model, place, ramp, save, write_fits
 from webbkg import ImageOptions
 from webbkg.errors import InputError
 from webbkg.files import pool as pools
+from webbkg.files.disk import read_at
 from webbkg.files.exposures import DetectorWindow, Exposure
-from webbkg.files.pool import FilePool, read_at
+from webbkg.files.pool import FilePool
 from webbkg.image.average import average_exposures
 
 SHAPE = (40, 50)

@@ -19,12 +19,14 @@ from stpipe import Step
 from typer.testing import CliRunner
 
 import webbkg
+import webbkg.image.measure
 from factories import GRISM, checksum, grism_template, make_model, ramp, save, write_mask
 from webbkg import BackgroundStep, ImageOptions, SossOptions, WfssOptions, subtract_background
 from webbkg.cli import app, repeat_background_flag
 from webbkg.errors import InputError, MismatchError, OptionError, OutputError
 from webbkg.files.naming import product_path
 from webbkg.modes import Request
+from webbkg.numerics.parallel import available_threads
 from webbkg.options import parameters
 from webbkg.results import Outcome, ScaleFit, Status
 
@@ -35,6 +37,8 @@ OBSERVED = {
     "meta__observation__visit_number": "002",
     "meta__observation__exposure_number": "3",
 }
+
+IMAGE_OF_NIRCAM = {**GRISM, "meta.exposure.type": "NRC_IMAGE"}
 
 
 @pytest.fixture
@@ -126,6 +130,20 @@ def test_each_target_records_its_own_references_and_log(folder):
         assert f"g{number}_rate.fits: background subtracted" in lines
         assert f"g{3 - number}_rate.fits: background" not in lines
         assert result.meta.ref_file.bkg.name.endswith("bkg.fits")
+
+
+def test_a_reference_is_recorded_only_where_it_was_used(folder):
+    """A list of a grism exposure and an image: the image needs none."""
+    save(make_model(2 * (1 + SKY), meta=GRISM), folder / "g_rate.fits")
+    save(make_model(3 * SKY, meta=IMAGE_OF_NIRCAM), folder / "i_rate.fits")
+    save(make_model(SKY, meta=IMAGE_OF_NIRCAM), folder / "sky_rate.fits")
+    grism_template(1 + SKY, (0, 0)).save("bkg.fits")
+    write_mask(folder / "mask.fits", np.ones(SHAPE, np.uint32))
+    given = {"override_bkg": "bkg.fits", "wfss_mask": "mask.fits"}
+    grism, image = BackgroundStep.call(["g_rate.fits", "i_rate.fits"], "sky_rate.fits", **given)
+    assert grism.meta.cal_step.bkg_subtract == image.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert grism.meta.ref_file.bkg.name == str(folder / "bkg.fits")
+    assert image.meta.ref_file.bkg.name is None
 
 
 def test_a_run_leaves_nothing_on_the_step(folder):
@@ -410,6 +428,20 @@ def test_the_command_leaves_crds_parameters_in_force(folder, tmp_path):
         )
         details = json.loads(done.stdout)[0]["details"]
         assert (details["sigma"], details["maxiters"]) == expected
+
+
+def test_threads_are_those_of_the_option(folder, monkeypatch):
+    granted = []
+    average = webbkg.image.measure.average_exposures
+
+    def note(*args, **kwargs):
+        granted.append(available_threads())
+        return average(*args, **kwargs)
+
+    monkeypatch.setattr(webbkg.image.measure, "average_exposures", note)
+    assert webbkg_subtract("t_rate.fits", "-b", "b1_rate.fits", "--threads", "3").exit_code == 0
+    assert granted == [3]
+    assert webbkg_subtract("t_rate.fits", "-b", "b1_rate.fits", "--threads", "0").exit_code == 2
 
 
 def test_a_warning_is_told_once_for_its_target_alone(folder, caplog):

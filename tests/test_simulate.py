@@ -15,7 +15,7 @@ from webbkg.errors import OptionError
 from webbkg.files.exposures import DetectorWindow, Exposure
 from webbkg.files.models import open_model
 from webbkg.results import CombinedBackground, SampleCounts
-from webbkg.simulate.demo import run_demo
+from webbkg.simulate.demo import FoundScale, run_demo
 from webbkg.simulate.detector import (
     MIRI_BRIGHTSKY,
     MIRI_IMAGER,
@@ -489,6 +489,14 @@ class TestDemo:
         assert imaging.recovery.cosmic_ray_leak == pytest.approx(1, abs=0.1)
         assert integrations.counts.clipped > 0
         assert integrations.recovery.cosmic_ray_leak < 0.5
+        told = dict(imaging.lines())
+        assert told["backgrounds"] == "5"
+        assert told["samples clipped"].startswith("0 of ")
+        assert told["product"] == imaging.products[0]
+
+    def test_a_scale_is_told_with_its_error(self):
+        scale = FoundScale(label="left", truth=0.93, found=0.9486, quoted_err=1.1e-4)
+        assert str(scale) == "0.93, 0.9486 ± 0.00011 (+2.000 %)"
 
     @pytest.mark.parametrize("size", [0, 127, 2049])
     def test_sizes_that_do_not_fit_are_refused(self, tmp_path, size):

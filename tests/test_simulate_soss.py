@@ -37,7 +37,7 @@ from webbkg.simulate.soss import (
     split_series,
     write_series,
 )
-from webbkg.soss.fit import find_discontinuity, fit_templates
+from webbkg.soss.fit import find_jump, fit_templates
 
 SCENE = SossScene()
 
@@ -92,7 +92,7 @@ def test_the_sky_is_one_template_scaled_on_either_side_of_a_tilted_jump(strip, l
 def test_every_template_jumps_where_the_fit_looks_for_it(library, index):
     template = library[index]
     assert template.shape == (256, 2048)
-    found = find_discontinuity(template)
+    found = find_jump(template)
     assert np.abs(found - jump_columns(SCENE))[:240].max() <= 1
     assert 685 <= found.min() < found.max() < 725
     levels = template[128, 670], template[128, 732]

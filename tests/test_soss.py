@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 
 import reference_soss
 from webbkg.errors import InputError, OptionError
+from webbkg.numerics.parallel import use_threads
 from webbkg.numerics.planes import ArrayPlanes
-from webbkg.options import SossOptions
+from webbkg.options import SOSS_COUNTER_MEMORY, SossOptions
 from webbkg.results import Status
 from webbkg.soss import fit as soss
 from webbkg.soss.fit import (
-    find_discontinuity,
+    find_jump,
     fit_segments,
     fit_templates,
     template_background,
@@ -65,7 +67,7 @@ def assert_same(one, other):
 def assert_as_reference(fit, sci, dq, templates, options=None):
     """Order statistics and counts exactly, RMSE to rounding."""
     options = options or SossOptions()
-    splits = [find_discontinuity(np.asarray(template)) for template in templates]
+    splits = [find_jump(np.asarray(template)) for template in templates]
     threshold, best, sides = reference_soss.fit(
         sci, dq, templates, splits, options.source_percentile, options.bkg_percentile
     )
@@ -128,6 +130,52 @@ def test_threads_and_passes_change_nothing(threads, monkeypatch):
     expected = fit_templates(sci, dq, templates, threads=1)
     monkeypatch.setattr(soss, "MOST_TEMPLATES_A_PASS", 2)
     assert_same(fit_templates(sci, dq, templates, threads=threads), expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedPlanes(ArrayPlanes):
+    """Notes how many rows are read of them."""
+
+    counted: list = dataclasses.field(default_factory=list)
+
+    def rows(self, names, integration, start, stop):
+        self.counted.append(stop - start)
+        return super().rows(names, integration, start, stop)
+
+
+def test_many_threads_read_no_more_and_keep_to_the_memory():
+    """Their counters once made it a pass for each template, and 132 MB."""
+    templates = make_templates(8)
+    sci, dq = make_cube(templates[3], 2)
+    fits, rows, peaks = [], [], []
+    for threads in (1, 128):
+        segment = CountedPlanes({"SCI": sci, "DQ": dq})
+        tracemalloc.start()
+        with use_threads(threads):
+            fits.append(fit_segments([segment], templates))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        rows.append(sum(segment.counted))
+    assert_same(*fits)
+    assert rows[0] == rows[1]
+    assert peaks[1] < SOSS_COUNTER_MEMORY + 1.5 * peaks[0]
+
+
+def test_counters_too_large_for_two_threads_are_those_of_one(monkeypatch):
+    templates = make_templates(2)
+    sci, dq = make_cube(templates[1], 1)
+    expected = fit_templates(sci, dq, templates)
+    monkeypatch.setattr(soss, "SOSS_COUNTER_MEMORY", 1)
+    crews = []
+    sweep = soss.over_bands
+
+    def over_bands(*bands, threads):
+        crews.append(threads)
+        return sweep(*bands, threads=threads)
+
+    monkeypatch.setattr(soss, "over_bands", over_bands)
+    assert_same(fit_templates(sci, dq, templates, threads=9), expected)
+    assert set(crews) == {1}
 
 
 def test_joint_segments_are_the_concatenated_cube():
@@ -329,29 +377,29 @@ def test_step_is_found_row_by_row_on_the_smoothed_template():
     rng = np.random.default_rng(2)
     for step in (690, 705, 720):
         template = 5 + 1.0 * (columns >= step) + rng.normal(0, 0.02, (96, COLUMNS))
-        found = find_discontinuity(template)
+        found = find_jump(template)
         assert found.shape == (96,)
         assert np.abs(found - step + 0.5).max() <= 1.5
     outside = 5 + 3.0 * (columns >= 600) + 0.5 * (columns >= 700) + np.zeros((96, 1))
-    assert abs(find_discontinuity(outside)[50] - 699.5) <= 0.5
+    assert abs(find_jump(outside)[50] - 699.5) <= 0.5
 
 
 def test_flat_template_breaks_at_the_first_column_of_the_search():
-    assert (find_discontinuity(np.ones((96, COLUMNS))) == 685).all()
+    assert (find_jump(np.ones((96, COLUMNS))) == 685).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_unknown_pixels_do_not_drag_the_step(value):
     template = make_templates(1)[0]
-    expected = find_discontinuity(template)
+    expected = find_jump(template)
     holes = template.copy()
     holes[10, 686] = holes[20:22, 690:694] = holes[40, 715:] = holes[60, 600:699] = value
-    found = find_discontinuity(holes)
+    found = find_jump(holes)
     assert np.abs(found - expected).max() <= 1
     rows = template.copy()
     rows[:5] = rows[50] = rows[-4:] = value
-    assert np.abs(find_discontinuity(rows) - expected).max() <= 1
-    np.testing.assert_array_equal(find_discontinuity(np.full_like(template, value)), 685)
+    assert np.abs(find_jump(rows) - expected).max() <= 1
+    np.testing.assert_array_equal(find_jump(np.full_like(template, value)), 685)
 
 
 def test_background_is_split_at_the_step_to_the_last_column():
@@ -359,11 +407,11 @@ def test_background_is_split_at_the_step_to_the_last_column():
     sci, dq = make_cube(templates[1])
     fit = fit_templates(sci, dq, templates)
     background = template_background(fit, templates)
-    right = np.arange(COLUMNS) >= fit.discontinuity[:, np.newaxis]
+    right = np.arange(COLUMNS) >= fit.jump[:, np.newaxis]
     scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
     np.testing.assert_array_equal(background.sci, scale * templates[1])
     assert right[:, -1].all()
-    assert len(np.unique(fit.discontinuity)) > 1
+    assert len(np.unique(fit.jump)) > 1
     assert background.sci.dtype == background.err.dtype == np.float32
     np.testing.assert_allclose(
         background.err[:, 0], fit.left.scale_err * templates[1][:, 0], rtol=1e-6
@@ -427,4 +475,4 @@ def test_flight_data(real_data, flag, right):
     fit = fit_templates(sci, dq, template)
     assert round(fit.left.scale, 4) == 0.9389
     assert round(fit.right.scale, 4) == right
-    assert set(fit.discontinuity.tolist()) <= set(range(696, 700))
+    assert set(fit.jump.tolist()) <= set(range(696, 700))

@@ -62,6 +62,16 @@ def run(target=NAMES[0], **parameters):
     return BackgroundStep.call(target, **{"override_bkg": "bkg.fits", **parameters})
 
 
+def test_no_window_is_asked_for(folder):
+    """The rows tell how the library lies; SUBSTRT and SUBSIZE do not come into it."""
+    target = segment(2, 1)
+    expected = run(target)
+    del target.instance["meta"]["subarray"]
+    result = run(target)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    np.testing.assert_array_equal(result.data, expected.data)
+
+
 def details(model):
     return model.meta.background.webbkg.instance
 
@@ -189,6 +199,28 @@ def test_targets_of_different_exposures_are_fitted_apart(folder):
     first, second = run(NAMES)
     assert details(first)["segments"] == details(second)["segments"] == 1
     assert details(first)["integrations"] == 2
+
+
+@pytest.mark.parametrize("way", ["call", "command"])
+def test_the_segments_of_two_exposures_are_fitted_two_by_two(folder, way):
+    """Given together, in any order; a rate image of one of them is fitted alone."""
+    names = [*NAMES]
+    for number in (1, 2):
+        other = segment(number + 2, number, meta__observation__exposure_number="5")
+        names.append(str(save(other, folder / f"jw02-seg00{number}_nis_rateints.fits").name))
+    rate = segment(2, 1)
+    flat = make_model(rate.data[0], rate.err[0], rate.dq[0], at=(0, 1802), meta=SOSS)
+    names.append(str(save(flat, folder / "jw01-all_nis_rate.fits").name))
+    names = [names[i] for i in (0, 2, 4, 3, 1)]
+    if way == "call":
+        found = [details(result) for result in run(names)]
+    else:
+        done = CliRunner().invoke(app, ["subtract", *names, "--override-bkg", "bkg.fits", "--json"])
+        told = sorted(json.loads(done.stdout), key=lambda one: names.index(one["target"]))
+        found = [one["details"] for one in told]
+    assert [one["segments"] for one in found] == [2, 2, 1, 2, 2]
+    assert [one["integrations"] for one in found] == [5, 7, 1, 7, 5]
+    assert found[0]["left"] == found[4]["left"] != found[1]["left"] == found[3]["left"]
 
 
 def test_if_one_segment_cannot_be_written_none_is(folder):

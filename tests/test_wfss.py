@@ -329,9 +329,9 @@ def test_shapes_that_do_not_fit(shape):
 @pytest.mark.parametrize(
     ("option", "value", "constraint"),
     [
-        ("outlier_percent", 100.5, "wfss_outlier_percent must be a percentage from 0 to 100"),
-        ("outlier_percent", -0.1, "wfss_outlier_percent must be a percentage from 0 to 100"),
-        ("outlier_percent", np.nan, "wfss_outlier_percent must be a percentage from 0 to 100"),
+        ("outlier_percent", 100.5, "wfss_outlier_percent must be a number from 0 to 100"),
+        ("outlier_percent", -0.1, "wfss_outlier_percent must be a number from 0 to 100"),
+        ("outlier_percent", np.nan, "wfss_outlier_percent must be a number from 0 to 100"),
     ],
 )
 def test_options_out_of_range(option, value, constraint):

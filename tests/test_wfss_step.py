@@ -69,6 +69,22 @@ def test_the_template_is_cut_where_the_subarray_lies(folder):
     assert (mask[:, 10:] == 1).all()
 
 
+def test_without_windows_a_template_of_one_shape_lies_on_the_target(folder):
+    template = grism_template(grism_sky(SHAPE, AT), at=None)
+    target = grism_target()
+    del target.instance["meta"]["subarray"]
+    result = run(target, override_bkg=template)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert result.meta.background.scaling_factor == pytest.approx(SCALE, abs=1e-5)
+
+
+def test_without_a_window_it_is_not_known_where_a_full_frame_is_cut(folder):
+    target = grism_target()
+    del target.instance["meta"]["subarray"]
+    with pytest.raises(InputError, match=r"at least one is missing.*set the four keywords"):
+        run(target)
+
+
 def test_the_product_tells_how_the_scale_came_about(folder):
     run(save_results=True)
     saved = datamodels.open("g_backgroundstep.fits")

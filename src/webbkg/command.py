@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from webbkg import run
-from webbkg.errors import OutputError, WebbkgError
+from webbkg.errors import WebbkgError
 from webbkg.files.associations import Job, resolve
-from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured
+from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured, one_crds
 from webbkg.files.naming import product_path
+from webbkg.files.output import make_folder
 
 Progress = Callable[[int, int], None]
 ALIAS = "bkg_subtract"
@@ -104,7 +105,7 @@ def subtract(
             # collector does not run by itself in the command's process.
             gc.collect()
         if all(item.error is None for item in group):
-            with progress(group[0].label) as tell, _journal() as journal:
+            with progress(group[0].label) as tell, _journal() as journal, one_crds(setting.crds):
                 _run_group(group, replace(setting, progress=tell), journal)
         for item in group:
             item.result = None
@@ -140,7 +141,8 @@ def _name_product(item: run.Item, suffix: str | None, given: Mapping[str, Any]) 
 def _run_group(group: list[run.Item], setting: run.Setting, journal: _Journal) -> None:
     """Take a group from its files to its products; an error is noted on its items."""
     try:
-        _make_folder(setting.parameters.get("output_dir"))
+        if setting.parameters.get("output_dir"):
+            make_folder(setting.parameters["output_dir"])
         setting = replace(setting, parameters=_resolve(group[0], setting.parameters))
         run.process(group, setting)
         for item in group:
@@ -152,18 +154,6 @@ def _run_group(group: list[run.Item], setting: run.Setting, journal: _Journal) -
     for item in group:
         reason = item.outcome.reason if item.outcome else ""
         item.warnings = [w for w in journal.warnings if not (reason and reason in w)]
-
-
-def _make_folder(folder: str | None) -> None:
-    if folder is None:
-        return
-    path = Path(os.path.expandvars(folder)).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be made ({error.strerror}); choose another output_dir"
-        ) from error
 
 
 def _resolve(item: run.Item, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -166,7 +166,6 @@ def _are_percentages(values: Any) -> bool:
     return isinstance(values, Sequence) and len(values) == 2 and all(map(_is_percentage, values))
 
 
-NUMBER: Check = (_is_number, "a number")
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
@@ -284,7 +283,6 @@ class WfssOptions(Options):
         0.0,
         "float",
         "WFSS: stop when the RMS improves by less (percent); 0 for never",
-        check=NUMBER,
     )
     outlier_percent: float = _parameter(
         1.0,

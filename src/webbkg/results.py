@@ -270,7 +270,7 @@ class TemplateFit(Frozen):
         RMSE of every template, left and right; NaN where there is no scale.
     source_threshold : float
         Values at or above it were taken as source, in the target's unit; NaN if unknown.
-    discontinuity : (rows,) int64
+    jump : (rows,) int64
         First column of the right side in each row, of the chosen template; empty unless COMPLETE.
     n_integrations : int
         Integrations that were fitted together.
@@ -283,7 +283,7 @@ class TemplateFit(Frozen):
     right: SideFit | None = None
     rmse: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     source_threshold: float = float("nan")
-    discontinuity: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    jump: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     n_integrations: int = 0
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from webbkg import record
 from webbkg.apply import apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
+from webbkg.files import door
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.background import MODELS as IMAGE_MODELS
 from webbkg.files.background import BackgroundDraft
@@ -404,6 +405,9 @@ def _as_target(item: Item) -> Target:
             f"{name}: SCI must be 2-D or 3-D and not empty (got shape {shape}); "
             "a rate, rateints or cal product is needed"
         )
+    for plane, values in (("SCI", model.data), ("DQ", dq)):
+        if values is not None and values.dtype.kind not in "biuf":
+            raise InputError(f"{name}: {plane} must hold real numbers (got {values.dtype})")
     if dq is not None and dq.shape != shape:
         raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
     attributes = {"SCI": "data", "ERR": "err", "DQ": "dq"}
@@ -637,7 +641,7 @@ def _backgrounds(item: Item, setting: Setting) -> dict[str, Background]:
 def _is_itself(item: Item, path: Path) -> bool:
     """Tell whether a product is the very file that its target came from."""
     own = _files_of(item.source, path.parent)
-    return path.exists() and any(one.exists() and path.samefile(one) for one in own)
+    return door.exists(path) and any(door.exists(one) and path.samefile(one) for one in own)
 
 
 def _files_of(given: Any, folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +10,11 @@ from typing import Any, ClassVar
 from stpipe import Step
 
 from webbkg import run, startup
-from webbkg.errors import OptionError, OutputError, ReferenceUnavailableError
+from webbkg.errors import OptionError, ReferenceUnavailableError
 from webbkg.files.associations import resolve
-from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, patience
+from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, current_crds, patience
 from webbkg.files.models import is_model, open_header, open_model
-from webbkg.files.output import save_whole
+from webbkg.files.output import make_folder, save_whole
 from webbkg.files.parameters import check_parameter_file, judging
 from webbkg.files.suffixes import strip_suffix
 from webbkg.options import parameters
@@ -55,13 +54,7 @@ class BackgroundStep(Step):
     def run(self, *args: Any) -> Any:
         """Run the step as stpipe does, after making sure of the output folder."""
         if self.output_dir:
-            folder = Path(os.path.expandvars(self.output_dir)).expanduser()
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"{folder}: cannot be made ({error.strerror}); choose another output_dir"
-                ) from error
+            make_folder(self.output_dir)
         self._run = _Run(self, self._only_products)
         self._only_products = False
         try:
@@ -203,7 +196,7 @@ class BackgroundStep(Step):
     def _get_config_from_parameters(cls, crds_parameters: Any, crds_observatory: str) -> Any:
         ask = super()._get_config_from_parameters
         try:
-            return Crds().ask(
+            return current_crds().ask(
                 "parameters", lambda: ask(crds_parameters, crds_observatory), patience()
             )
         except ReferenceUnavailableError as error:

@@ -70,10 +70,10 @@ def subtract_wfss(target, bkg, wavelengthrange="N/A", **parameters):
         return jwst.step.call(target, [], **references, **parameters)
 
 
-def find_discontinuity(template):
+def find_jump(template):
     """Let jwst find the step of a SOSS template, row by row."""
     from jwst.background import background_sub_soss
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning)
-        return background_sub_soss.find_discontinuity(template)[:, 0]
+        return background_sub_soss.find_jump(template)[:, 0]

@@ -9,7 +9,7 @@ from stdatamodels.jwst import datamodels
 from factories import SOSS, make_model
 from peer import oracle
 from webbkg.options import SossOptions
-from webbkg.soss.fit import find_discontinuity, fit_templates, template_background
+from webbkg.soss.fit import find_jump, fit_templates, template_background
 
 pytestmark = pytest.mark.peer
 
@@ -84,7 +84,7 @@ def subtract_in_float64(sci, fit, library):
     """Subtract as jwst does: product and difference in float64, rounded once."""
     rows = sci.shape[-2]
     template = library[fit.template][10:106] if rows < library.shape[1] else library[fit.template]
-    right = np.arange(COLUMNS) >= fit.discontinuity[:, np.newaxis]
+    right = np.arange(COLUMNS) >= fit.jump[:, np.newaxis]
     scale = np.where(right, fit.right.scale, fit.left.scale)
     return sci.astype(np.float64) - scale * template
 
@@ -160,19 +160,17 @@ def test_rows_that_do_not_match(rows, target_rows):
 
 def test_steps_are_the_same():
     for template in make_library(5).astype(np.float32):
-        np.testing.assert_array_equal(
-            find_discontinuity(template), oracle.find_discontinuity(template)
-        )
+        np.testing.assert_array_equal(find_jump(template), oracle.find_jump(template))
 
 
 def test_difference_unknown_pixels_near_the_step():
     """They drag jwst's step to themselves, and an infinite one rules the template out."""
     template = make_library(1, rows=96).astype(np.float32)[0]
-    expected = find_discontinuity(template)
+    expected = find_jump(template)
     holes = template.copy()
     holes[40, 722] = np.nan
-    assert np.abs(find_discontinuity(holes) - expected).max() <= 1
-    assert np.abs(oracle.find_discontinuity(holes) - expected).max() > 5
+    assert np.abs(find_jump(holes) - expected).max() <= 1
+    assert np.abs(oracle.find_jump(holes) - expected).max() > 5
     sci, dq = make_target(template, (96, 2048), noise=0.02)
     holes[50:60, 300] = np.inf
     fit, theirs = run_both(sci, dq, holes[np.newaxis])

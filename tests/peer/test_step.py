@@ -130,3 +130,27 @@ def test_subarrays_that_share_a_corner_agree(size):
     np.testing.assert_array_equal(ours.data, theirs.data)
     np.testing.assert_array_equal(ours.dq, theirs.dq)
     assert (ours.data == 1).sum() == min(size[0], 6) * min(size[1], 8)
+
+
+@pytest.mark.parametrize("kind", ["ImageModel", "SlitModel"])
+def test_cut_outs_that_keep_the_window_of_their_frame(kind):
+    """Flight NIRSpec MOS products: SUBSIZE says 2048 x 2048 of slitlets."""
+    target, background = (
+        make_model(factories.ramp((25, 34)) + step, kind=getattr(datamodels, kind))
+        for step in (3, 0)
+    )
+    for model in (target, background):
+        model.meta.subarray.xsize = model.meta.subarray.ysize = 2048
+    ours = BackgroundStep.call(target, [background])
+    theirs = oracle.subtract(target.copy(), [background.copy()])
+    np.testing.assert_array_equal(ours.data, theirs.data)
+    assert ours.meta.cal_step.bkg_subtract == theirs.meta.cal_step.bkg_subtract == "COMPLETE"
+
+
+def test_a_target_without_err():
+    target, background = make_model(factories.ramp((6, 8)) + 3), make_model(factories.ramp((6, 8)))
+    del target.instance["err"]
+    ours = BackgroundStep.call(target, [background])
+    theirs = oracle.subtract(target.copy(), [background.copy()])
+    np.testing.assert_array_equal(ours.data, theirs.data)
+    assert ours.err is theirs.err is None

@@ -249,13 +249,16 @@ def test_user_mask_and_no_wavelengthrange(tmp_path):
     assert "REACHED" not in runs["jwst"].stdout
 
 
-def test_neither_mask_nor_catalogue():
-    """Both say no, we by naming the ways out."""
+def test_neither_mask_nor_catalogue(caplog):
+    """Its step says no, though what it calls takes every pixel as sky; ours does, and says so."""
     exposure = target(meta__source_catalog=None)
     with pytest.raises(IndexError, match="No source catalog"):
         theirs(exposure, template(), wfss_mask=None)
-    with pytest.raises(ValueError, match=r"SCATFILE.*sourcecat.*wfss_mask"):
-        ours(exposure, template(), wfss_mask=None)
+    with caplog.at_level(logging.WARNING):
+        result = ours(exposure, template(), wfss_mask=None, configure_log=False)
+    assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert (result.mask == 1).all()
+    assert "every pixel is taken as sky" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from webbkg.errors import MissingFileError, ReferenceUnavailableError
+from webbkg.files import door
 from webbkg.files.models import is_model
 from webbkg.options import PARAMETER_LOOKUP_SECONDS, REFERENCE_FETCH_SECONDS
 
@@ -33,6 +36,24 @@ def patience(default: float = PARAMETER_LOOKUP_SECONDS) -> float:
     except ValueError:
         return default
     return min(seconds, threading.TIMEOUT_MAX) if seconds > 0 else default
+
+
+_of_run: ContextVar[Crds | None] = ContextVar("webbkg_crds", default=None)
+
+
+@contextmanager
+def one_crds(crds: Crds) -> Iterator[None]:
+    """Let what runs inside, and asks by `current_crds`, know what a run has learnt of CRDS."""
+    token = _of_run.set(crds)
+    try:
+        yield
+    finally:
+        _of_run.reset(token)
+
+
+def current_crds() -> Crds:
+    """Return the CRDS of the run that this is part of, or else a new one."""
+    return _of_run.get() or Crds()
 
 
 class Reference(NamedTuple):
@@ -166,10 +187,11 @@ def _overriding(kind: str, override: Any) -> Reference:
         return Reference(override, override.override_handle)
     if override.strip() in ("", NOT_APPLICABLE):
         return Reference(None, override.strip() or None)
+    path = door.regular_file(override, f"override_{kind}", "a reference file")
     try:
-        Path(override).open("rb").close()
+        path.open("rb").close()
     except OSError as error:
-        raise MissingFileError(f"override_{kind}: {override}: {error.strerror}") from error
+        raise MissingFileError(f"override_{kind} {override}: {error.strerror}") from error
     return Reference(override, override)
 
 

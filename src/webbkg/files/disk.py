@@ -9,12 +9,14 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+from threading import Lock
 from typing import IO
-
-from webbkg.files.pool import read_at
 
 COPY_CHUNK = 8 * 2**20
 """Bytes held while a copy passes through memory."""
+
+seeking = Lock()
+"""Held while a file's own position is moved, where the system reads and writes at no other."""
 
 _NOT_SUPPORTED = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -41,6 +43,30 @@ def read_exactly(source: IO[bytes], view: memoryview, position: int) -> None:
     """
     if read_at(source.fileno(), view, position) < len(view):
         raise OSError(errno.EIO, "a file became shorter while it was read")
+
+
+def read_at(descriptor: int, view: memoryview, position: int) -> int:
+    """Fill `view` (of bytes) from a position of a file; returns how many there were to read."""
+    done = _read_some(descriptor, view, position)
+    while 0 < done < len(view):
+        count = _read_some(descriptor, view[done:], position + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def _read_some(descriptor: int, view: memoryview, position: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [view], position)
+    if hasattr(os, "pread"):  # macOS before 11
+        chunk = os.pread(descriptor, len(view), position)
+    else:  # Windows: the position is the file's, so one at a time
+        with seeking:
+            os.lseek(descriptor, position, os.SEEK_SET)
+            chunk = os.read(descriptor, len(view))
+    view[: len(chunk)] = chunk
+    return len(chunk)
 
 
 def write_exactly(target: IO[bytes], content: bytes | memoryview, position: int) -> None:

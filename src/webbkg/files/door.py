@@ -48,7 +48,7 @@ def regular_file(path: str | os.PathLike[str], role: str = "", wanted: str = "a 
         If it is a folder, a device, a pipe or a socket, or cannot be looked at.
     """
     path = Path(path)
-    name = f"{role} {path}".lstrip()
+    name = f"{role}: {path}" if role else str(path)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -276,16 +276,21 @@ def is_gzipped(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Read the primary header of a FITS file.
+    """Read the primary header of a FITS file, gzipped or not, and nothing else.
 
     Raises
     ------
+    MissingFileError
+        If there is no such file.
     InputError
         If it is not one.
     """
-    with open_bytes(path) as stream:
-        header, _ = next(read_headers(stream, path.name))
-    return header
+    door.regular_file(path, wanted="a FITS product")
+    with (
+        door.reading(path, "its header cannot be read"),
+        gzip.open(path) if is_gzipped(path) else path.open("rb") as content,
+    ):
+        return _checked(_read_header(content, path.name), path.name)
 
 
 def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Header, int]]:

@@ -51,19 +51,39 @@ def open_model(path: str | os.PathLike[str]) -> Any:
 
     with door.reading(path, "cannot be opened as a data model"):
         model = datamodels.open(str(path))
-        _read_lazy_arrays(model.instance)
+        check_tree(model.instance, path)
         _make_planes_usual(model.instance, path)
     return model
 
 
-def _read_lazy_arrays(tree: Any) -> None:
-    """Read the arrays of an ASDF tree now, inside the door, and not when a product is copied."""
+_BRANCHES = ("meta", "meta.background", "meta.cal_step", "meta.ref_file", "meta.ref_file.crds",
+             "meta.asn", "cal_logs")  # fmt: skip
+"""Where a run writes, and so what must be a mapping if it is there."""
+
+
+def check_tree(instance: dict[str, Any], path: Path) -> None:
+    """Make sure of a tree that was read: what a run writes into, and its arrays.
+
+    Raises
+    ------
+    InputError
+        If a branch is not one.
+    """
     from asdf.tags.core import NDArrayType
     from asdf.treeutil import iter_tree
 
-    for node in iter_tree(tree):
+    for branch in _BRANCHES:
+        *stem, last = branch.split(".")
+        node: Any = instance
+        for part in stem:
+            node = node.get(part, {})
+        if node.get(last, {}) is None:
+            del node[last]
+        elif not isinstance(node.get(last, {}), Mapping):
+            raise InputError(f"{path}: its {branch} must be a mapping (got {node[last]!r:.60})")
+    for node in iter_tree(instance):
         if isinstance(node, NDArrayType):
-            np.asarray(node)
+            np.asarray(node)  # read now, inside the door, and not when a product is copied
 
 
 def _make_planes_usual(instance: dict[str, Any], path: Path) -> None:

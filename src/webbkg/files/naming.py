@@ -42,7 +42,7 @@ def product_path(
     if name.lower().endswith(".gz"):
         name = name[: -len(".gz")]
     stem, separator = strip_suffix(os.path.splitext(name)[0])  # noqa: PTH122
-    folder = Path(os.path.expandvars(output_dir or "")).expanduser()
+    folder = Path(os.path.expanduser(os.path.expandvars(output_dir or "")))  # noqa: PTH111
     return folder / f"{stem}{separator}{suffix or DEFAULT_SUFFIX}{extension}"
 
 

@@ -65,6 +65,25 @@ def save_all(
     return list(paths)
 
 
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make sure of a folder for products; environment variables and ``~`` are expanded.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    path = Path(os.path.expanduser(os.path.expandvars(folder)))  # noqa: PTH111 - no home: as it is
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(
+            f"{path}: cannot be made ({reason}); choose another output_dir"
+        ) from error
+    return path
+
+
 def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
     """Let a model write itself to an open file, in the format that the name's ending tells.
 
@@ -95,13 +114,15 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:
     OutputError
         If one is an input, stands twice, or ends neither in ``.fits`` nor in ``.asdf``.
     """
-    inputs = [other for other in inputs if other.exists()]
+    inputs = [other for other in inputs if door.exists(other)]
     for path in paths:
+        if "\0" in str(path):
+            raise OutputError(f"{str(path)!r}: no file can have this name; choose another")
         if path.suffix not in (".fits", ".asdf"):
             raise OutputError(
                 f"{path}: a product is written as .fits or .asdf; choose one of these"
             )
-        if path.exists() and any(path.samefile(other) for other in inputs):
+        if door.exists(path) and any(path.samefile(other) for other in inputs):
             raise OutputError(
                 f"{path}: would overwrite an input of this run; "
                 "choose another output_file, suffix or output_dir"

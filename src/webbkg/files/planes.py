@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files import door
+from webbkg.files.disk import read_at
 from webbkg.files.fits import Header, checked_hdus
-from webbkg.files.pool import FilePool, read_at
+from webbkg.files.pool import FilePool
 from webbkg.numerics.planes import Rows, Words, plane_type
 from webbkg.numerics.words import SIGN_BIT, make_native
 

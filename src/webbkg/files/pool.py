@@ -10,39 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Lock
-from types import TracebackType
 from typing import IO
 
 from webbkg.errors import InputError
+from webbkg.files.disk import seeking
 
 MOST_OPEN = 256
 """Files that are open at a time, at most; a quarter of what the process may open if that is less."""
-
-_seeking = Lock()
-
-
-def read_at(descriptor: int, view: memoryview, position: int) -> int:
-    """Fill `view` (of bytes) from a position of a file; returns how many there were to read."""
-    done = _read_some(descriptor, view, position)
-    while 0 < done < len(view):
-        count = _read_some(descriptor, view[done:], position + done)
-        if count == 0:
-            break
-        done += count
-    return done
-
-
-def _read_some(descriptor: int, view: memoryview, position: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(descriptor, [view], position)
-    if hasattr(os, "pread"):  # macOS before 11
-        chunk = os.pread(descriptor, len(view), position)
-    else:  # Windows: the position is the file's, so one at a time
-        with _seeking:
-            os.lseek(descriptor, position, os.SEEK_SET)
-            chunk = os.read(descriptor, len(view))
-    view[: len(chunk)] = chunk
-    return len(chunk)
 
 
 @dataclass
@@ -139,7 +113,7 @@ class FilePool:
     def _append(self, view: memoryview) -> None:
         scratch = self._scratch_file()
         while len(view):
-            with _seeking:
+            with seeking:
                 scratch.seek(self._scratch_size)
                 count = scratch.write(view)
             view = view[count:]
@@ -162,12 +136,7 @@ class FilePool:
     def __enter__(self) -> FilePool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

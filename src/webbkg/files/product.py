@@ -78,9 +78,9 @@ class Survey:
     hdus: tuple[Hdu, ...]
     asdf: bytes = field(repr=False)
 
-    def read(self, path: str) -> str | None:
-        """Return the text of metadata, by their path; None if they are not a plain value."""
-        return Tree(self.asdf).text(path)
+    def read(self, path: str) -> Any:
+        """Return metadata, by their path; None if they are not a plain value."""
+        return Tree(self.asdf).plain([path]).get(path)
 
     @property
     def header(self) -> Header:

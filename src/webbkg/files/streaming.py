@@ -23,6 +23,7 @@ from webbkg.files.asdf import check_product
 from webbkg.files.disk import COPY_CHUNK, allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.exposures import Exposure
 from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_headers
+from webbkg.files.models import check_tree
 from webbkg.files.planes import FitsPlanes
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
@@ -63,6 +64,7 @@ def open_standing_in(path: Path) -> Any:
         hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
         kind = stored[0].header.get("DATAMODL", "CubeModel")
         model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
+        check_tree(model.instance, path)
         model.meta.filename = path.name
         return model
 

@@ -85,7 +85,7 @@ def fit_templates(
     >>> sky = np.where(columns < 700, 4.0, 6.0) + 0.001 * columns + np.zeros((96, 1))
     >>> noise = np.random.default_rng(1).normal(0, 0.02, sky.shape)
     >>> fit = fit_templates(0.9 * sky + noise, np.zeros(sky.shape), sky[np.newaxis])
-    >>> fit.template, int(fit.discontinuity[0])
+    >>> fit.template, int(fit.jump[0])
     (0, 699)
     """
     cubes = np.asarray(sci), np.asarray(dq)
@@ -113,17 +113,13 @@ def fit_segments(
     ----------
     segments : sequence of PlaneSource
         SCI and DQ of the segments, in their order in time.
-    templates : ([templates,] rows, columns) array_like, float32
-        The library, or a single template.
-    options : SossOptions, optional
-        The percentiles.
-    threads : int, optional
-        Default: as many as this task may use.
+    templates, options, threads
+        As for `fit_templates`.
 
     Returns
     -------
     TemplateFit
-        COMPLETE, or SKIPPED with a reason.
+        As of `fit_templates`.
 
     Raises
     ------
@@ -174,7 +170,7 @@ def cut_to_target(library: Library, shape: tuple[int, int]) -> Library | None:
     return library[:, start:stop] if (rows, shape[0]) == (256, stop - start) else None
 
 
-def find_discontinuity(template: npt.ArrayLike) -> Splits:
+def find_jump(template: npt.ArrayLike) -> Splits:
     """Find the step of a template: the first column of its right side, row by row.
 
     The template is smoothed by a Gaussian; the step is where its gradient along the row is
@@ -247,7 +243,7 @@ def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Backgroun
     if fit.template is None or fit.left is None or fit.right is None:
         raise OptionError(f"fit must be COMPLETE to give a background (got {fit.status})")
     library = as_library(templates)
-    rows = len(fit.discontinuity)
+    rows = len(fit.jump)
     cut = cut_to_target(library, (rows, library.shape[2]))
     if cut is None:
         raise OptionError(
@@ -255,7 +251,7 @@ def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Backgroun
         )
     template = cut[fit.template]
     known = np.isfinite(template)
-    right = np.arange(template.shape[1]) >= fit.discontinuity[:, np.newaxis]
+    right = np.arange(template.shape[1]) >= fit.jump[:, np.newaxis]
     sky = np.where(known, template, np.float32(np.nan))
     scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
     err = np.where(right, np.float32(fit.right.scale_err), np.float32(fit.left.scale_err))
@@ -457,7 +453,7 @@ def _fit_library(
     fits: list[tuple[Splits, list[SideFit]]] = []
     for start, stop in split(len(library), MOST_TEMPLATES_A_PASS):
         group = _without_infinities(library[start:stop])
-        splits = np.stack([find_discontinuity(template) for template in group])
+        splits = np.stack([find_jump(template) for template in group])
         scales = _find_scales(stream, group, splits, threshold, options, sums)
         for index, template in enumerate(group):
             pair = scales[2 * index : 2 * index + 2]
@@ -586,6 +582,6 @@ def _choose(
         right=right,
         rmse=rmse,
         source_threshold=threshold,
-        discontinuity=splits,
+        jump=splits,
         n_integrations=len(stream.integrations),
     )

@@ -74,8 +74,8 @@ def _little_evidence(fit: TemplateFit, target: Target) -> Iterator[str]:
     """Say where a scale rests on few samples, as where the source cut lies below the sky."""
     if fit.left is None or fit.right is None:
         return
-    before = int(fit.discontinuity.sum())
-    after = len(fit.discontinuity) * (SOSS_LAST_COLUMN + 1) - before
+    before = int(fit.jump.sum())
+    after = len(fit.jump) * (SOSS_LAST_COLUMN + 1) - before
     for label, side, pixels in (("left", fit.left, before), ("right", fit.right, after)):
         share_used = side.n_sky / max(pixels * fit.n_integrations, 1)
         if share_used < SOSS_FEW_SAMPLES:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ INFINITY = np.float32(np.inf)
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class FitPixels:
         self._chunks = split(planes.sci.size, CHUNK)
         self._values = np.empty(planes.sci.size, np.float32)
         self._template = planes.template.reshape(-1)
-        self._err = planes.err.reshape(-1)
+        self._pixels = self._values, self._template, planes.err.reshape(-1)
         self._waiting = _Rejection()
         counts, sums = self._prepare(planes)
         self.size = planes.sci.size
@@ -160,31 +161,20 @@ class FitPixels:
         self._sample = _Sample(self._values, self._template)
 
     def _prepare(self, planes: Planes) -> tuple[npt.NDArray[np.int64], list[float]]:
-        sci, err, template = (p.reshape(-1) for p in (planes.sci, planes.err, planes.template))
-        dq, template_dq = planes.dq.reshape(-1), planes.template_dq.reshape(-1)
-        sky = planes.sky.reshape(-1)
+        flat = tuple(plane.reshape(-1) for plane in vars(planes).values())
 
         def prepare(start: int, stop: int) -> tuple[npt.NDArray[np.int64], list[float]]:
             counts = np.zeros(3, np.int64)
             sums = np.zeros(kernels.TERMS)
-            part = slice(start, stop)
-            kernels.prepare(
-                sci[part],
-                err[part],
-                dq[part],
-                template[part],
-                template_dq[part],
-                sky[part],
-                FLAG,
-                self._values[part],
-                counts,
-                sums,
-            )
+            kernels.prepare(flat, start, stop, FLAG, self._values, counts, sums)
             return counts, sums.tolist()
 
-        parts = over_bands(self._chunks, lambda: prepare, threads=self._threads)
+        parts = self._over_chunks(prepare)
         counts = sum((part[0] for part in parts), np.zeros(3, np.int64))
         return counts, _add(part[1] for part in parts)
+
+    def _over_chunks(self, work: Callable[[int, int], Part]) -> list[Part]:
+        return over_bands(self._chunks, lambda: work, threads=self._threads)
 
     def reject(self, percent: float) -> int:
         """Reject the residuals' outer percentiles, fit again; return how many went."""
@@ -222,16 +212,15 @@ class FitPixels:
         self, waiting: _Rejection, scale: float, bracket: _Bracket
     ) -> Callable[[int, int], tuple[list[int], Floats, Places, list[float]]]:
         found = np.empty(CHUNK, np.float32)
-        places = np.empty(CHUNK, np.int32)
+        places = np.empty(CHUNK, np.int64)
 
         def run(start: int, stop: int) -> tuple[list[int], Floats, Places, list[float]]:
             counts = np.zeros(2, np.int64)
             sums = np.zeros(kernels.TERMS)
-            part = slice(start, stop)
             size = kernels.reject_and_sum(
-                self._values[part],
-                self._template[part],
-                self._err[part],
+                self._pixels,
+                start,
+                stop,
                 (waiting.scale, waiting.low, waiting.high),
                 scale,
                 bracket.limits,
@@ -240,8 +229,7 @@ class FitPixels:
                 counts,
                 sums,
             )
-            in_image = places[:size] + np.int64(start)
-            return counts.tolist(), found[:size].copy(), in_image, sums.tolist()
+            return counts.tolist(), found[:size].copy(), places[:size].copy(), sums.tolist()
 
         return run
 
@@ -249,9 +237,8 @@ class FitPixels:
         """Add to the sums of a pass those pixels in its bracket's ends that are kept."""
         kept = (found.residuals >= rejection.low) & (found.residuals <= rejection.high)
         places = found.places[kept]
-        value = self._values[places].astype(np.float64)
-        sky = self._template[places].astype(np.float64)
-        weight = 1 / self._err[places].astype(np.float64) ** 2
+        value, sky, err = (image[places].astype(np.float64) for image in self._pixels)
+        weight = 1 / err**2
         terms = (value * sky * weight, sky * sky * weight, value * value * weight)
         ends = [float(term.sum()) for term in terms]
         return Sums(found.sums.pixels + places.size, *_add([list(found.sums[1:]), ends]))
@@ -263,7 +250,7 @@ class FitPixels:
         def reject(start: int, stop: int) -> None:
             kernels.reject(self._values[start:stop], self._template[start:stop], *waiting)
 
-        over_bands(self._chunks, lambda: reject, threads=self._threads)
+        self._over_chunks(reject)
 
     def _residuals(self, scale: float) -> Floats:
         self._settle()
@@ -273,7 +260,7 @@ class FitPixels:
             part = slice(start, stop)
             kernels.subtract(self._values[part], self._template[part], scale, out[part])
 
-        over_bands(self._chunks, lambda: subtract, threads=self._threads)
+        self._over_chunks(subtract)
         return out
 
     def profile_rms(self, dispersion_axis: int) -> float:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.numerics.compiled import compiled
+from webbkg.numerics.compiled import Array, compiled
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Planes = tuple[Array, ...]
+Pixels = tuple[Floats, Floats, Floats]
 Flags = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
 Bracket = tuple[np.float32, np.float32, np.float32, np.float32]
 Rejection = tuple[float, np.float32, np.float32]
 
@@ -27,17 +29,20 @@ TERMS = 3  # the sums of sci·bkg/var, bkg²/var and sci²/var
 
 @compiled
 def _add_terms(
-    values: Floats,
-    template: Floats,
-    err: Floats,
+    pixels: Pixels,
+    start: int,
     residuals: Floats,
-    size: int,
     low: np.float32,
     high: np.float32,
     lanes: Doubles,
 ) -> None:
-    """Add to `lanes` (TERMS, BLOCK) the terms of pixels with low < residual < high."""
-    for j in range(size):
+    """Add to `lanes` (TERMS, BLOCK) the terms of pixels with low < residual < high.
+
+    `pixels` are images of values, template and err; `residuals` those of a block from `start`.
+    """
+    part = slice(start, start + residuals.size)
+    values, template, err = pixels[0][part], pixels[1][part], pixels[2][part]
+    for j in range(residuals.size):
         value = np.float64(values[j])
         sky = np.float64(template[j])
         error = np.float64(err[j])
@@ -77,14 +82,12 @@ def reject(
 
 
 @compiled
-def _classify(
-    residuals: Floats, size: int, bracket: Bracket, in_ends: Bools, counts: Integers
-) -> None:
+def _classify(residuals: Floats, bracket: Bracket, in_ends: Bools, counts: Integers) -> None:
     """Count residuals below and above the bracket; mark in `in_ends` (bool) those in its ends."""
     outer_low, inner_low, inner_high, outer_high = bracket
     below = np.int32(0)
     above = np.int32(0)
-    for j in range(size):
+    for j in range(residuals.size):
         r = residuals[j]
         below += np.int32(1) if r < outer_low else np.int32(0)
         above += np.int32(1) if r > outer_high else np.int32(0)
@@ -99,21 +102,20 @@ def _classify(
 def _collect(
     residuals: Floats,
     in_ends: Bools,
-    eights: npt.NDArray[np.uint64],
-    size: int,
     start: int,
     found: Floats,
     places: Places,
     collected: int,
 ) -> int:
-    """Append the marked residuals and their places; `eights` are the marks, eight at a time.
+    """Append the marked residuals and their places.
 
-    Few are marked, so that most words are 0 and cost one look.
+    Few are marked, so that eight marks at a time are mostly 0 and cost one look.
     """
-    for word in range((size + 7) // 8):
+    eights = in_ends.view(np.uint64)
+    for word in range((residuals.size + 7) // 8):
         if eights[word] == 0:
             continue
-        for j in range(8 * word, min(8 * word + 8, size)):
+        for j in range(8 * word, min(8 * word + 8, residuals.size)):
             if in_ends[j]:
                 found[collected] = residuals[j]
                 places[collected] = start + j
@@ -123,22 +125,16 @@ def _collect(
 
 @compiled
 def _select_pixels(
-    sci: Floats,
-    err: Floats,
-    dq: Flags,
-    template: Floats,
-    template_dq: Flags,
-    sky: Bools,
-    bits: np.uint32,
-    size: int,
-    values: Floats,
-    counts: Integers,
+    planes: Planes, start: int, bits: np.uint32, values: Floats, counts: Integers
 ) -> None:
-    """Fill `values` with sci, NaN where it is no fit pixel; count sky, and sky under template."""
+    """Fill `values` with sci from `start`, NaN where it is no fit pixel; see `prepare`."""
+    part = slice(start, start + values.size)
+    sci, err, dq = planes[0][part], planes[1][part], planes[2][part]
+    template, template_dq, sky = planes[3][part], planes[4][part], planes[5][part]
     usable_sky = np.int32(0)
     lit_sky = np.int32(0)
     fit = np.int32(0)
-    for j in range(size):
+    for j in range(values.size):
         usable = sky[j] & ((dq[j] & bits) == 0)
         lit = template[j] != 0
         variance = np.float64(err[j]) * np.float64(err[j])
@@ -155,45 +151,37 @@ def _select_pixels(
 
 @compiled
 def prepare(
-    sci: Floats,
-    err: Floats,
-    dq: Flags,
-    template: Floats,
-    template_dq: Flags,
-    sky: Bools,
+    planes: Planes,
+    start: int,
+    stop: int,
     bits: np.uint32,
     values: Floats,
     counts: Integers,
     sums: Doubles,
 ) -> None:
-    """Select the fit pixels and sum their terms.
+    """Select the fit pixels from `start` to `stop` and sum their terms.
 
-    `values` (float32) becomes `sci`, with NaN where a pixel is not fitted: not `sky`, one of
+    `planes` are `sci`, `err`, `dq`, `template`, `template_dq` and `sky`, each an image as one
+    row, and so is `values` (float32), which becomes `sci`, with NaN where a pixel is not fitted: not `sky`, one of
     `bits` set in `dq` or `template_dq`, or without finite sci, template and positive err².
     `counts` (int64) grows by the usable sky pixels, those of them with a template that is not
     0, and the fit pixels; `sums` (TERMS,) is filled.
     """
     lanes = np.zeros((TERMS, BLOCK))
     infinity = np.float32(np.inf)
-    for start in range(0, sci.size, BLOCK):
-        size = min(BLOCK, sci.size - start)
-        part = slice(start, start + size)
-        _select_pixels(
-            sci[part], err[part], dq[part], template[part], template_dq[part], sky[part],
-            bits, size, values[part], counts,
-        )  # fmt: skip
-        _add_terms(
-            values[part], template[part], err[part], values[part], size,
-            -infinity, infinity, lanes,
-        )  # fmt: skip
+    pixels = values, planes[3], planes[1]
+    for first in range(start, stop, BLOCK):
+        selected = values[first : min(first + BLOCK, stop)]
+        _select_pixels(planes, first, bits, selected, counts)
+        _add_terms(pixels, first, selected, -infinity, infinity, lanes)
     _total(lanes, sums)
 
 
 @compiled
 def reject_and_sum(
-    values: Floats,
-    template: Floats,
-    err: Floats,
+    pixels: Pixels,
+    start: int,
+    stop: int,
     previous: Rejection,
     scale: float,
     bracket: Bracket,
@@ -204,28 +192,27 @@ def reject_and_sum(
 ) -> int:
     """Carry out one rejection, and count, collect and sum for the next, in one pass.
 
-    `previous` (scale, low, high): residuals outside low to high become NaN in `values`.
+    `pixels` are images of values, template and err, each as one row, of which the pass takes
+    the pixels from `start` to `stop`.
+    `previous` (scale, low, high): residuals outside low to high become NaN in the values.
     `bracket` (outer low, inner low, inner high, outer high; float32) is for the residuals from
     `scale`: `counts` (int64) grows by those below and above it; those in its two ends, limits
     included, go to `found` and their positions to `places`; the terms of those strictly
     between the ends go to `sums` (TERMS,). Returns how many were collected.
     """
     lanes = np.zeros((TERMS, BLOCK))
-    residuals = np.empty(BLOCK, np.float32)
+    block = np.empty(BLOCK, np.float32)
     in_ends = np.zeros(BLOCK, np.bool_)
-    eights = in_ends.view(np.uint64)
     collected = 0
-    for start in range(0, values.size, BLOCK):
-        size = min(BLOCK, values.size - start)
-        part = slice(start, start + size)
-        reject(values[part], template[part], previous[0], previous[1], previous[2])
-        subtract(values[part], template[part], scale, residuals[:size])
-        _classify(residuals, size, bracket, in_ends, counts)
-        _add_terms(
-            values[part], template[part], err[part], residuals, size,
-            bracket[1], bracket[2], lanes,
-        )  # fmt: skip
-        collected = _collect(residuals, in_ends, eights, size, start, found, places, collected)
+    for first in range(start, stop, BLOCK):
+        part = slice(first, min(first + BLOCK, stop))
+        values, template = pixels[0][part], pixels[1][part]
+        residuals = block[: values.size]
+        reject(values, template, previous[0], previous[1], previous[2])
+        subtract(values, template, scale, residuals)
+        _classify(residuals, bracket, in_ends, counts)
+        _add_terms(pixels, first, residuals, bracket[1], bracket[2], lanes)
+        collected = _collect(residuals, in_ends, first, found, places, collected)
     _total(lanes, sums)
     return collected
 

@@ -86,7 +86,7 @@ def _planes(target: Target) -> tuple[Image, Image, Image]:
 
 def _dispersion_axis(target: Target) -> int | None:
     axis = target.read("meta.wcsinfo.dispersion_direction")
-    return None if axis is None else int(axis)
+    return door.as_integer(axis, target.name, "DISPAXIS")
 
 
 def _open_template(reference: Any, target: Target) -> TemplateImage | str:
