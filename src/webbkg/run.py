@@ -122,6 +122,11 @@ class Item:
         return str(read_meta(self.source, "meta.filename") or f"<{type(self.source).__name__}>")
 
     @property
+    def is_draft(self) -> bool:
+        """Whether its product is made without a data model."""
+        return isinstance(self.result, Draft)
+
+    @property
     def info(self) -> ExposureInfo:
         """What its headers say."""
         if self.path is None:

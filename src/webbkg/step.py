@@ -13,6 +13,7 @@ from webbkg import run, startup
 from webbkg.errors import OptionError, ReferenceUnavailableError
 from webbkg.files.associations import resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, current_crds, patience
+from webbkg.files.lazy import open_product
 from webbkg.files.models import is_model, open_header, open_model
 from webbkg.files.output import make_folder, save_whole
 from webbkg.files.parameters import check_parameter_file, judging
@@ -47,6 +48,10 @@ class BackgroundStep(Step):
 
     progress: Callable[[int, int], None] | None = None
     """Called with the parts done and their number; not a parameter."""
+
+    lazy_results = True
+    """Whether results that are saved take their large planes from the product when they are asked
+    for; else they are held in memory. Not a parameter."""
 
     _run: _Run | None = None
     _only_products = False
@@ -219,6 +224,8 @@ class BackgroundStep(Step):
         alias = called.class_alias or type(called).__name__
         lines, used, crds = list(called.log_records), reference_files_used, Crds()
         item = None if self._run is None else self._run.find(result)
+        if item is not None and item.product is not None:
+            return  # written already
         if item is not None and self._run is not None:
             lines, used, crds = self._run.lines_of(item), item.references, self._run.crds
         run.finish(result, used, {alias: lines}, crds)
@@ -239,15 +246,18 @@ class _Run:
         self.crds = Crds()
         self._groups: list[list[run.Item]] = []
         self._spans: list[tuple[list[run.Item], int, int]] = []
+        self._saves = step.save_results or bool(step.output_file)
         as_fits = Path(step.make_output_path(basepath=step.output_file)).suffix == ".fits"
-        hooks = step._pre_hooks or step._post_hooks
+        alone = step.parent is None and as_fits and not (step._pre_hooks or step._post_hooks)
+        self._only_products = only_products and alone
         self._setting = run.Setting(
             parameters={**step.get_pars(), **_overrides(step)},
             name_product=self._name_product,
             crds=self.crds,
             input_dir=step.input_dir,
             progress=step.progress,
-            product_only=only_products and step.parent is None and as_fits and not hooks,
+            product_only=self._only_products,
+            without_models=self._saves and alone and (only_products or step.lazy_results),
         )
 
     def process(self, target: Any, backgrounds: Any) -> Any:
@@ -263,17 +273,28 @@ class _Run:
                 f"(got {step.output_file!r}); choose an output_dir or a suffix instead"
             )
         self._groups = run.grouped(items)
-        saves = step.save_results or bool(step.output_file)
-        if saves:
+        if self._saves:
             run.check_products(items, self._setting)
         for group in self._groups:
             first = len(_called(step).log_records)
             run.process(group, self._setting)
-            if not saves:
+            if not self._saves:
                 run.write_backgrounds(group, self._setting)
             self._spans.append((group, first, len(_called(step).log_records)))
+            if any(item.is_draft for item in group):
+                self._write_now(group)
         results = [item.result for item in items]
         return results[0] if len(results) == 1 else results
+
+    def _write_now(self, group: list[run.Item]) -> None:
+        """Write what was made without models; who wants the results gets them from the products."""
+        alias = type(self._step).class_alias
+        for item in group:
+            run.finish(item.result, item.references, {alias: self.lines_of(item)}, self.crds)
+        run.write(group, self._setting)
+        for item in group:
+            if item.is_draft and item.product is not None:
+                item.result = None if self._only_products else open_product(item.product)
 
     def find(self, model: Any) -> run.Item | None:
         """Find the item whose result a model is."""

@@ -73,10 +73,15 @@ def _stand_in(hdu: Any) -> Any:
     """Replace an image by zeros that occupy no memory until they are touched."""
     from astropy.io import fits
 
-    dtype = _plain_type(hdu.header)
-    if not isinstance(hdu, fits.ImageHDU) or dtype is None or hdu.size < COPY_CHUNK:
+    if not isinstance(hdu, fits.ImageHDU) or not is_large(hdu.header):
         return hdu.copy() if hdu.size else hdu
-    return fits.ImageHDU(np.zeros(hdu.shape, dtype), header=hdu.header)
+    return fits.ImageHDU(np.zeros(hdu.shape, _plain_type(hdu.header)), header=hdu.header)
+
+
+def is_large(header: Any) -> bool:
+    """Tell by its header an image extension of which a stand-in is worth making."""
+    image = str(header.get("XTENSION", "")).strip() == "IMAGE"
+    return image and _plain_type(header) is not None and data_length(header) >= COPY_CHUNK
 
 
 def _plain_type(header: Any) -> type[np.float32] | type[np.uint32] | None:
