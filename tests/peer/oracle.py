@@ -76,4 +76,4 @@ def find_jump(template):
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning)
-        return background_sub_soss.find_jump(template)[:, 0]
+        return background_sub_soss.find_discontinuity(template)[:, 0]
