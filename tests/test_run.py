@@ -189,6 +189,38 @@ def test_subtract_background_takes_paths_and_says_what_else_is_needed(folder):
         webbkg.subtract_background("t_rate.fits", request)
 
 
+def counted_averages(monkeypatch):
+    made = []
+    average = webbkg.image.measure.average_exposures
+
+    def count(*args, **kwargs):
+        made.append(len(args[0]))
+        return average(*args, **kwargs)
+
+    monkeypatch.setattr(webbkg.image.measure, "average_exposures", count)
+    return made
+
+
+@pytest.mark.parametrize("way", ["call", "command"])
+def test_targets_of_the_same_backgrounds_share_one_combination(folder, monkeypatch, way):
+    """Another window, or another set of backgrounds, is averaged for itself; the bits are alike."""
+    names = [f"{name}_rate.fits" for name in ("t", "u", "v", "b1")]
+    save(make_model(5 * SKY), folder / names[1])
+    save(make_model(7 * SKY[1:], at=(0, 1)), folder / names[2])
+    alone = [BackgroundStep.call(name, ["b1_rate.fits", "b2_rate.fits"]).data for name in names]
+    made = counted_averages(monkeypatch)
+    if way == "call":
+        results = BackgroundStep.call(names, ["b1_rate.fits", "b2_rate.fits"])
+    else:
+        given = ["-b", "b1_rate.fits", "b2_rate.fits", "-o", "out"]
+        assert webbkg_subtract(*names, *given).exit_code == 0
+        products = [product_path(name, output_dir="out") for name in names]
+        results = [datamodels.open(product) for product in products]
+    for result, expected in zip(results, alone, strict=True):
+        np.testing.assert_array_equal(result.data, expected)
+    assert made == [2, 2, 1]
+
+
 # Products.
 
 

@@ -20,6 +20,7 @@ from webbkg.files.associations import Job, resolve
 from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured, one_crds
 from webbkg.files.naming import product_path
 from webbkg.files.output import make_folder
+from webbkg.modes import Shared
 
 Progress = Callable[[int, int], None]
 ALIAS = "bkg_subtract"
@@ -95,6 +96,7 @@ def subtract(
         parameters=_absolute(given),
         name_product=lambda item, suffix: _name_product(item, suffix, given),
         measure_medians=measure_medians,
+        shared=Shared() if len(items) > 1 else None,
         product_only=True,
         without_models=True,
     )

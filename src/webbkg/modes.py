@@ -23,6 +23,7 @@ from webbkg.options import ImageOptions, Options, SossOptions, WfssOptions
 from webbkg.results import Outcome
 
 Chosen = TypeVar("Chosen", bound=Options)
+Made = TypeVar("Made")
 
 
 class Mode(NamedTuple):
@@ -148,6 +149,22 @@ class Request:
         return self.options
 
 
+class Shared:
+    """What the latest target of a run has made, for the next one if it wants the same."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._made: Any = None
+
+    def get(self, key: Any, make: Callable[[], Made]) -> Made:
+        """Return what was made of the same `key`, or make it, and forget what was made before."""
+        if self._made is None or key != self._key:
+            self._made = None  # its memory, before there is another
+            self._key, self._made = key, make()
+        made: Made = self._made
+        return made
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """What a mode may ask for while it measures.
@@ -159,7 +176,10 @@ class Services:
         (N/A).
     progress : callable or None
         Called with the parts done and their number.
+    shared : Shared or None
+        What the targets of a run have in common; None where there is one target.
     """
 
     find_reference: Callable[[str], Any]
+    shared: Shared | None = None
     progress: Callable[[int, int], None] | None = None

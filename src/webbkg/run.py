@@ -40,7 +40,7 @@ from webbkg.files.naming import plain_ascii
 from webbkg.files.output import check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
-from webbkg.modes import SOSS, WFSS, Request, Services, Target, find_mode
+from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
 from webbkg.numerics.summary import finite_median
 from webbkg.options import RunOptions
 from webbkg.results import Background, CombinedBackground, Outcome, Status
@@ -154,6 +154,8 @@ class Setting:
         Called with the parts done and their number.
     measure_medians : bool
         Whether outcomes are to tell the median before and after.
+    shared : Shared or None
+        What the targets of the run have in common; None where there is one.
     keep_backgrounds : bool
         Whether outcomes are to hold what was subtracted, wanted as a product or not.
     product_only : bool
@@ -168,6 +170,7 @@ class Setting:
     input_dir: str | None = None
     progress: Callable[[int, int], None] | None = None
     measure_medians: bool = False
+    shared: Shared | None = None
     keep_backgrounds: bool = False
     product_only: bool = False
     without_models: bool = False
@@ -365,6 +368,7 @@ def _subtract(
         elif measured is None or measured.already_done:
             services = Services(
                 find_reference=lambda kind: _find_reference(kind, target, item, request, setting),
+                shared=setting.shared,
                 progress=setting.progress,
             )
             item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)

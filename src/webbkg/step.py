@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from webbkg.files.models import is_model, open_header, open_model
 from webbkg.files.output import make_folder, save_whole
 from webbkg.files.parameters import check_parameter_file, judging
 from webbkg.files.suffixes import strip_suffix
+from webbkg.modes import Shared
 from webbkg.options import parameters
 
 log = logging.getLogger(__name__)
@@ -273,6 +275,8 @@ class _Run:
                 f"(got {step.output_file!r}); choose an output_dir or a suffix instead"
             )
         self._groups = run.grouped(items)
+        if len(items) > 1:
+            self._setting = replace(self._setting, shared=Shared())
         if self._saves:
             run.check_products(items, self._setting)
         for group in self._groups:

@@ -43,15 +43,27 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         gathered = _gather(target, exposures)
         if isinstance(gathered, str):
             return _skipped(gathered)
-        background = average_exposures(
-            gathered.placed, target.place.shape, options, progress=services.progress
-        )
+        background = _combine(gathered, target.place.shape, options, services)
     return Outcome(
         status=Status.COMPLETE,
         background=background,
         result=_result(background, gathered.names, options),
         warnings=(*gathered.warnings, *_too_few(len(gathered.names), options)),
     )
+
+
+def _combine(
+    gathered: _Gathered, shape: tuple[int, int], options: ImageOptions, services: Services
+) -> CombinedBackground:
+    """Average the exposures, unless the target before had the same ones in the same places."""
+
+    def average() -> CombinedBackground:
+        return average_exposures(gathered.placed, shape, options, progress=services.progress)
+
+    if services.shared is None:
+        return average()
+    places = tuple(placed.overlap for placed in gathered.placed)
+    return services.shared.get((gathered.sources, places, shape, options), average)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -63,6 +75,7 @@ class _Gathered:
     """The exposures that are averaged, and what the user should know of the others."""
 
     names: tuple[str, ...]
+    sources: tuple[Any, ...]
     placed: list[Placed]
     warnings: tuple[str, ...]
 
@@ -89,6 +102,7 @@ def _gather(target: Target, exposures: Sequence[Exposure]) -> _Gathered | str:
         warnings.append(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
     return _Gathered(
         tuple(name for name, place in pairs if place is not None),
+        tuple(exposure.path or exposure.model for exposure in chosen),
         [place for _, place in pairs if place is not None],
         tuple(warnings),
     )
