@@ -33,6 +33,8 @@ NAN = np.float32(np.nan)
 ABREAST = 3  # windows looked at in one go: a distribution's percentiles and its median
 LANES = 8  # marks looked at together
 EVERY_MARK = np.uint64(0x0101010101010101)
+ONE = np.uint64(1)
+TOP = np.uint64(56)
 
 Answer = TypeVar("Answer")
 Windows = tuple[Array, Array, Array, Array]
@@ -69,17 +71,19 @@ def _collect(values: Array, marks: Array, window: int, lanes: Array, near: Array
     Without a branch: which they are is random, and a branch would be guessed wrong.
     """
     together = marks[: (values.size + LANES - 1) // LANES * LANES].view(np.uint64)
-    chosen = EVERY_MARK << np.uint64(window)
+    shift = np.uint64(window)
     some = 0
     for lane in range(together.size):
         lanes[some] = lane
-        some += (together[lane] & chosen) != 0
+        some += ((together[lane] >> shift) & EVERY_MARK) != 0
     found = 0
     for j in range(some):
-        first = lanes[j] * LANES
-        for i in range(first, min(first + LANES, values.size)):
-            near[found] = values[i]
-            found += (marks[i] >> window) & 1
+        marked = (together[lanes[j]] >> shift) & EVERY_MARK
+        while marked != 0:
+            before = (marked - ONE) & ~marked & EVERY_MARK  # a bit for each lane before the first
+            near[found] = values[lanes[j] * LANES + np.int64((before * EVERY_MARK) >> TOP)]
+            found += 1
+            marked &= marked - ONE
     return found
 
 
