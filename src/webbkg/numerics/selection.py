@@ -43,12 +43,18 @@ Buffers = tuple[Array, Array, Array]
 
 
 @compiled
-def _mark(values: Array, edges: Array, marks: Array) -> tuple[np.int32, np.int32, np.int32]:
-    """Mark the values (float32) that lie in any of ABREAST windows, by a bit for each.
+def _mark(values: Array, low: float, high: float, marks: Array) -> np.int32:
+    """Mark the values (float32) from `low` to before `high`; return how many lie below."""
+    under = np.int32(0)
+    for i in range(values.size):
+        under = np.int32(under + np.int32(values[i] < low))
+        marks[i] = (values[i] >= low) & (values[i] < high)
+    return under
 
-    `edges` (ABREAST, 2) are the value each window begins with and the one before which it ends.
-    Returns how many values lie below each.
-    """
+
+@compiled
+def _mark_abreast(values: Array, edges: Array, marks: Array) -> tuple[np.int32, np.int32, np.int32]:
+    """Do the same for ABREAST windows, with a bit for each; `edges` (ABREAST, 2) are low, high."""
     low0, low1, low2 = edges[:, 0]
     high0, high1, high2 = edges[:, 1]
     under0 = under1 = under2 = np.int32(0)
@@ -94,16 +100,21 @@ def _count(values: Array, windows: Windows, below: Array, bins: Array, buffers: 
     marks, lanes, near = buffers
     words = near.view(np.uint32)
     marks[values.size : values.size + LANES - 1] = 0
-    for first in range(0, starts.size, ABREAST):
-        under = _mark(values, edges[first : first + ABREAST], marks)
-        for i in range(ABREAST):
-            w = first + i
+    w = 0
+    while w < starts.size:
+        abreast = ABREAST if starts.size - w >= ABREAST else 1
+        if abreast == ABREAST:
+            under = _mark_abreast(values, edges[w : w + ABREAST], marks)
+        else:
+            under = _mark(values, edges[w, 0], edges[w, 1], marks), np.int32(0), np.int32(0)
+        for i in range(abreast):
             below[w] += under[i]
             counters = bins[offsets[w] :]
             for j in range(_collect(values, marks, i, lanes, near)):
                 word = words[j] if words[j] != SIGN else np.uint32(0)  # -0 counts as 0
                 key = word ^ (ALL_BITS if word > SIGN else SIGN)
                 counters[(key - starts[w]) >> shifts[w]] += 1
+            w += 1
 
 
 @compiled
@@ -227,8 +238,7 @@ class Layout:
         The windows of each distribution.
     windows : tuple of arrays
         For each distribution and window: the values (first, end), the first key, the shift, and
-        where its bins begin. They are filled up to a multiple of ABREAST by windows that begin
-        and end at NaN.
+        where its bins begin. Windows that a distribution does not have begin and end at NaN.
     bins : int
         Bins of all windows.
     counter : dtype
@@ -237,8 +247,7 @@ class Layout:
 
     def __init__(self, wanted: Sequence[set[Window]], most_values: int) -> None:
         self.wanted = [sorted(windows) for windows in wanted]
-        most = max(map(len, wanted), default=0)
-        self.shape = len(wanted), -(-most // ABREAST) * ABREAST
+        self.shape = len(wanted), max(map(len, wanted), default=0)
         edges = np.full((*self.shape, 2), np.nan, np.float32)
         starts, shifts = np.zeros(self.shape, np.uint32), np.zeros(self.shape, np.uint32)
         self.offsets = np.zeros(self.shape, np.int64)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.numerics.planes import ArrayPlanes, PlaneSource
+from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Words
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
@@ -301,6 +301,10 @@ class _Stream:
         """Samples in the stream."""
         return len(self.integrations) * self.shape[0] * self.shape[1]
 
+    def make_room(self, height: int) -> Words:
+        """Make room for so many rows of the planes."""
+        return np.empty((len(PLANES), height, self.shape[1]), np.uint32)
+
     def sweep(self, make_worker: Callable[[], Look], threads: int) -> None:
         """Show every band of every integration to a thread's worker.
 
@@ -309,10 +313,12 @@ class _Stream:
 
         def make_reader() -> Callable[[int, int], None]:
             look = make_worker()
+            room = self.make_room(self.height)
 
             def read(start: int, stop: int) -> None:
+                rows = room[:, : stop - start]
                 for segment, index in self.integrations:
-                    look(start, *segment.rows(PLANES, index, start, stop))
+                    look(start, *segment.rows(PLANES, index, start, stop, rows))
 
             return read
 
@@ -344,10 +350,11 @@ class _Stream:
         every = -(-len(self.integrations) // SAMPLED_INTEGRATIONS)
         chosen = self.integrations[every // 2 :: every]
         most = max(size // max(len(chosen), 1), 1)
-        buffer = np.empty((self.shape[0], parts[-1][1]), np.float32)
+        height = self.shape[0]
+        room, buffer = self.make_room(height), np.empty((height, parts[-1][1]), np.float32)
         taken = []
         for segment, index in chosen:
-            sky = _keep_sky(*segment.rows(PLANES, index, 0, self.shape[0]), threshold, buffer)
+            sky = _keep_sky(*segment.rows(PLANES, index, 0, height, room), threshold, buffer)
             for start, stop in parts:
                 part = sky[:, start:stop]
                 at = np.flatnonzero(part == part)  # not NaN
