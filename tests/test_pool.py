@@ -158,6 +158,6 @@ def test_of_gzipped_files_no_more_than_the_planes_is_unpacked(tmp_path, monkeypa
         exposures = [Exposure.from_file(path, pool) for path in paths]
         assert list((tmp_path / "scratch").iterdir()) == []
         assert os.fstat(pool._scratch.fileno()).st_size == 3 * 3 * 4 * SHAPE[0] * SHAPE[1]
-        (rows,) = exposures[1].planes.rows(("SCI",), 0, 3, 7)
+        (rows,) = exposures[1].planes.rows(("SCI",), 0, 3, 7, np.empty((1, 4, SHAPE[1]), np.uint32))
         np.testing.assert_array_equal(rows, ramp(SHAPE)[3:7])
         assert len(gzip.decompress(Path(first).read_bytes())) > 5 * 4 * SHAPE[0] * SHAPE[1]

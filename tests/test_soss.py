@@ -138,9 +138,9 @@ class CountedPlanes(ArrayPlanes):
 
     counted: list = dataclasses.field(default_factory=list)
 
-    def rows(self, names, integration, start, stop):
+    def rows(self, names, integration, start, stop, room):
         self.counted.append(stop - start)
-        return super().rows(names, integration, start, stop)
+        return super().rows(names, integration, start, stop, room)
 
 
 def test_many_threads_read_no_more_and_keep_to_the_memory():

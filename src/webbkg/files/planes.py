@@ -163,15 +163,16 @@ class FitsPlanes:
                         plane.convert(raw, of_plane)
         return as_in_fits
 
-    def rows(self, names: Sequence[str], integration: int, start: int, stop: int) -> list[Rows]:
-        """Return rows of the planes, in the byte order of this machine."""
-        words = np.empty((len(names), stop - start, self.shape[2]), np.uint32)
-        if self.read(names, integration, start, stop, words):
-            for name, of_plane in zip(names, words, strict=True):
-                make_native(of_plane.reshape(-1), name == "DQ")
+    def rows(
+        self, names: Sequence[str], integration: int, start: int, stop: int, room: Words
+    ) -> list[Rows]:
+        """Put rows of the planes into `room`, in the byte order of this machine."""
+        if self.read(names, integration, start, stop, room):
+            for name, words in zip(names, room, strict=True):
+                make_native(words.reshape(-1), name == "DQ")
         return [
-            of_plane if name == "DQ" else of_plane.view(np.float32)
-            for name, of_plane in zip(names, words, strict=True)
+            words if name == "DQ" else words.view(np.float32)
+            for name, words in zip(names, room, strict=True)
         ]
 
     def _read_raw(

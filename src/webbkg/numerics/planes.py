@@ -38,10 +38,14 @@ class PlaneSource(Protocol):
         them: big-endian, DQ offset by 2**31; False if they are native.
         """
 
-    def rows(self, names: Sequence[str], integration: int, start: int, stop: int) -> list[Rows]:
+    def rows(
+        self, names: Sequence[str], integration: int, start: int, stop: int, room: Words
+    ) -> list[Rows]:
         """Return rows `start` to `stop` of planes, (stop - start, columns), to look at only.
 
-        Native and contiguous float32, or uint32 for DQ; a view where the plane allows it.
+        Native and contiguous float32, or uint32 for DQ; a view where the plane allows it, else
+        they may lie in `room` (planes, stop - start, columns): new memory for each read costs
+        as much as the reading.
         """
 
 
@@ -74,7 +78,9 @@ class ArrayPlanes:
                 of_plane.view(plane_type(name))[...] = self.planes[name][integration, start:stop]
         return False
 
-    def rows(self, names: Sequence[str], integration: int, start: int, stop: int) -> list[Rows]:
+    def rows(
+        self, names: Sequence[str], integration: int, start: int, stop: int, _room: Words
+    ) -> list[Rows]:
         """Return rows of the planes, converted only where that is needed."""
         with np.errstate(over="ignore"):
             return [

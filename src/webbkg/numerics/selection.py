@@ -30,81 +30,98 @@ SIGN = np.uint32(1 << 31)
 ALL_BITS = np.uint32(0xFFFFFFFF)
 INFINITY = np.float32(np.inf)
 NAN = np.float32(np.nan)
-LANES = 8  # flags looked at together
+ABREAST = 3  # windows looked at in one go: a distribution's percentiles and its median
+LANES = 8  # marks looked at together
+EVERY_MARK = np.uint64(0x0101010101010101)
+ONE = np.uint64(1)
+TOP = np.uint64(56)
 
 Answer = TypeVar("Answer")
 Windows = tuple[Array, Array, Array, Array]
 Counters = tuple[Windows, Array, Array, Array]
+Buffers = tuple[Array, Array, Array]
 
 
 @compiled
-def _count_present(
-    values: Array,
-) -> np.int32:
-    present = np.int32(0)
-    for i in range(values.size):
-        present = np.int32(present + np.int32(values[i] == values[i]))
-    return present
-
-
-@compiled
-def _flag_inside(
-    values: Array,
-    low: float,
-    high: float,
-    flags: Array,
-) -> np.int32:
-    """Flag the values from `low` to before `high`; return how many lie below."""
+def _mark(values: Array, low: float, high: float, marks: Array) -> np.int32:
+    """Mark the values (float32) from `low` to before `high`; return how many lie below."""
     under = np.int32(0)
     for i in range(values.size):
         under = np.int32(under + np.int32(values[i] < low))
-        flags[i] = (values[i] >= low) & (values[i] < high)
-    flags[values.size : values.size + LANES - 1] = 0
+        marks[i] = (values[i] >= low) & (values[i] < high)
     return under
 
 
 @compiled
-def _collect(
-    values: Array,
-    flags: Array,
-    near: Array,
-) -> int:
-    """Copy the flagged values, few as they are, to `near`; return how many."""
-    lanes = flags[: (values.size + LANES - 1) // LANES * LANES].view(np.uint64)
+def _mark_abreast(values: Array, edges: Array, marks: Array) -> tuple[np.int32, np.int32, np.int32]:
+    """Do the same for ABREAST windows, with a bit for each; `edges` (ABREAST, 2) are low, high."""
+    low0, low1, low2 = edges[:, 0]
+    high0, high1, high2 = edges[:, 1]
+    under0 = under1 = under2 = np.int32(0)
+    for i in range(values.size):
+        value = values[i]
+        under0 = np.int32(under0 + np.int32(value < low0))
+        under1 = np.int32(under1 + np.int32(value < low1))
+        under2 = np.int32(under2 + np.int32(value < low2))
+        mark0 = np.uint8((value >= low0) & (value < high0))
+        mark1 = np.uint8((value >= low1) & (value < high1))
+        mark2 = np.uint8((value >= low2) & (value < high2))
+        marks[i] = mark0 | (mark1 << 1) | (mark2 << 2)
+    return under0, under1, under2
+
+
+@compiled
+def _collect(values: Array, marks: Array, window: int, lanes: Array, near: Array) -> int:
+    """Copy the values that are marked for a window, few as they are; return how many.
+
+    Without a branch: which they are is random, and a branch would be guessed wrong.
+    """
+    together = marks[: (values.size + LANES - 1) // LANES * LANES].view(np.uint64)
+    shift = np.uint64(window)
+    some = 0
+    for lane in range(together.size):
+        lanes[some] = lane
+        some += ((together[lane] >> shift) & EVERY_MARK) != 0
     found = 0
-    for lane in range(lanes.size):
-        if lanes[lane] != 0:
-            first = lane * LANES
-            for i in range(first, min(first + LANES, values.size)):
-                near[found] = values[i]
-                found += flags[i]
+    for j in range(some):
+        marked = (together[lanes[j]] >> shift) & EVERY_MARK
+        while marked != 0:
+            before = (marked - ONE) & ~marked & EVERY_MARK  # a bit for each lane before the first
+            near[found] = values[lanes[j] * LANES + np.int64((before * EVERY_MARK) >> TOP)]
+            found += 1
+            marked &= marked - ONE
     return found
 
 
 @compiled
-def _count(
-    values: Array,
-    windows: Windows,
-    below: Array,
-    bins: Array,
-    flags: Array,
-    near: Array,
-) -> int:
-    """Count `values`, finite or NaN, into windows of one distribution; see `count_ratios`.
-
-    `flags` (uint8) and `near` (float32) are buffers with room for LANES more. Returns how many
-    values are finite.
-    """
+def _count(values: Array, windows: Windows, below: Array, bins: Array, buffers: Buffers) -> None:
+    """Count `values`, finite or NaN, into windows of one distribution; see `count_ratios`."""
     edges, starts, shifts, offsets = windows
+    marks, lanes, near = buffers
     words = near.view(np.uint32)
-    for w in range(starts.size):
-        below[w] += _flag_inside(values, edges[w, 0], edges[w, 1], flags)
-        counters = bins[offsets[w] :]
-        for i in range(_collect(values, flags, near)):
-            word = words[i] if words[i] != SIGN else np.uint32(0)  # -0 counts as 0
-            key = word ^ (ALL_BITS if word > SIGN else SIGN)
-            counters[(key - starts[w]) >> shifts[w]] += 1
-    return int(_count_present(values))
+    marks[values.size : values.size + LANES - 1] = 0
+    w = 0
+    while w < starts.size:
+        abreast = ABREAST if starts.size - w >= ABREAST else 1
+        if abreast == ABREAST:
+            under = _mark_abreast(values, edges[w : w + ABREAST], marks)
+        else:
+            under = _mark(values, edges[w, 0], edges[w, 1], marks), np.int32(0), np.int32(0)
+        for i in range(abreast):
+            below[w] += under[i]
+            counters = bins[offsets[w] :]
+            for j in range(_collect(values, marks, i, lanes, near)):
+                word = words[j] if words[j] != SIGN else np.uint32(0)  # -0 counts as 0
+                key = word ^ (ALL_BITS if word > SIGN else SIGN)
+                counters[(key - starts[w]) >> shifts[w]] += 1
+            w += 1
+
+
+@compiled
+def _make_buffers(size: int) -> Buffers:
+    """Make what `_count` needs for so many values."""
+    room = size + LANES
+    return np.empty(room, np.uint8), np.empty(room // LANES, np.int32), np.empty(room, np.float32)
 
 
 @compiled
@@ -121,64 +138,36 @@ def count_usable(
     windows, below, bins, totals = counters
     columns = values.shape[1]
     usable = np.empty(columns, np.float32)
-    marks = np.empty(columns + LANES, np.uint8)
-    near = np.empty(columns + LANES, np.float32)
+    buffers = _make_buffers(columns)
     edges, starts, shifts, offsets = windows
     one = edges[0], starts[0], shifts[0], offsets[0]
     for row in range(values.shape[0]):
+        present = np.int32(0)
         for column in range(columns):
             value = values[row, column]
             good = ((flags[row, column] & unusable_bits) == 0) & (abs(value) < INFINITY)
             usable[column] = value if good else NAN
-        totals[0] += _count(usable, one, below[0], bins, marks, near)
+            present = np.int32(present + np.int32(good))
+        totals[0] += present
+        _count(usable, one, below[0], bins, buffers)
 
 
 @compiled
-def _divide(
-    values: Array,
-    sky: Array,
-    ratios: Array,
-) -> None:
+def _divide(values: Array, sky: Array, ratios: Array) -> np.int32:
+    """Fill `ratios`, NaN where they are not finite; return how many are."""
+    present = np.int32(0)
     for i in range(values.size):
         # Unlike the operator, np.divide takes a template of zero.
         ratio = np.divide(values[i], sky[i])
-        ratios[i] = ratio if abs(ratio) < INFINITY else NAN
-
-
-@compiled
-def _form_ratios(
-    values: Array,
-    columns: Array,
-    starts: Array,
-    template: Array,
-    splits: Array,
-    sky: Array,
-    left: Array,
-    right: Array,
-) -> tuple[int, int]:
-    """Fill `left` and `right` with the ratios on the two sides; return how many each has.
-
-    `sky` is a buffer for the template at the samples: gathered apart, the division is vectorised.
-    """
-    n_left = 0
-    n_right = 0
-    for r in range(starts.size - 1):
-        row = values[starts[r] : starts[r + 1]]
-        places = columns[starts[r] : starts[r + 1]]
-        template_row = template[r]
-        for i in range(places.size):
-            sky[i] = template_row[places[i]]
-        middle = np.searchsorted(places, splits[r])
-        _divide(row[:middle], sky, left[n_left:])
-        _divide(row[middle:], sky[middle:], right[n_right:])
-        n_left += middle
-        n_right += row.size - middle
-    return n_left, n_right
+        good = abs(ratio) < INFINITY
+        ratios[i] = ratio if good else NAN
+        present = np.int32(present + np.int32(good))
+    return present
 
 
 @compiled
 def count_ratios(
-    samples: tuple[Array, Array, Array],
+    values: Array,
     first_row: int,
     templates: Array,
     splits: Array,
@@ -186,31 +175,28 @@ def count_ratios(
 ) -> None:
     """Count value/template for every template and side, one integration of a band of rows.
 
-    Of `samples` the values (float32) lie at the columns (int32, ascending) of the row
-    ``first_row + r`` from ``starts[r]`` to ``starts[r + 1]``. `templates` (templates, rows, columns) are float32, and
-    `splits` (templates, rows; int64) the first column of the right side. `windows`, `below`,
-    `bins` and `totals` are those of `Counts.arrays`; its distributions are template by template the
-    left and the right side. Ratios that are not finite are left out.
+    `values` (rows, columns; float32) begin at row `first_row` of the templates, and at their
+    first column; those that do not count are NaN. `templates` (templates, rows, columns) are
+    float32, and `splits` (templates, rows; int64) the first column of the right side. `counters`
+    are those of `Counts`; its distributions are template by template the left and the right
+    side. Ratios that are not finite are left out.
     """
-    values, columns, starts = samples
     windows, below, bins, totals = counters
     edges, keys, shifts, offsets = windows
-    sky = np.empty(templates.shape[2], np.float32)
-    left = np.empty(values.size, np.float32)
-    right = np.empty(values.size, np.float32)
-    flags = np.empty(values.size + LANES, np.uint8)
-    near = np.empty(values.size + LANES, np.float32)
-    rows = slice(first_row, first_row + starts.size - 1)
-    for t in range(templates.shape[0]):
-        n_left, n_right = _form_ratios(
-            values, columns, starts, templates[t, rows], splits[t, rows], sky, left, right
-        )
-        d = 2 * t
+    rows, columns = values.shape
+    ratios = np.empty(values.size, np.float32)
+    buffers = _make_buffers(values.size)
+    for d in range(2 * templates.shape[0]):
+        template, places = templates[d // 2], splits[d // 2]
+        size = 0
+        for r in range(rows):
+            place = places[first_row + r]
+            start, stop = (0, place) if d % 2 == 0 else (place, columns)
+            sky = template[first_row + r, start:stop]
+            totals[d] += _divide(values[r, start:stop], sky, ratios[size:])
+            size += sky.size
         one = edges[d], keys[d], shifts[d], offsets[d]
-        totals[d] += _count(left[:n_left], one, below[d], bins, flags, near)
-        d += 1
-        one = edges[d], keys[d], shifts[d], offsets[d]
-        totals[d] += _count(right[:n_right], one, below[d], bins, flags, near)
+        _count(ratios[:size], one, below[d], bins, buffers)
 
 
 def key_of(value: np.float32) -> int:

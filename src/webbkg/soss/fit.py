@@ -16,7 +16,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.numerics.planes import ArrayPlanes, PlaneSource
+from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Words
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
@@ -40,7 +40,6 @@ MOST_TEMPLATES_A_PASS = 8  # whose counters, on one thread, always fit the memor
 
 Library = npt.NDArray[np.float32]
 Splits = npt.NDArray[np.int64]
-Sky = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.int64]]
 Look = Callable[[int, FloatImage, FlagImage], None]
 """Takes the first row of a band, and its SCI and DQ."""
 
@@ -302,6 +301,10 @@ class _Stream:
         """Samples in the stream."""
         return len(self.integrations) * self.shape[0] * self.shape[1]
 
+    def make_room(self, height: int) -> Words:
+        """Make room for so many rows of the planes."""
+        return np.empty((len(PLANES), height, self.shape[1]), np.uint32)
+
     def sweep(self, make_worker: Callable[[], Look], threads: int) -> None:
         """Show every band of every integration to a thread's worker.
 
@@ -310,10 +313,12 @@ class _Stream:
 
         def make_reader() -> Callable[[int, int], None]:
             look = make_worker()
+            room = self.make_room(self.height)
 
             def read(start: int, stop: int) -> None:
+                rows = room[:, : stop - start]
                 for segment, index in self.integrations:
-                    look(start, *segment.rows(PLANES, index, start, stop))
+                    look(start, *segment.rows(PLANES, index, start, stop, rows))
 
             return read
 
@@ -345,18 +350,17 @@ class _Stream:
         every = -(-len(self.integrations) // SAMPLED_INTEGRATIONS)
         chosen = self.integrations[every // 2 :: every]
         most = max(size // max(len(chosen), 1), 1)
-        buffers = _SkyBuffers(self.shape[0], parts[-1][1])
+        height = self.shape[0]
+        room, buffer = self.make_room(height), np.empty((height, parts[-1][1]), np.float32)
         taken = []
         for segment, index in chosen:
-            sci, dq = segment.rows(PLANES, index, 0, self.shape[0])
-            sky = buffers.gather(sci, dq, threshold)
-            values, places, starts = sky
+            sky = _keep_sky(*segment.rows(PLANES, index, 0, height, room), threshold, buffer)
             for start, stop in parts:
-                within = (places[: starts[-1]] >= start) & (places[: starts[-1]] < stop)
-                at = np.flatnonzero(within)
+                part = sky[:, start:stop]
+                at = np.flatnonzero(part == part)  # not NaN
                 at = at[:: -(-len(at) // most) | 1]  # odd, so as not to keep to the same columns
-                rows = np.repeat(np.arange(self.shape[0]), np.diff(starts))[at]
-                taken.append((values[at], rows, places[at]))
+                rows, columns = np.divmod(at, stop - start)
+                taken.append((part[rows, columns], rows, start + columns))
         return _Sample(*(np.concatenate(one) for one in zip(*taken, strict=True)))
 
 
@@ -366,7 +370,7 @@ class _Sample:
 
     values: npt.NDArray[np.float32]
     rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int64]
 
     def guess(
         self, template: FloatImage, splits: Splits, options: SossOptions
@@ -382,21 +386,13 @@ class _Sample:
         ]
 
 
-class _SkyBuffers:
-    """One thread's buffers for the sky samples of a band; see `webbkg.soss.kernels.gather_sky`."""
-
-    def __init__(self, height: int, columns: int) -> None:
-        self._values = np.empty(height * columns + 1, np.float32)
-        self._places = np.empty(height * columns + 1, np.int32)
-        self._starts = np.empty(height + 1, np.int64)
-        self._last_column = columns - 1
-
-    def gather(self, sci: FloatImage, dq: FlagImage, threshold: float) -> Sky:
-        """Collect the usable values below `threshold`: values, columns, starts of the rows."""
-        sky = self._values, self._places, self._starts[: len(sci) + 1]
-        limit = np.float32(threshold)
-        kernels.gather_sky(sci, dq, UNUSABLE, limit, self._last_column, sky)
-        return sky
+def _keep_sky(
+    sci: FloatImage, dq: FlagImage, threshold: float, buffer: FloatImage
+) -> npt.NDArray[np.float32]:
+    """Copy the usable values below `threshold` to as many rows of `buffer`, and NaN for others."""
+    sky = buffer[: len(sci)]
+    kernels.keep_sky(sci, dq, UNUSABLE, np.float32(threshold), sky)
+    return sky
 
 
 def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
@@ -499,7 +495,7 @@ def _find_scales(
 
 
 class _RatioCounter:
-    """One thread's buffers, and the way of a band through them."""
+    """One thread's buffer, and the way of a band through it."""
 
     def __init__(
         self,
@@ -510,7 +506,7 @@ class _RatioCounter:
         counts: Counts,
         sums: _PixelSums,
     ) -> None:
-        self._buffers = _SkyBuffers(stream.height, sums.planes[0].shape[1])
+        self._buffer = np.empty((stream.height, sums.planes[0].shape[1]), np.float32)
         self._templates = group, splits
         self._threshold = threshold
         self._sums = sums
@@ -518,7 +514,7 @@ class _RatioCounter:
 
     def look(self, row: int, sci: FloatImage, dq: FlagImage) -> None:
         """Count the ratios of one integration in a band that begins at `row`."""
-        sky = self._buffers.gather(sci, dq, self._threshold)
+        sky = _keep_sky(sci, dq, self._threshold, self._buffer)
         if self._sums.wanted:
             kernels.add_sums(sky, row, self._sums.planes)
         selection.count_ratios(sky, row, *self._templates, self._counts.counters)

@@ -6,73 +6,52 @@ import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled
 
-Samples = tuple[Array, Array, Array]
 Sums = tuple[Array, Array, Array, Array]
 
 INFINITY = np.float32(np.inf)
+NAN = np.float32(np.nan)
 
 
 @compiled
-def gather_sky(
+def keep_sky(
     sci: Array,
     dq: Array,
     unusable_bits: np.uint32,
     threshold: np.float32,
-    last_column: int,
-    samples: Samples,
+    sky: Array,
 ) -> None:
-    """Collect the finite samples below `threshold` (float32) up to `last_column`, row by row.
+    """Copy to `sky` the finite samples below `threshold` (float32), and NaN for all others.
 
     `sci` (float32) and `dq` (uint32) are (rows, columns) of one integration; a sample with one
-    of `unusable_bits` is left out. `samples` are filled: values (float32), columns (int32) and
-    starts (int64); those of row r lie from ``starts[r]`` to ``starts[r + 1]``. They need one
-    place more than there are samples.
+    of `unusable_bits` does not count. `sky` (float32) may have fewer columns.
     """
-    values, columns, starts = samples
-    width = last_column + 1
-    usable = np.empty(width, np.bool_)
-    size = 0
-    for row in range(sci.shape[0]):
-        starts[row] = size
-        sample = sci[row, :width]
-        flags = dq[row, :width]
-        for column in range(width):
-            inside = (sample[column] > -INFINITY) & (sample[column] < threshold)
-            usable[column] = inside & ((flags[column] & unusable_bits) == 0)
-        places = columns[size:]
-        found = 0
-        for column in range(width):  # without a branch: which samples are sky is random
-            places[found] = column
-            found += usable[column]
-        kept = values[size:]
-        for i in range(found):
-            kept[i] = sample[places[i]]
-        size += found
-    starts[sci.shape[0]] = size
+    for row in range(sky.shape[0]):
+        for column in range(sky.shape[1]):
+            value = sci[row, column]
+            inside = (value > -INFINITY) & (value < threshold)
+            usable = inside & ((dq[row, column] & unusable_bits) == 0)
+            sky[row, column] = value if usable else NAN
 
 
 @compiled
-def add_sums(samples: Samples, first_row: int, sums: Sums) -> None:
-    """Add what `gather_sky` collected to sums over the integrations, pixel by pixel.
+def add_sums(sky: Array, first_row: int, sums: Sums) -> None:
+    """Add what `keep_sky` kept to sums over the integrations, pixel by pixel.
 
     `sums`, each (rows, columns), are the number of samples (int64), the first of them
     (float32), and the sums of (sample - first) and its square (float64). About the first sample
     no digits are lost, however small the scatter is.
     """
-    values, columns, starts = samples
-    counts, first, total, squares = sums
-    for r in range(starts.size - 1):
+    for r in range(sky.shape[0]):
         row = first_row + r
-        count_row, first_row_values = counts[row], first[row]
-        total_row, squares_row = total[row], squares[row]
-        for i in range(starts[r], starts[r + 1]):
-            column = columns[i]
-            if count_row[column] == 0:
-                first_row_values[column] = values[i]
-            offset = np.float64(values[i]) - np.float64(first_row_values[column])
-            count_row[column] += 1
-            total_row[column] += offset
-            squares_row[column] += offset * offset
+        values = sky[r]
+        counts, first, total, squares = sums[0][row], sums[1][row], sums[2][row], sums[3][row]
+        for i in range(values.size):
+            good = values[i] == values[i]
+            first[i] = values[i] if good & (counts[i] == 0) else first[i]
+            counts[i] += good
+            offset = np.float64(values[i]) - np.float64(first[i]) if good else 0.0
+            total[i] += offset
+            squares[i] += offset * offset
 
 
 @compiled
