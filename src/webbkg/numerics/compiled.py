@@ -13,6 +13,18 @@ Array = npt.NDArray[Any]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
+OPTIONS = {"nogil": True, "no_cfunc_wrapper": True}
+
+
+def inlined(function: Kernel) -> Kernel:
+    """Make `function` part of the kernels that call it.
+
+    It is compiled once with each of them, and neither apart nor once more at each level between.
+    """
+    part: Kernel = numba.njit(**OPTIONS, inline="always")(function)
+    return part
+
+
 def compiled(function: Kernel) -> Kernel:
     """Compile `function` on its first call.
 
@@ -21,7 +33,7 @@ def compiled(function: Kernel) -> Kernel:
     anew in each process.
     """
     try:
-        kernel: Kernel = numba.njit(nogil=True, cache=True)(function)
+        kernel: Kernel = numba.njit(**OPTIONS, cache=True)(function)
     except RuntimeError:
-        kernel = numba.njit(nogil=True)(function)
+        kernel = numba.njit(**OPTIONS)(function)
     return kernel
