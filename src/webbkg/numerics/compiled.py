@@ -13,7 +13,8 @@ Array = npt.NDArray[Any]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-OPTIONS = {"nogil": True, "no_cfunc_wrapper": True}
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+"""Division by zero gives what NumPy's does, without a branch; nobody calls kernels from C."""
 
 
 def inlined(function: Kernel) -> Kernel:
