@@ -1,12 +1,14 @@
 """The process is its owner's: library calls leave no trace in it, our commands start quickly."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import webbkg
 from crds_cache import without_crds
 from factories import make_model, ramp, save
 from webbkg import startup
@@ -222,3 +224,49 @@ def test_a_stand_in_gives_the_attributes_of_its_module_and_no_others():
     with pytest.raises(AttributeError):
         _ = stand_in.no_such_function
     assert not hasattr(stand_in, "__path__")
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Install webbkg anew, without a kernel compiled; return a command and its messages."""
+    package = tmp_path / "installed" / "webbkg"
+    shutil.copytree(Path(webbkg.__file__).parent, package, ignore=shutil.ignore_patterns("__py*"))
+    code = "import sys; from webbkg.cli import main; sys.argv[0] = 'webbkg'; main()"
+    names = ["t_rate.fits", "--background", "b_rate.fits"]
+    environment = {k: v for k, v in without_crds().items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def messages(**settings):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "subtract", *names],
+            env=environment | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            timeout=120,
+        )
+        assert "t_rate.fits: COMPLETE" in done.stdout, done.stderr
+        return [line for line in done.stderr.splitlines() if "compil" in line]
+
+    return package, messages
+
+
+def test_the_first_run_alone_compiles_and_says_so(folder, installed):
+    _, messages = installed
+    assert messages() == ["compiling (first run only)"]
+    assert messages() == []
+
+
+def test_an_installation_that_keeps_no_machine_code_works_and_says_what_helps(folder, installed):
+    package, messages = installed
+    for place in (*(module.parent for module in package.rglob("*.py")), package):
+        (place / "__pycache__").touch()  # no folder can be made there, even by root
+    (folder / "cache").touch()
+    told = messages()
+    assert len(told) == 1
+    assert "set NUMBA_CACHE_DIR to a folder" in told[0]
+    assert messages() == told
+    machine_code = str(folder / "machine_code")
+    assert messages(NUMBA_CACHE_DIR=machine_code) == ["compiling (first run only)"]
+    assert messages(NUMBA_CACHE_DIR=machine_code) == []

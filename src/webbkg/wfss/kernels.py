@@ -104,8 +104,8 @@ def _collect(
     start: int,
     found: Floats,
     places: Places,
-    collected: int,
-) -> int:
+    collected: np.int64,
+) -> np.int64:
     """Append the marked residuals and their places.
 
     Few are marked, so that eight marks at a time are mostly 0 and cost one look.
@@ -188,7 +188,7 @@ def reject_and_sum(
     places: Places,
     counts: Integers,
     sums: Doubles,
-) -> int:
+) -> np.int64:
     """Carry out one rejection, and count, collect and sum for the next, in one pass.
 
     `pixels` are images of values, template and err, each as one row, of which the pass takes
@@ -202,7 +202,7 @@ def reject_and_sum(
     lanes = np.zeros((TERMS, BLOCK))
     block = np.empty(BLOCK, np.float32)
     in_ends = np.zeros(BLOCK, np.bool_)
-    collected = np.int64(0)
+    collected = np.int64(0)  # a plain 0 would be a type, and a compilation, of its own
     for first in range(start, stop, BLOCK):
         part = slice(first, min(first + BLOCK, stop))
         values, template = pixels[0][part], pixels[1][part]
