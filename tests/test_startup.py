@@ -1,12 +1,14 @@
 """The process is its owner's: library calls leave no trace in it, our commands start quickly."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import webbkg
 from crds_cache import without_crds
 from factories import make_model, ramp, save
 from webbkg import startup
@@ -138,7 +140,8 @@ import atexit, sys
 @atexit.register
 def tell():
     import gc, yaml
-    print(gc.isenabled(), yaml.SafeLoader.__name__, "scipy.optimize" in sys.modules)
+    heavy = {"scipy.linalg.lapack", "scipy.optimize._optimize"} & sys.modules.keys()
+    print(gc.isenabled(), yaml.SafeLoader.__name__, heavy or "light")
 """
 
 SUBTRACT = {
@@ -155,7 +158,7 @@ def test_a_command_s_own_process_starts_quickly(folder, command):
         filter(None, (str(folder / "usercustomize"), os.environ.get("PYTHONPATH")))
     )
     told = run(BIN / command, *SUBTRACT[command], cwd=folder, PYTHONPATH=path)
-    assert told.splitlines()[-1] == "False CSafeLoader False"
+    assert told.splitlines()[-1] == "False CSafeLoader light"
     assert (folder / "t_backgroundstep.fits").exists()
 
 
@@ -204,7 +207,7 @@ from webbkg.startup import own_process
 own_process()
 from webbkg.files.models import open_model
 open_model("t_rate.fits")
-assert "gwcs" in sys.modules and "scipy.optimize" not in sys.modules
+assert "gwcs" in sys.modules and "scipy.optimize._optimize" not in sys.modules
 for name, module in list(sys.modules.items()):
     if name.startswith("gwcs") and "optimize" in vars(module):
         print(vars(module)["optimize"].brentq(lambda x: x - 2, 0, 5))
@@ -216,9 +219,75 @@ assert optimize is sys.modules["scipy.optimize"]
     assert {float(value) for value in found.split()} == {2.0}
 
 
+def test_numba_gets_the_one_module_of_linear_algebra_that_it_wants(folder):
+    found = run_code(
+        """
+import sys
+from webbkg.startup import own_process
+own_process()
+import numba, numpy as np
+product = numba.njit(lambda a, b: np.dot(a, b))(np.eye(3), 2 * np.eye(3))
+assert "scipy.linalg.cython_blas" in sys.modules and "scipy.linalg.lapack" not in sys.modules
+import scipy
+print(product.trace(), np.trace(scipy.linalg.inv(np.eye(2))))
+import scipy.linalg
+assert scipy.linalg.cython_blas is sys.modules["scipy.linalg.cython_blas"]
+from scipy.linalg import lapack
+""",
+        folder,
+    )
+    assert found == "6.0 2.0"
+
+
 def test_a_stand_in_gives_the_attributes_of_its_module_and_no_others():
-    stand_in = startup._Deferred("math")
-    assert stand_in.floor(2.5) == 2
+    stand_in = startup._Deferred("scipy", "constants")
+    assert stand_in.c == 299792458
     with pytest.raises(AttributeError):
         _ = stand_in.no_such_function
-    assert not hasattr(stand_in, "__path__")
+    assert not hasattr(stand_in, "__file__")
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Install webbkg anew, without a kernel compiled; return a command and its messages."""
+    package = tmp_path / "installed" / "webbkg"
+    shutil.copytree(Path(webbkg.__file__).parent, package, ignore=shutil.ignore_patterns("__py*"))
+    code = "import sys; from webbkg.cli import main; sys.argv[0] = 'webbkg'; main()"
+    names = ["t_rate.fits", "--background", "b_rate.fits"]
+    environment = {k: v for k, v in without_crds().items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def messages(**settings):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "subtract", *names],
+            env=environment | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            timeout=120,
+        )
+        assert "t_rate.fits: COMPLETE" in done.stdout, done.stderr
+        return [line for line in done.stderr.splitlines() if "compil" in line]
+
+    return package, messages
+
+
+def test_the_first_run_alone_compiles_and_says_so(folder, installed):
+    _, messages = installed
+    assert messages() == ["compiling (first run only)"]
+    assert messages() == []
+
+
+def test_an_installation_that_keeps_no_machine_code_works_and_says_what_helps(folder, installed):
+    package, messages = installed
+    for place in (*(module.parent for module in package.rglob("*.py")), package):
+        (place / "__pycache__").touch()  # no folder can be made there, even by root
+    (folder / "cache").touch()
+    told = messages()
+    assert len(told) == 1
+    assert "set NUMBA_CACHE_DIR to a folder" in told[0]
+    assert messages() == told
+    machine_code = str(folder / "machine_code")
+    assert messages(NUMBA_CACHE_DIR=machine_code) == ["compiling (first run only)"]
+    assert messages(NUMBA_CACHE_DIR=machine_code) == []

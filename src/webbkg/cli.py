@@ -36,6 +36,11 @@ class Exit(IntEnum):
     FAILED = 4
 
 
+NOT_KEPT = (
+    "compiling, as every run must: the machine code can be kept nowhere; set NUMBA_CACHE_DIR to a "
+    "folder that can be written, and the first run alone compiles"
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -180,7 +185,7 @@ def subtract(
     given |= {"output_dir": output_dir, "output_file": output_file, "suffix": suffix}
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
     done = []
-    with _granted(threads), _told_errors():
+    with _granted(threads), _told_errors(), _told_compiling(quiet or as_json):
         for item in command.subtract(
             targets,
             expand_globs(background or []),
@@ -204,6 +209,23 @@ def _told_errors() -> Iterator[None]:
     except WebbkgError as error:
         _say(f"error: {error}", err=True)
         raise typer.Exit(Exit.USAGE if isinstance(error, OptionError) else Exit.ERROR) from error
+
+
+@contextmanager
+def _told_compiling(hidden: bool = False) -> Iterator[None]:
+    """Say once, on standard error, that kernels are compiled; and what helps where none is kept."""
+    from webbkg.numerics.compiled import told_of_compiling
+
+    told = hidden
+
+    def tell(kept: bool) -> None:
+        nonlocal told
+        if not told:
+            _say("compiling (first run only)" if kept else NOT_KEPT, err=True)
+        told = True
+
+    with told_of_compiling(tell):
+        yield
 
 
 def _granted(threads: int | None) -> contextlib.AbstractContextManager[None]:
@@ -256,7 +278,7 @@ def demo(
 
     logging.getLogger("webbkg").setLevel(logging.ERROR)
     logging.getLogger("stpipe").setLevel(logging.ERROR)
-    with _told_errors():
+    with _told_errors(), _told_compiling():
         results = run_demo(folder, size=size, tell=typer.echo)
         results += run_template_demos(folder, tell=typer.echo)
     for result in results:

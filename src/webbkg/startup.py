@@ -20,17 +20,16 @@ def own_process() -> None:
     The many new objects of the start, none of them garbage, make the collector search in vain,
     most of all at exit. ASDF reads some fifty YAML manifests with PyYAML's pure Python loader; its
     C loader gives the same. GWCS imports SciPy's linear algebra and optimisation, which only a
-    numerical inverse and a fit need.
+    numerical inverse and a fit need, and Numba one module of the linear algebra, which no kernel
+    of ours needs.
     """
     import yaml
 
     gc.disable()
     atexit.register(gc.freeze)
     yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    scipy = import_module("scipy")
     for name in ("linalg", "optimize"):
-        if f"scipy.{name}" not in sys.modules:
-            setattr(scipy, name, _Deferred(f"scipy.{name}"))
+        sys.modules.setdefault(f"scipy.{name}", _Deferred("scipy", name))
 
 
 def is_command(name: str) -> bool:
@@ -50,12 +49,22 @@ def is_command(name: str) -> bool:
 
 
 class _Deferred(ModuleType):
-    """Stands in for a module that is imported when an attribute of it is first asked for.
+    """Stands in for a subpackage that is imported when an attribute of it is first asked for.
 
-    The import puts the module itself in its place.
+    The import puts the subpackage itself in its place. Modules of it can be imported before.
     """
+
+    def __init__(self, package: str, name: str) -> None:
+        super().__init__(f"{package}.{name}")
+        self.__path__ = [str(Path(one, name)) for one in import_module(package).__path__]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(import_module(self.__name__), name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        module = import_module(self.__name__)
+        for own, value in tuple(vars(self).items()):
+            if isinstance(value, ModuleType):  # one that was imported before
+                setattr(module, own, value)
+        return getattr(module, name)

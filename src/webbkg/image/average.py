@@ -267,11 +267,15 @@ def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int
 
 
 class _Stack:
-    """Samples of one band, SCI and ERR: (samples, height, columns) float32."""
+    """Samples of one band, SCI and ERR: of (samples, height, columns) float32.
+
+    They lie side by side however few rows a band has: kernels are compiled for no other layout.
+    """
 
     def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
-        self.sci = np.empty((samples, height * columns), np.float32)
-        self.err = np.empty((samples, height * columns), np.float32)
+        self._sci = np.empty(samples * height * columns, np.float32)
+        self._err = np.empty(samples * height * columns, np.float32)
+        self._scratch = clip.make_scratch()
         self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
         self._sigma = options.sigma
@@ -279,27 +283,30 @@ class _Stack:
 
     def images(self, index: int, height: int) -> tuple[FloatImage, FloatImage]:
         """SCI and ERR of one sample as images of `height` rows."""
-        pixels = height * self._columns
-        shape = (height, self._columns)
-        return self.sci[index, :pixels].reshape(shape), self.err[index, :pixels].reshape(shape)
+        shape, pixels = (height, self._columns), height * self._columns
+        part = slice(index * pixels, (index + 1) * pixels)
+        return self._sci[part].reshape(shape), self._err[part].reshape(shape)
 
     def average(
         self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        stack = self.sci[:samples, :pixels], self.err[:samples, :pixels]
+        part, shape = slice(samples * pixels), (samples, pixels)
+        stack = self._sci[part].reshape(shape), self._err[part].reshape(shape)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         can_reject = self._sigma <= largest_deviation(samples) * (1 + clip.MARGIN)
         usable, listed = clip.average_untouched(
-            *stack, self._sigma, can_reject, *result, self._touched
+            *stack, self._sigma if can_reject else None, self._scratch, *result, self._touched
         )
         clipped = 0
         if listed:
-            touched, network = self._touched[:listed], sorting_network(samples)
-            clipped = clip.average_touched(
-                *stack, touched, self._sigma, self._maxiters, network, *result
-            )
+            limits = self._sigma, self._maxiters
+            sorting = sorting_network(samples), np.empty((samples, clip.LANES), np.float32)
+            touched = self._touched[:listed]
+            clipped, near = clip.average_touched(*stack, touched, *limits, *sorting, *result)
+            if near:
+                clipped += clip.average_near(*stack, touched[:near], *limits, *result)
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
 
 
@@ -392,6 +399,7 @@ class _BandAverager:
             err.fill(0)
         place_samples(
             words,
+            words.view(np.float32),
             as_in_fits,
             overlap.other_columns[0],
             DO_NOT_USE,

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from webbkg.numerics.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled, inlined
 
 CHUNK = 256  # pixels whose samples and sums stay in the nearest caches
 LANES = 64  # pixels that are sorted side by side
@@ -19,7 +19,7 @@ MARGIN = 1e-4  # relative; more than float32 sums of a thousand samples can be o
 ROUNDING = 1e-9  # relative; nearer to a limit than this, the order of operations may decide
 
 
-@compiled
+@inlined
 def _kth_smallest(values: Array, size: int, k: int) -> float:
     """Partition ``values[:size]`` in place until element `k` is in its sorted place (Hoare).
 
@@ -53,7 +53,7 @@ def _kth_smallest(values: Array, size: int, k: int) -> float:
     return smallest
 
 
-@compiled
+@inlined
 def _median(values: Array, size: int) -> float:
     upper = _kth_smallest(values, size, size // 2)
     if size % 2 == 1:
@@ -61,7 +61,7 @@ def _median(values: Array, size: int) -> float:
     return 0.5 * (upper + _kth_smallest(values, size, size // 2 - 1))
 
 
-@compiled
+@inlined
 def _standard_deviation(values: Array, size: int) -> float:
     total = 0.0
     for i in range(size):
@@ -73,7 +73,7 @@ def _standard_deviation(values: Array, size: int) -> float:
     return math.sqrt(squares / size)
 
 
-@compiled
+@inlined
 def _clip_limits(values: Array, size: int, sigma: float, maxiters: int) -> tuple[float, float]:
     """Limits after clipping ``values[:size]`` (float64, reordered); `maxiters` 0: until stable."""
     low = math.nan
@@ -115,7 +115,7 @@ def clip_mask(stack: Array, sigma: float, maxiters: int, keep: Array) -> None:
             keep[i, pixel] = abs(value) < np.inf and low <= value <= high
 
 
-@compiled
+@inlined
 def _sum(
     samples: Array,
     errors: Array,
@@ -141,7 +141,7 @@ def _sum(
             variance[p] += np.float64(row[p]) * np.float64(row[p])
 
 
-@compiled
+@inlined
 def _measure_range(samples: Array, start: int, size: int, smallest: Array, largest: Array) -> None:
     smallest[:size] = np.float32(np.inf)
     largest[:size] = np.float32(-np.inf)
@@ -152,7 +152,7 @@ def _measure_range(samples: Array, start: int, size: int, smallest: Array, large
             largest[p] = row[p] if row[p] > largest[p] else largest[p]
 
 
-@compiled
+@inlined
 def _sum_squares(samples: Array, start: int, size: int, centre: Array, squares: Array) -> None:
     squares[:size] = np.float32(0)
     for i in range(samples.shape[0]):
@@ -162,7 +162,7 @@ def _sum_squares(samples: Array, start: int, size: int, centre: Array, squares: 
             squares[p] += offset * offset if offset == offset else np.float32(0)
 
 
-@compiled
+@inlined
 def _rank(
     samples: Array, start: int, size: int, floor: Array, ceiling: Array, below: Array, above: Array
 ) -> None:
@@ -176,7 +176,7 @@ def _rank(
             above[p] += np.int32(1) if row[p] > ceiling[p] else np.int32(0)
 
 
-@compiled
+@inlined
 def _lower_limit_of_width(total: float, count: float, centre: float, squares: float) -> float:
     """Least standard deviation that float32 sums of squares about `centre` allow."""
     shift = total / count - np.float64(centre)
@@ -184,7 +184,7 @@ def _lower_limit_of_width(total: float, count: float, centre: float, squares: fl
     return math.sqrt(max(variance, 0.0))
 
 
-@compiled
+@inlined
 def _find_untouched(
     samples: Array,
     start: int,
@@ -223,7 +223,7 @@ def _find_untouched(
         untouched[p] = fits or smallest[p] == largest[p]
 
 
-@compiled
+@inlined
 def _sort_lanes(lanes: Array, width: int, network: Array) -> None:
     """Sort each of the first `width` columns of `lanes` by a network of comparators."""
     for k in range(network.shape[0]):
@@ -236,12 +236,12 @@ def _sort_lanes(lanes: Array, width: int, network: Array) -> None:
             second[p] = b if a < b else a
 
 
-@compiled
+@inlined
 def _is_near(value: float, limit: float, scale: float) -> bool:
     return abs(value - limit) <= ROUNDING * scale
 
 
-@compiled
+@inlined
 def _sorted_limits(
     lanes: Array, lane: int, size: int, sigma: float, maxiters: int
 ) -> tuple[float, float]:
@@ -287,7 +287,7 @@ def _sorted_limits(
     return low, high
 
 
-@compiled
+@inlined
 def _average_within(
     samples: Array, errors: Array, pixel: int, low: float, high: float
 ) -> tuple[float, float, int]:
@@ -306,7 +306,7 @@ def _average_within(
     return total / kept, math.sqrt(variance) / kept, kept
 
 
-@compiled
+@inlined
 def _exact_limits(
     samples: Array, pixel: int, sigma: float, maxiters: int, buffer: Array
 ) -> tuple[float, float]:
@@ -319,12 +319,27 @@ def _exact_limits(
     return _clip_limits(buffer, size, sigma, maxiters)
 
 
+Scratch = tuple[Array, Array, Array, Array, Array, Array]
+
+
+def make_scratch() -> Scratch:
+    """Make the buffers of `average_untouched`; made there, they would be compiled as well."""
+    return (
+        np.empty(CHUNK, np.int32),
+        np.empty(CHUNK),
+        np.empty(CHUNK),
+        np.ones(CHUNK, np.bool_),
+        np.empty((6, CHUNK), np.float32),
+        np.empty((2, CHUNK), np.int32),
+    )
+
+
 @compiled
 def average_untouched(
     samples: Array,
     errors: Array,
-    sigma: float,
-    can_reject: bool,
+    sigma: float | None,
+    scratch: Scratch,
     mean: Array,
     uncertainty: Array,
     counts: Array,
@@ -333,26 +348,21 @@ def average_untouched(
     """Average the pixels of a stack in which clipping certainly rejects nothing.
 
     `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`
-    and 0 in `errors`; an error that is not valid is NaN. `can_reject` False says that so few
-    samples cannot be rejected. `mean`, `uncertainty` (float32) and `counts` (uint32), each
-    (pixels,), are filled: NaN and 0 where there is no sample. The other pixels are listed in
-    `touched` (int32), and `counts` holds their usable samples. Returns how many samples were
-    usable, and how many pixels are listed.
+    and 0 in `errors`; an error that is not valid is NaN. `sigma` None says that nothing can be
+    rejected, and spares compiling what looks for it. `mean`, `uncertainty` (float32) and `counts`
+    (uint32), each (pixels,), are filled: NaN and 0 where there is no sample. The other pixels are
+    listed in `touched` (int32), and `counts` holds their usable samples. Returns how many samples
+    were usable, and how many pixels are listed.
     """
     pixels = samples.shape[1]
-    count = np.empty(CHUNK, np.int32)
-    total = np.empty(CHUNK)
-    variance = np.empty(CHUNK)
-    untouched = np.ones(CHUNK, np.bool_)
-    scratch = np.empty((6, CHUNK), np.float32)
-    ranks = np.empty((2, CHUNK), np.int32)
+    count, total, variance, untouched, values, ranks = scratch
     listed = 0
     usable = 0
     for start in range(0, pixels, CHUNK):
         size = min(CHUNK, pixels - start)
         _sum(samples, errors, start, size, count, total, variance)
-        if can_reject:
-            _find_untouched(samples, start, size, sigma, count, total, scratch, ranks, untouched)
+        if sigma is not None:
+            _find_untouched(samples, start, size, sigma, count, total, values, ranks, untouched)
         for p in range(size):
             kept = count[p]
             usable += kept
@@ -377,18 +387,20 @@ def average_touched(
     sigma: float,
     maxiters: int,
     network: Array,
+    lanes: Array,
     mean: Array,
     uncertainty: Array,
     counts: Array,
-) -> int:
+) -> tuple[int, int]:
     """Clip and average the pixels listed in `touched`; see `average_untouched`.
 
-    They are sorted side by side, with the comparators of `network` (comparators, 2).
-    `maxiters` 0 means until stable. Returns how many samples were clipped.
+    They are sorted side by side in `lanes` (samples, LANES; float32), with the comparators of
+    `network` (comparators, 2). `maxiters` 0 means until stable. Those that are too near to call
+    are left to `average_near`, and listed in `touched` anew. Returns how many samples were
+    clipped, and how many pixels are listed.
     """
-    lanes = np.empty((samples.shape[0], LANES), np.float32)
-    buffer = np.empty(samples.shape[0])
     clipped = 0
+    near = 0
     for start in range(0, touched.size, LANES):
         width = min(LANES, touched.size - start)
         for i in range(samples.shape[0]):
@@ -401,9 +413,38 @@ def average_touched(
             usable = counts[pixel]
             low, high = _sorted_limits(lanes, p, usable, sigma, maxiters)
             if low != low:
-                low, high = _exact_limits(samples, pixel, sigma, maxiters, buffer)
+                touched[near] = pixel
+                near += 1
+                continue
             mean[pixel], uncertainty[pixel], counts[pixel] = _average_within(
                 samples, errors, pixel, low, high
             )
             clipped += usable - counts[pixel]
+    return clipped, near
+
+
+@compiled
+def average_near(
+    samples: Array,
+    errors: Array,
+    listed: Array,
+    sigma: float,
+    maxiters: int,
+    mean: Array,
+    uncertainty: Array,
+    counts: Array,
+) -> int:
+    """Clip and average the pixels that `average_touched` listed; return how many samples went.
+
+    They are few, or none: only who has some compiles this.
+    """
+    buffer = np.empty(samples.shape[0])
+    clipped = 0
+    for pixel in listed:
+        usable = counts[pixel]
+        low, high = _exact_limits(samples, pixel, sigma, maxiters, buffer)
+        mean[pixel], uncertainty[pixel], counts[pixel] = _average_within(
+            samples, errors, pixel, low, high
+        )
+        clipped += usable - counts[pixel]
     return clipped

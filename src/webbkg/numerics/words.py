@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from webbkg.numerics.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled, inlined
 
 SIGN_BIT = np.uint32(1 << 31)
+SWAPPED_SIGN_BIT = np.uint32(1 << 7)
+NO_BIT = np.uint32(0)
 
 
-@compiled
-def _swap_bytes(words: Array) -> None:
-    """Reverse the byte order of uint32 `words` (1-D) in place."""
+@inlined
+def _swap_bytes(words: Array, flipped: np.uint32) -> None:
+    """Reverse the byte order of uint32 `words` (1-D) in place; then flip some of their bits."""
     for i in range(words.size):
         word = words[i]
-        words[i] = (
+        words[i] = flipped ^ (
             (word >> np.uint32(24))
             | ((word >> np.uint32(8)) & np.uint32(0x0000FF00))
             | ((word << np.uint32(8)) & np.uint32(0x00FF0000))
@@ -22,24 +24,24 @@ def _swap_bytes(words: Array) -> None:
         )
 
 
-@compiled
+@inlined
 def _copy_usable(
     values: Array,
     errors: Array,
     flags: Array,
-    unusable_bits: int,
+    unusable_bits: np.uint32,
     values_out: Array,
     errors_out: Array,
 ) -> None:
     for j in range(values.size):
-        usable = ((flags[j] & np.uint32(unusable_bits)) == 0) & (abs(values[j]) < np.inf)
+        usable = ((flags[j] & unusable_bits) == 0) & (abs(values[j]) < np.inf)
         values_out[j] = values[j] if usable else np.float32(np.nan)
         valid = (errors[j] >= 0) & (errors[j] < np.inf)
         err = errors[j] if valid else np.float32(np.nan)
         errors_out[j] = err if usable else np.float32(0)
 
 
-@compiled
+@inlined
 def _collect_flags(flags: Array, out: Array) -> None:
     for j in range(flags.size):
         out[j] |= flags[j]
@@ -48,6 +50,7 @@ def _collect_flags(flags: Array, out: Array) -> None:
 @compiled
 def place_samples(
     words: Array,
+    values: Array,
     as_in_fits: bool,
     first_column: int,
     unusable_bits: int,
@@ -60,27 +63,26 @@ def place_samples(
 ) -> None:
     """Copy the rows of one exposure to where they lie in a stack.
 
-    `words` (3, rows, columns) are the uint32 words of SCI, ERR and DQ; `as_in_fits` says that
-    they are big-endian and that DQ is offset by 2**31 (they are then put right in place). The
+    `words` (3, rows, columns) are the uint32 words of SCI, ERR and DQ, `values` the same memory as
+    float32; `as_in_fits` says that they are big-endian and that DQ is offset by 2**31 (they are
+    then put right in place). The
     rectangle of `width` columns from `first_column` goes to (`row`, `column`) of the outputs. A
     sample that is not finite, or has one of `unusable_bits`, becomes NaN in `sci_out` and 0 in
     `err_out`; an ERR that is negative or not finite becomes NaN. Flags are OR-ed into `dq_out`.
     """
     source = slice(first_column, first_column + width)
     target = slice(column, column + width)
+    bits = np.uint32(unusable_bits)
     for i in range(words.shape[1]):
-        flags = words[2, i, source]
         if as_in_fits:
-            _swap_bytes(words[0, i, source])
-            _swap_bytes(words[1, i, source])
-            _swap_bytes(flags)
-            for j in range(width):
-                flags[j] ^= SIGN_BIT
+            for plane in range(3):
+                _swap_bytes(words[plane, i, source], SIGN_BIT if plane == 2 else NO_BIT)
+        flags = words[2, i, source]
         _copy_usable(
-            words[0, i, source].view(np.float32),
-            words[1, i, source].view(np.float32),
+            values[0, i, source],
+            values[1, i, source],
             flags,
-            unusable_bits,
+            bits,
             sci_out[row + i, target],
             err_out[row + i, target],
         )
@@ -90,16 +92,10 @@ def place_samples(
 @compiled
 def make_native(words: Array, is_offset: bool) -> None:
     """Put big-endian `words` (1-D, uint32) right in place; `is_offset`: by 2**31, as DQ is."""
-    _swap_bytes(words)
-    if is_offset:
-        for i in range(words.size):
-            words[i] ^= SIGN_BIT
+    _swap_bytes(words, SIGN_BIT if is_offset else NO_BIT)
 
 
 @compiled
 def make_stored(words: Array, is_offset: bool) -> None:
     """Undo `make_native`."""
-    if is_offset:
-        for i in range(words.size):
-            words[i] ^= SIGN_BIT
-    _swap_bytes(words)
+    _swap_bytes(words, SWAPPED_SIGN_BIT if is_offset else NO_BIT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.numerics.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled, inlined
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ BLOCK = 256
 TERMS = 3  # the sums of sci·bkg/var, bkg²/var and sci²/var
 
 
-@compiled
+@inlined
 def _add_terms(
     pixels: Pixels,
     start: int,
@@ -46,15 +46,14 @@ def _add_terms(
         value = np.float64(values[j])
         sky = np.float64(template[j])
         error = np.float64(err[j])
-        # As a ufunc, the division does not branch on 0; such a pixel is never inside.
-        weight = np.divide(1.0, error * error)
+        weight = 1.0 / (error * error)  # of 0 infinite; such a pixel is never inside
         inside = (residuals[j] > low) & (residuals[j] < high)
         lanes[0, j] += value * sky * weight if inside else 0.0
         lanes[1, j] += sky * sky * weight if inside else 0.0
         lanes[2, j] += value * value * weight if inside else 0.0
 
 
-@compiled
+@inlined
 def _total(lanes: Doubles, sums: Doubles) -> None:
     for term in range(TERMS):
         total = 0.0
@@ -81,7 +80,7 @@ def reject(
         values[j] = values[j] if inside else np.float32(np.nan)
 
 
-@compiled
+@inlined
 def _classify(residuals: Floats, bracket: Bracket, in_ends: Bools, counts: Integers) -> None:
     """Count residuals below and above the bracket; mark in `in_ends` (bool) those in its ends."""
     outer_low, inner_low, inner_high, outer_high = bracket
@@ -98,15 +97,15 @@ def _classify(residuals: Floats, bracket: Bracket, in_ends: Bools, counts: Integ
     counts[1] += above
 
 
-@compiled
+@inlined
 def _collect(
     residuals: Floats,
     in_ends: Bools,
     start: int,
     found: Floats,
     places: Places,
-    collected: int,
-) -> int:
+    collected: np.int64,
+) -> np.int64:
     """Append the marked residuals and their places.
 
     Few are marked, so that eight marks at a time are mostly 0 and cost one look.
@@ -123,7 +122,7 @@ def _collect(
     return collected
 
 
-@compiled
+@inlined
 def _select_pixels(
     planes: Planes, start: int, bits: np.uint32, values: Floats, counts: Integers
 ) -> None:
@@ -189,7 +188,7 @@ def reject_and_sum(
     places: Places,
     counts: Integers,
     sums: Doubles,
-) -> int:
+) -> np.int64:
     """Carry out one rejection, and count, collect and sum for the next, in one pass.
 
     `pixels` are images of values, template and err, each as one row, of which the pass takes
@@ -203,7 +202,7 @@ def reject_and_sum(
     lanes = np.zeros((TERMS, BLOCK))
     block = np.empty(BLOCK, np.float32)
     in_ends = np.zeros(BLOCK, np.bool_)
-    collected = 0
+    collected = np.int64(0)  # a plain 0 would be a type, and a compilation, of its own
     for first in range(start, stop, BLOCK):
         part = slice(first, min(first + BLOCK, stop))
         values, template = pixels[0][part], pixels[1][part]
