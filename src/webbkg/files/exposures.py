@@ -27,7 +27,7 @@ from webbkg.files.planes import FitsPlanes, StoredPlane
 from webbkg.files.pool import FilePool
 from webbkg.files.windows import FULL_FRAME, DetectorWindow, Place, window_of
 from webbkg.numerics.parallel import split
-from webbkg.numerics.planes import ArrayPlanes, Placed, PlaneSource
+from webbkg.numerics.planes import ArrayPlanes, Placed, PlaneSource, plane_type
 
 __all__ = [
     "FULL_FRAME",
@@ -255,14 +255,13 @@ class Exposure:
 
     def plane(self, name: str) -> npt.NDArray[Any]:
         """Read a whole plane, (integrations, rows, columns), in the machine's byte order."""
-        integrations, rows, _ = self.planes.shape
-        first = self.planes.rows([name], 0, 0, rows)[0]
-        if integrations == 1:
-            return first[np.newaxis]
-        whole = np.empty(self.planes.shape, first.dtype)
-        whole[0] = first
-        for integration in range(1, integrations):
-            whole[integration] = self.planes.rows([name], integration, 0, rows)[0]
+        whole = np.empty(self.planes.shape, plane_type(name))
+        words = whole.view(np.uint32)
+        for integration, image in enumerate(whole):
+            room = words[integration : integration + 1]
+            (rows,) = self.planes.rows([name], integration, 0, len(image), room)
+            if not np.may_share_memory(rows, image):
+                image[...] = rows
         return whole
 
     def placed_on(self, target: Place) -> Placed | None:

@@ -354,7 +354,8 @@ class _Stream:
         room, buffer = self.make_room(height), np.empty((height, parts[-1][1]), np.float32)
         taken = []
         for segment, index in chosen:
-            sky = _keep_sky(*segment.rows(PLANES, index, 0, height, room), threshold, buffer)
+            sci, dq = segment.rows(PLANES, index, 0, height, room)
+            sky = _keep_sky(sci, dq, threshold, buffer)
             for start, stop in parts:
                 part = sky[:, start:stop]
                 at = np.flatnonzero(part == part)  # not NaN
