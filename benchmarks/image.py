@@ -13,10 +13,6 @@ N_FULL_FRAME = 20
 N_RATEINTS = 4
 N_INTEGRATIONS = 10
 LISTING = "files.txt"
-CALL = (
-    "import sys, logging; from webbkg import BackgroundStep; logging.disable(50);"
-    "BackgroundStep.call(sys.argv[1], sys.argv[2:], save_results=True, suffix='call')"
-)
 
 
 def write_data(folder):
@@ -155,10 +151,8 @@ def bench_whole(full, rounds):
     for number in (5, 20):
         target, backgrounds = full[0], full[1 : number + 1]
         timed = measure.commands(target, target, backgrounds)
-        timed["BackgroundStep.call"] = ([sys.executable, "-c", CALL, target, *backgrounds], None)
         runs = measure.alternate_processes(timed, folder, rounds)
-        names = ("webbkg subtract", "BackgroundStep.call", "strun")
-        rows += measure.process_rows(runs, names, backgrounds=number)
+        rows += measure.process_rows(runs, measure.WAYS_IN, backgrounds=number)
     return rows
 
 

@@ -88,6 +88,15 @@ def read_into_cache(*paths):
     subprocess.run(["cat", *paths], stdout=subprocess.DEVNULL, check=True)
 
 
+CALL = (
+    "import json, sys, logging; from webbkg import BackgroundStep; logging.disable(50);"
+    "BackgroundStep.call(sys.argv[2], sys.argv[3:], save_results=True, suffix='call',"
+    " **json.loads(sys.argv[1]))"
+)
+
+WAYS_IN = ("webbkg subtract", "BackgroundStep.call", "strun")
+
+
 def commands(target, image, backgrounds=(), **parameters):
     """Name the processes from file to file: ours and jwst's, and a null step on an image."""
     root = {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -100,6 +109,10 @@ def commands(target, image, backgrounds=(), **parameters):
     return {
         "null step": ([sys.executable, "-m", "benchmarks.null", image, "null.fits"], root),
         "webbkg subtract": (ours, None),
+        "BackgroundStep.call": (
+            [sys.executable, "-c", CALL, json.dumps(parameters, default=str), target, *backgrounds],
+            None,
+        ),
         "strun": (strun, None),
         "jwst": ([sys.executable, "-m", "benchmarks.peer", *given, target, *backgrounds], root),
     }

@@ -136,8 +136,9 @@ def bench_whole(folder, rounds):
     """Time whole processes from file to file; the inputs are in the page cache."""
     rows = []
     for integrations, bars, repeats in (
-        (300, "≥ 4 ×, ≤ 1.1 null, ≤ 600 MB", rounds),
-        (1000, "≥ 5 ×, ≤ 1000 MB", 1),
+        (50, "≥ 3 ×, ≤ 450 MB", rounds),
+        (300, "≥ 3.5 ×, ≤ 450 MB", rounds),
+        (1000, "≥ 5 ×, ≤ 450 MB", 1),
     ):
         measure.apart("soss", "write_data", folder, integrations)
         target = folder / f"s{integrations}_rateints.fits"
@@ -145,8 +146,9 @@ def bench_whole(folder, rounds):
         timed = {"plain copy": ([sys.executable, "-c", COPY, target], None)}
         timed |= measure.commands(target, target, override_bkg="bkg.fits")
         runs = measure.alternate_processes(timed, folder, repeats, warm=False)
-        names = ("webbkg subtract", "strun")
-        rows += measure.process_rows(runs, names, digits=1, integrations=integrations, bars=bars)
+        rows += measure.process_rows(
+            runs, measure.WAYS_IN, digits=1, integrations=integrations, bars=bars
+        )
     return rows
 
 

@@ -232,7 +232,7 @@ def bench_whole(folder, rounds):
         runs = measure.alternate_processes(
             measure.commands(named, "target_rate.fits", **given), where, rounds
         )
-        rows += measure.process_rows(runs, ("webbkg subtract", "strun"), case=case, bar=bar)
+        rows += measure.process_rows(runs, measure.WAYS_IN, case=case, bar=bar)
     return rows
 
 
