@@ -278,7 +278,7 @@ def _soss_details(result: SossResult) -> Details:
     options, fit = result.options, result.fit
     return _plain_values(
         mode="soss",
-        library=result.library,
+        library=result.reference,
         source_percentile=options.source_percentile,
         bkg_percentile=list(options.bkg_percentile),
         template=fit.template,
@@ -300,7 +300,7 @@ def _soss_summary(result: SossResult) -> Iterator[tuple[str, str]]:
     if fit.left is None or fit.right is None:
         return
     together = f", {result.segments} segments together" if result.segments > 1 else ""
-    yield "template", f"{fit.template} of {len(fit.rmse)} in {result.library}"
+    yield "template", f"{fit.template} of {len(fit.rmse)} in {result.reference}"
     yield "scale, left", f"{fit.left.scale:.6g} ± {fit.left.scale_err:.2g}"
     yield "scale, right", f"{fit.right.scale:.6g} ± {fit.right.scale_err:.2g}"
     yield "RMSE, left and right", f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"

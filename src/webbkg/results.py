@@ -352,8 +352,8 @@ class SossResult(Frozen):
     ----------
     options : SossOptions
         How it was chosen.
-    library : str
-        Name of the reference.
+    reference : str
+        Name of the library.
     segments : int
         Segments that were fitted together.
     fit : TemplateFit
@@ -361,7 +361,7 @@ class SossResult(Frozen):
     """
 
     options: SossOptions
-    library: str
+    reference: str
     segments: int
     fit: TemplateFit
 

@@ -33,6 +33,12 @@ MODELS = ("ImageModel", "CubeModel", "IFUImageModel", "SlitModel")
 
 _BEFORE_MASK = ("SCI", "DQ", "ERR", "ZEROFRAME", "WAVELENGTH", "AREA", "CON", "WHT")
 _ARRAYS = {"data": "SCI", "err": "ERR", "dq": "DQ"}
+_SIZE_CARDS = (b"NAXIS1  = ", b"TFORM1  = ")
+"""Cards of the ASDF extension that tell its length."""
+
+CARD = 80
+"""Characters of a card (FITS standard 4.0, section 4.1)."""
+
 _BAND_BYTES = 2**20
 _OFFSETS = {8: -(2**7), 16: 2**15, 32: 2**31, 64: 2**63}
 """BZERO of integers that are stored with the other sign, by BITPIX."""
@@ -163,7 +169,8 @@ def _judge_headers(seen: Survey) -> str:
         return "SCI, ERR and DQ are not of the usual type and of one shape"
     table = others[-1].header
     shape = table.text("XTENSION").strip(), table.get("TFIELDS"), *axes(table), table.get("PCOUNT")
-    if names[-1] != "ASDF" or shape != ("BINTABLE", 1, 1, others[-1].length, 0):
+    in_place = all(others[-1].raw.find(card) % CARD == 0 for card in _SIZE_CARDS)
+    if names[-1] != "ASDF" or shape != ("BINTABLE", 1, 1, others[-1].length, 0) or not in_place:
         return "its ASDF extension is not where, or not what, it usually is"
     return ""
 
@@ -329,12 +336,11 @@ def _mask_header(shape: tuple[int, ...]) -> bytes:
 def table_header(raw: bytes, length: int) -> bytes:
     """Give the header of the ASDF extension its new length."""
     text = raw.decode("ascii")
-    sizes: dict[str, int | str] = {"NAXIS1": length, "TFORM1": f"{length}B"}
-    for keyword, value in sizes.items():
-        start = text.index(f"{keyword:8}= ")
-        _, _, comment = text[start : start + 80].partition(" / ")
-        (card,) = format_card(keyword, value, comment.rstrip())
-        text = text[:start] + card + text[start + 80 :]
+    for begin, value in zip(_SIZE_CARDS, (length, f"{length}B"), strict=True):
+        start = text.index(begin.decode())
+        _, _, comment = text[start : start + CARD].partition(" / ")
+        (card,) = format_card(begin.decode()[:8].rstrip(), value, comment.rstrip())
+        text = text[:start] + card + text[start + CARD :]
     return text.encode("ascii")
 
 

@@ -53,7 +53,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
             segments = [_open_segment(one, opened).planes for one in sources]
             fit = fit_segments(segments, templates, options)
         result = SossResult(
-            options=options, library=name, segments=max(1, len(request.segments)), fit=fit
+            options=options, reference=name, segments=max(1, len(request.segments)), fit=fit
         )
         return _outcome(result, templates, target)
 
