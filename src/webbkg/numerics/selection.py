@@ -213,15 +213,16 @@ def value_of(key: int) -> np.float32:
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """Keys from `start` to before `stop`, in bins of ``2**shift`` keys."""
+    """Keys from `start` to before `stop`, in at most `most_bins` bins of ``2**shift`` keys."""
 
     start: int
     stop: int
+    most_bins: int = MOST_BINS
 
     @property
     def shift(self) -> int:
         """As small as the number of bins allows."""
-        return max(0, math.ceil(math.log2((self.stop - self.start) / MOST_BINS)))
+        return max(0, math.ceil(math.log2((self.stop - self.start) / self.most_bins)))
 
     @property
     def bins(self) -> int:
@@ -412,7 +413,9 @@ def _key_above(limit: float) -> int:
     return key_of(nearest) + (1 if float(nearest) <= limit else 0)
 
 
-def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) -> set[Window]:
+def guess_windows(
+    sample: npt.NDArray[np.float32], percents: Sequence[float], most_bins: int = MOST_BINS
+) -> set[Window]:
     """Guess from some of the values where the percentiles of all lie.
 
     Parameters
@@ -421,6 +424,8 @@ def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) ->
         Those that are not finite are left out.
     percents : sequence of float
         The percentiles.
+    most_bins : int, optional
+        Bins of each window. Where there are fewer than keys, another pass follows.
 
     Returns
     -------
@@ -432,7 +437,7 @@ def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) ->
         return set()
     brackets = order.guess(sample, percents, SIGMAS)
     keys = [(key_of(np.float32(low)), key_of(np.float32(high))) for low, high in brackets]
-    return {Window(max(low, FIRST_KEY), min(high + 1, END_KEY)) for low, high in keys}
+    return {Window(max(low, FIRST_KEY), min(high + 1, END_KEY), most_bins) for low, high in keys}
 
 
 def resolve(
