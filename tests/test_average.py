@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import reference
 from webbkg import ImageOptions, average_background
 from webbkg.errors import OptionError
+from webbkg.image import kernels
 from webbkg.image.average import average_exposures, sigma_clip_mask
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 
@@ -379,3 +380,33 @@ def test_the_result_is_frozen(frozen):
     ours = average_background(*stack_of(1.0, 2.0))
     with pytest.raises(AttributeError):
         setattr(ours, frozen, None)
+
+
+def test_kernels_are_compiled_once_also_for_a_last_band_of_fewer_rows():
+    """They once were for a second layout of the samples, which took seconds."""
+    planes = np.random.default_rng(2).normal(1, 0.1, (12, 1, 5, 9)).astype(np.float32)
+    flags = np.zeros(planes[0].shape, np.uint32)
+    placed = [
+        Placed(ArrayPlanes({"SCI": one, "ERR": abs(one), "DQ": flags}), Overlap.whole((5, 9)))
+        for one in planes
+    ]
+    two_rows = ImageOptions(sigma=1.5, band_memory=2 * 8 * 9 * 14 + 500)
+    average_exposures(placed, (5, 9), two_rows, threads=1)
+    found = [
+        *kernels.average_untouched.signatures,
+        *kernels.average_touched.signatures,
+        *kernels.average_near.signatures,
+    ]
+    assert {kind.layout for one in found for kind in one if hasattr(kind, "layout")} == {"C"}
+
+
+def test_samples_too_near_to_call_are_clipped_in_the_order_of_additions(monkeypatch):
+    """Quantised, so that samples lie on a limit; the kernel for these is one of its own."""
+    called = []
+    near = kernels.average_near
+    monkeypatch.setattr(
+        kernels, "average_near", lambda *given: called.append(given[2].size) or near(*given)
+    )
+    stack = np.random.default_rng(4).integers(0, 4, (9, 6, 40))
+    averaged = compare(stack, sigma=1.5)
+    assert 0 < sum(called) < averaged.counts.size

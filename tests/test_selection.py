@@ -173,3 +173,16 @@ def test_no_value_is_lost_at_the_end_of_the_lanes(size):
     values = np.arange(size, dtype=np.float32)
     found = [ask_all(values, lambda d, rank=rank: d.value(rank)) for rank in range(size)]
     assert found == values.tolist()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 7])
+def test_windows_may_be_many_and_overlap(number):
+    values = np.random.default_rng(2).normal(0, 1, 1001).astype(np.float32)
+    edges = [(-0.1 * k - 0.3, 0.2 * k + 0.1) for k in range(number)]
+    windows = {Window(key_of(np.float32(low)), key_of(np.float32(high))) for low, high in edges}
+    (distribution,) = count_in_parts(values)([windows])
+    assert len(distribution.facts) == number
+    for window, below in distribution.facts.items():
+        low, high = value_of(window.start), value_of(window.stop)
+        assert below[0] == np.count_nonzero(values < low)
+        assert below[-1] == np.count_nonzero(values < high)

@@ -161,6 +161,17 @@ def test_many_threads_read_no_more_and_keep_to_the_memory():
     assert peaks[1] < SOSS_COUNTER_MEMORY + 1.5 * peaks[0]
 
 
+def test_target_is_read_once_for_the_threshold_and_once_for_the_ratios():
+    """A threshold where values are sparse once took two passes: its window had too few bins."""
+    templates = make_templates(2)
+    sci, dq = make_cube(templates[1], 20)
+    segment = CountedPlanes({"SCI": sci, "DQ": dq})
+    fit = fit_segments([segment], templates, SossOptions(source_percentile=90.0))
+    assert fit.status is Status.COMPLETE
+    sampled = 7 * 96
+    assert sum(segment.counted) == 2 * sampled + 2 * 20 * 96
+
+
 def test_counters_too_large_for_two_threads_are_those_of_one(monkeypatch):
     templates = make_templates(2)
     sci, dq = make_cube(templates[1], 1)

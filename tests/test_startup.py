@@ -274,9 +274,11 @@ def installed(tmp_path):
 
 
 def test_the_first_run_alone_compiles_and_says_so(folder, installed):
-    _, messages = installed
+    package, messages = installed
     assert messages() == ["compiling (first run only)"]
     assert messages() == []
+    kept = {path.name.partition("-")[0] for path in (package / "image").rglob("*.nbi")}
+    assert kept == {"kernels.average_untouched"}, "what so few backgrounds do not need"
 
 
 def test_an_installation_that_keeps_no_machine_code_works_and_says_what_helps(folder, installed):

@@ -39,7 +39,8 @@ def compiled(function: Kernel) -> Kernel:
 def inlined(function: Kernel) -> Kernel:
     """Make `function` part of the kernels that call it.
 
-    It is compiled once with each of them, and not apart, and again at each level between.
+    It is compiled with each of them, and not apart, nor once more at each level between. A large
+    part of several kernels is better `compiled`.
     """
     part: Kernel = numba.njit(**OPTIONS, inline="always")(function)
     return part

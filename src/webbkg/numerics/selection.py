@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.numerics import order
-from webbkg.numerics.compiled import Array, compiled
+from webbkg.numerics.compiled import Array, compiled, inlined
 
 MOST_BINS = 1 << 18
 FIRST_KEY = 0x00800000  # of the lowest finite value
@@ -42,7 +42,7 @@ Counters = tuple[Windows, Array, Array, Array]
 Buffers = tuple[Array, Array, Array]
 
 
-@compiled
+@inlined
 def _mark(values: Array, low: float, high: float, marks: Array) -> np.int32:
     """Mark the values (float32) from `low` to before `high`; return how many lie below."""
     under = np.int32(0)
@@ -52,7 +52,7 @@ def _mark(values: Array, low: float, high: float, marks: Array) -> np.int32:
     return under
 
 
-@compiled
+@inlined
 def _mark_abreast(values: Array, edges: Array, marks: Array) -> tuple[np.int32, np.int32, np.int32]:
     """Do the same for ABREAST windows, with a bit for each; `edges` (ABREAST, 2) are low, high."""
     low0, low1, low2 = edges[:, 0]
@@ -70,7 +70,7 @@ def _mark_abreast(values: Array, edges: Array, marks: Array) -> tuple[np.int32, 
     return under0, under1, under2
 
 
-@compiled
+@inlined
 def _collect(values: Array, marks: Array, window: int, lanes: Array, near: Array) -> int:
     """Copy the values that are marked for a window, few as they are; return how many.
 
@@ -152,7 +152,7 @@ def count_usable(
         _count(usable, one, below[0], bins, buffers)
 
 
-@compiled
+@inlined
 def _divide(values: Array, sky: Array, ratios: Array) -> np.int32:
     """Fill `ratios`, NaN where they are not finite; return how many are."""
     present = np.int32(0)
@@ -213,15 +213,16 @@ def value_of(key: int) -> np.float32:
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """Keys from `start` to before `stop`, in bins of ``2**shift`` keys."""
+    """Keys from `start` to before `stop`, in at most `most_bins` bins of ``2**shift`` keys."""
 
     start: int
     stop: int
+    most_bins: int = MOST_BINS
 
     @property
     def shift(self) -> int:
         """As small as the number of bins allows."""
-        return max(0, math.ceil(math.log2((self.stop - self.start) / MOST_BINS)))
+        return max(0, math.ceil(math.log2((self.stop - self.start) / self.most_bins)))
 
     @property
     def bins(self) -> int:
@@ -412,7 +413,9 @@ def _key_above(limit: float) -> int:
     return key_of(nearest) + (1 if float(nearest) <= limit else 0)
 
 
-def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) -> set[Window]:
+def guess_windows(
+    sample: npt.NDArray[np.float32], percents: Sequence[float], most_bins: int = MOST_BINS
+) -> set[Window]:
     """Guess from some of the values where the percentiles of all lie.
 
     Parameters
@@ -421,6 +424,8 @@ def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) ->
         Those that are not finite are left out.
     percents : sequence of float
         The percentiles.
+    most_bins : int, optional
+        Bins of each window. Where there are fewer than keys, another pass follows.
 
     Returns
     -------
@@ -432,7 +437,7 @@ def guess_windows(sample: npt.NDArray[np.float32], percents: Sequence[float]) ->
         return set()
     brackets = order.guess(sample, percents, SIGMAS)
     keys = [(key_of(np.float32(low)), key_of(np.float32(high))) for low, high in brackets]
-    return {Window(max(low, FIRST_KEY), min(high + 1, END_KEY)) for low, high in keys}
+    return {Window(max(low, FIRST_KEY), min(high + 1, END_KEY), most_bins) for low, high in keys}
 
 
 def resolve(

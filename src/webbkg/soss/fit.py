@@ -16,7 +16,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Words
+from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Rows, Words
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
@@ -36,6 +36,7 @@ UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
 MOST_ROWS_A_BAND = 32
 SAMPLED_INTEGRATIONS = 8  # enough to guess where the percentiles lie
 SAMPLED_VALUES = 1 << 16
+MOST_BINS_OF_THRESHOLD = 1 << 20  # one window may be wide, and so takes one pass
 MOST_TEMPLATES_A_PASS = 8  # whose counters, on one thread, always fit the memory
 
 Library = npt.NDArray[np.float32]
@@ -354,8 +355,7 @@ class _Stream:
         room, buffer = self.make_room(height), np.empty((height, parts[-1][1]), np.float32)
         taken = []
         for segment, index in chosen:
-            sci, dq = segment.rows(PLANES, index, 0, height, room)
-            sky = _keep_sky(sci, dq, threshold, buffer)
+            sky = _keep_sky(segment.rows(PLANES, index, 0, height, room), threshold, buffer)
             for start, stop in parts:
                 part = sky[:, start:stop]
                 at = np.flatnonzero(part == part)  # not NaN
@@ -388,9 +388,10 @@ class _Sample:
 
 
 def _keep_sky(
-    sci: FloatImage, dq: FlagImage, threshold: float, buffer: FloatImage
+    planes: Sequence[Rows], threshold: float, buffer: FloatImage
 ) -> npt.NDArray[np.float32]:
     """Copy the usable values below `threshold` to as many rows of `buffer`, and NaN for others."""
+    sci, dq = planes
     sky = buffer[: len(sci)]
     kernels.keep_sky(sci, dq, UNUSABLE, np.float32(threshold), sky)
     return sky
@@ -413,7 +414,7 @@ def _find_source_threshold(stream: _Stream, options: SossOptions) -> float:
     (threshold,) = selection.resolve(
         lambda windows: stream.count(windows, make_worker),
         lambda distribution: distribution.percentile(percent, single=True),
-        [selection.guess_windows(sample, [percent])],
+        [selection.guess_windows(sample, [percent], MOST_BINS_OF_THRESHOLD)],
     )
     return math.nan if threshold is None else threshold
 
@@ -515,7 +516,7 @@ class _RatioCounter:
 
     def look(self, row: int, sci: FloatImage, dq: FlagImage) -> None:
         """Count the ratios of one integration in a band that begins at `row`."""
-        sky = _keep_sky(sci, dq, self._threshold, self._buffer)
+        sky = _keep_sky((sci, dq), self._threshold, self._buffer)
         if self._sums.wanted:
             kernels.add_sums(sky, row, self._sums.planes)
         selection.count_ratios(sky, row, *self._templates, self._counts.counters)
