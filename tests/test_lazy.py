@@ -1,5 +1,6 @@
 """Saved results take their large planes from the product, when they are asked for."""
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -65,6 +66,42 @@ def test_planes_are_read_when_they_are_asked_for(expected):
     check_planes(result, expected)
     assert not pending(result)
     assert result.shape == SHAPE
+
+
+def test_it_is_opened_at_the_first_look(expected):
+    result = call()
+    assert isinstance(result, datamodels.CubeModel)
+    assert set(vars(result)) == {"_webbkg_product"}
+    stream = vars(result)["_webbkg_product"][1]
+    del result
+    assert stream.closed
+    looks = {
+        "repr": repr,
+        "attribute": lambda model: model.meta.exposure.type,
+        "item": lambda model: model["meta.exposure.type"],
+        "assignment": lambda model: setattr(model, "area", None),
+        "copy": copy.copy,
+        "with": lambda model: model.__enter__(),
+    }
+    for look in looks.values():
+        result = call()
+        look(result)
+        assert type(result) is datamodels.CubeModel
+        assert result.meta.cal_step.bkg_subtract == "COMPLETE"
+    assert repr(call()) == repr(expected).replace("t_rateints", "t_backgroundstep")
+
+
+def test_a_list_of_targets_gives_a_list_of_results(expected):
+    second = Path("u_rateints.fits")
+    second.write_bytes(Path("t_rateints.fits").read_bytes())
+    names = ["t_rateints.fits", str(second)]
+    results = BackgroundStep.call(names, ["b_rate.fits"], save_results=True)
+    assert [result.meta.filename for result in results] == [
+        "t_backgroundstep.fits",
+        "u_backgroundstep.fits",
+    ]
+    for result in results:
+        check_planes(result, expected)
 
 
 def test_planes_can_be_changed_and_the_product_is_not(expected):

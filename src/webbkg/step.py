@@ -14,7 +14,6 @@ from webbkg import run, startup
 from webbkg.errors import OptionError, ReferenceUnavailableError
 from webbkg.files.associations import resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, current_crds, patience
-from webbkg.files.lazy import open_product
 from webbkg.files.models import is_model, open_header, open_model
 from webbkg.files.output import make_folder, save_whole
 from webbkg.files.parameters import check_parameter_file, judging
@@ -62,12 +61,13 @@ class BackgroundStep(Step):
         """Run the step as stpipe does, after making sure of the output folder."""
         if self.output_dir:
             make_folder(self.output_dir)
-        self._run = _Run(self, self._only_products)
+        current = self._run = _Run(self, self._only_products)
         self._only_products = False
         try:
             return super().run(*args)
         finally:
             self._run = None
+            current.forget()
 
     def process(self, target: Any, backgrounds: Any = None) -> Any:
         """Subtract the background of a target, or of each of a list of targets.
@@ -220,14 +220,12 @@ class BackgroundStep(Step):
         The log goes where the pipeline's own steps put it: ``cal_logs``, by the alias of the
         step or pipeline that was called.
         """
-        if not is_model(result):
-            return
+        item = None if self._run is None else self._run.find(result)
+        if (item is not None and item.product is not None) or not is_model(result):
+            return  # written already, or nothing to write into
         called = _called(self)
         alias = called.class_alias or type(called).__name__
         lines, used, crds = list(called.log_records), reference_files_used, Crds()
-        item = None if self._run is None else self._run.find(result)
-        if item is not None and item.product is not None:
-            return  # written already
         if item is not None and self._run is not None:
             lines, used, crds = self._run.lines_of(item), item.references, self._run.crds
         run.finish(result, used, {alias: lines}, crds)
@@ -292,6 +290,8 @@ class _Run:
 
     def _write_now(self, group: list[run.Item]) -> None:
         """Write what was made without models; who wants the results gets them from the products."""
+        from webbkg.files.lazy import open_product
+
         alias = type(self._step).class_alias
         for item in group:
             run.finish(item.result, item.references, {alias: self.lines_of(item)}, self.crds)
@@ -299,6 +299,10 @@ class _Run:
         for item in group:
             if item.is_draft and item.product is not None:
                 item.result = None if self._only_products else open_product(item.product)
+
+    def forget(self) -> None:
+        """Let go of the items, so that a result is freed when its caller drops it."""
+        self._groups, self._spans = [], []
 
     def find(self, model: Any) -> run.Item | None:
         """Find the item whose result a model is."""

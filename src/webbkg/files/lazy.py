@@ -1,15 +1,19 @@
-"""A data model of a product whose large planes are read when they are first asked for.
+"""A data model of a product that is opened, and its large planes read, when they are asked for.
 
-stdatamodels opens a product whole. For a large cube that a caller may only want to know the path
-of, this opens the metadata alone; a plane that is asked for is mapped (copy on write) or, where
-FITS stores it with an offset, read. The file stays open, so that a product which is moved, replaced
-or removed meanwhile still gives the planes that it had.
+stdatamodels opens a product whole, which takes longer than its subtraction; many callers never
+look at what they get. Here the first look opens it, and leaves out the large planes: one that is
+asked for is mapped (copy on write) or, where FITS stores it with an offset, read. The file is held
+open, so that a product which is moved, replaced or removed meanwhile still gives what it had.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from asdf.tags.core import AsdfObject
 
-from webbkg.files.disk import read_exactly
-from webbkg.files.fits import Header, axes, read_headers
-from webbkg.files.models import open_model
-from webbkg.files.streaming import is_large, open_standing_in
+from webbkg.files import door
+from webbkg.files.disk import copy_exactly, read_exactly
+from webbkg.files.fits import Header, axes, read_header, read_headers
+from webbkg.files.naming import plain_ascii
+from webbkg.files.streaming import is_large, standing_in_hdus
 
 Make = Callable[[], npt.NDArray[Any]]
 
@@ -78,22 +83,79 @@ class LazyTree(AsdfObject):  # type: ignore[misc]
 
 
 def open_product(path: Path) -> Any:
-    """Open a product that was just written: one with large planes without them.
+    """Give the data model of a product that was just written, to be opened at the first look.
+
+    Parameters
+    ----------
+    path : Path
+        FITS, of a model class that its DATAMODL names.
+
+    Returns
+    -------
+    data model
+        An instance of that class, and from the first look on nothing else.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If it cannot be read: of the header now, of the rest at the first look.
     """
-    stream = path.open("rb")
-    pending = dict(_pending(stream, path))
-    if not pending:
-        stream.close()
-        return open_model(path)
-    model = open_standing_in(path)
-    tree = LazyTree(model.instance, pending)
-    model._instance = model._asdf._tree = tree
+    from stdatamodels.jwst import datamodels
+
+    kind = getattr(datamodels, read_header(path).text("DATAMODL"))
+    model = object.__new__(_deferring(kind))
+    vars(model)[_PRODUCT] = path.absolute(), path.open("rb")
     return model
+
+
+_PRODUCT = "_webbkg_product"
+
+
+@cache
+def _deferring(kind: type[Any]) -> type[Any]:
+    """Make a class of model whose instances become those of `kind` at the first look."""
+
+    def look(model: Any, name: str) -> Any:
+        if name == "__class__":
+            return kind
+        if name == "__dict__":
+            return object.__getattribute__(model, name)
+        _open(model, kind)
+        return getattr(model, name)
+
+    def reduce(model: Any, protocol: Any) -> Any:
+        _open(model, kind)
+        return model.__reduce_ex__(protocol)
+
+    def close(model: Any) -> None:
+        vars(model)[_PRODUCT][1].close()
+
+    methods = {"__getattribute__": look, "__reduce_ex__": reduce, "__del__": close}
+    return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__})
+
+
+def _open(model: Any, kind: type[Any]) -> None:
+    """Open what an instance is the model of."""
+    path, stream = vars(model).pop(_PRODUCT)
+    object.__setattr__(model, "__class__", kind)
+    with _still_there(path, stream) as found, door.reading(path, "cannot be opened again"):
+        pending = dict(_pending(stream, path))
+        kind.__init__(model, standing_in_hdus(found) if pending else str(found))
+        model.meta.filename = plain_ascii(path.name)
+        if pending:
+            model._instance = model._asdf._tree = LazyTree(model.instance, pending)
+
+
+@contextmanager
+def _still_there(path: Path, stream: IO[bytes]) -> Iterator[Path]:
+    """Give the path of an open file; where another file, or none, is there now, of a copy."""
+    own = os.fstat(stream.fileno())
+    if door.exists(path) and os.path.samestat(path.stat(), own):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="webbkg-", suffix=path.suffix) as copy:
+        copy_exactly(stream, 0, copy.file, 0, own.st_size)
+        yield Path(copy.name)
 
 
 def _pending(stream: IO[bytes], path: Path) -> Iterator[tuple[str, Make]]:

@@ -52,21 +52,24 @@ def drop_stand_ins(model: Any) -> None:
 
 def open_standing_in(path: Path) -> Any:
     """Open a product as its data model, with stand-ins for its float32 and uint32 images."""
-    from astropy.io import fits
     from stdatamodels.jwst import datamodels
 
     check_product(path)
-
-    with (
-        door.reading(path, "cannot be opened as a data model"),
-        fits.open(path, memmap=True) as stored,
-    ):
-        hdus = fits.HDUList([_stand_in(hdu) for hdu in stored])
-        kind = stored[0].header.get("DATAMODL", "CubeModel")
+    with door.reading(path, "cannot be opened as a data model"):
+        hdus = standing_in_hdus(path)
+        kind = hdus[0].header.get("DATAMODL", "CubeModel")
         model = getattr(datamodels, kind, datamodels.CubeModel)(hdus)
         check_tree(model.instance, path)
         model.meta.filename = path.name
         return model
+
+
+def standing_in_hdus(path: Path) -> Any:
+    """Read a product's HDUs, with stand-ins for its large images."""
+    from astropy.io import fits
+
+    with fits.open(path, memmap=True) as stored:
+        return fits.HDUList([_stand_in(hdu) for hdu in stored])
 
 
 def _stand_in(hdu: Any) -> Any:
