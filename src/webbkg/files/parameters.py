@@ -51,9 +51,8 @@ class ParameterError(OptionError, ValidationError):
 @contextmanager
 def judging() -> Iterator[None]:
     """Turn what stpipe raises for a parameter of another type or name into a ParameterError."""
-    from configobj import ConfigObjError
-
     try:
         yield
-    except (ValidationError, ConfigObjError, UnicodeError) as error:
+    # SyntaxError: the base of configobj's own, which stpipe has from different places.
+    except (ValidationError, SyntaxError, UnicodeError) as error:
         raise ParameterError(door.brief(error)) from error
