@@ -521,8 +521,9 @@ def _record_in_model(item: Item, told: record.Record, sky_mask: Any) -> None:
         model.meta.background.webbkg = dict(told.tree)
     if sky_mask is not None:
         model.mask = sky_mask.astype("uint32")
-    for entry in told.history:
-        model.add_history_entry(entry, software=record.SOFTWARE)
+    with door.reading(item.name, "its metadata cannot be added to"):  # asdf looks at all of them
+        for entry in told.history:
+            model.add_history_entry(entry, software=record.SOFTWARE)
     for path, value in record.members(item.job, read_meta(model, "meta.source_catalog")).items():
         model[path] = value
 
