@@ -15,7 +15,7 @@ from webbkg.errors import OptionError
 from webbkg.files.exposures import DetectorWindow, Exposure
 from webbkg.files.models import open_model
 from webbkg.results import CombinedBackground, SampleCounts
-from webbkg.simulate.demo import FoundScale, run_demo
+from webbkg.simulate.demo import FoundScale, run_demo, run_template_demos
 from webbkg.simulate.detector import (
     MIRI_BRIGHTSKY,
     MIRI_IMAGER,
@@ -502,3 +502,15 @@ class TestDemo:
     def test_sizes_that_do_not_fit_are_refused(self, tmp_path, size):
         with pytest.raises(OptionError, match=rf"size must be between 128 and 2048 \(got {size}\)"):
             run_demo(tmp_path, size=size)
+
+
+def test_the_demonstration_scales_templates_by_association_and_by_segments(tmp_path):
+    grism, soss = run_template_demos(tmp_path)
+    assert grism.status == soss.status == "COMPLETE"
+    assert grism.products == ("asn_backgroundstep.fits",)
+    assert len(soss.products) == 2
+    for result in (grism, soss):
+        for product in result.products:
+            assert (tmp_path / ("wfss" if result is grism else "soss") / product).exists()
+    (scale,) = grism.scales
+    assert scale.found == pytest.approx(scale.truth, rel=0.01)

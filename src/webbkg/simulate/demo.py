@@ -196,10 +196,13 @@ def _subtract(
     """Subtract a set and write the products; return outcome and product too."""
     simulated = time.perf_counter()
     tell(f"{name}: subtracting")
-    items = run.items_of(resolve(targets, backgrounds))
+    named = targets if len(targets) > 1 else targets[0]  # which may be an association
+    items = run.items_of(resolve(named, backgrounds))
     setting = run.Setting(
         parameters={f"override_{kind}": str(path) for kind, path in (references or {}).items()},
-        name_product=lambda item, suffix: product_path(item.name, suffix, output_dir=folder),
+        name_product=lambda item, suffix: product_path(
+            item.job.association or item.name, suffix, output_dir=folder
+        ),
         keep_backgrounds=True,
     )
     for group in run.grouped(items):
