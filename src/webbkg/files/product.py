@@ -357,14 +357,21 @@ def write_parts(parts: list[Part], path: Path, stream: IO[bytes]) -> None:
             elif part.change is None:
                 copy_exactly(source, part.source.offset, stream, position, part.length)
             else:
-                stream_plane(source, part.source, stream, position, part.change)
+                hdu = part.source
+                plane = axes(hdu.header), hdu.type or np.float32
+                stream_plane(source, hdu.offset, stream, position, plane, part.change)
             position += part.length
             write_exactly(stream, bytes(padded(part.length) - part.length), position)
             position += padded(part.length) - part.length
 
 
 def stream_plane(
-    source: IO[bytes], hdu: Hdu, target: IO[bytes], position: int, change: Change
+    source: IO[bytes],
+    offset: int,
+    target: IO[bytes],
+    position: int,
+    plane: tuple[Sequence[int], type[np.float32] | type[np.uint32]],
+    change: Change,
 ) -> None:
     """Take a plane through buffers, band by band, on several threads.
 
@@ -372,21 +379,20 @@ def stream_plane(
     ----------
     source, target : binary file
         To read from, and to write to.
-    hdu : Hdu
-        The plane in `source`, of float32 or uint32.
-    position : int
-        Where its data begin in `target`.
+    offset, position : int
+        Where its data begin in `source`, and in `target`.
+    plane : tuple
+        Its shape, ([integrations,] rows, columns), and its type in native order.
     change : callable
         See `Draft`.
     """
-    *cube, rows, columns = axes(hdu.header)
+    (*cube, rows, columns), dtype = plane
     height = max(1, _BAND_BYTES // (4 * columns))
     pieces = [
         (integration * rows, *band)
         for integration in range(cube[0] if cube else 1)
         for band in split(rows, height)
     ]
-    dtype = hdu.type or np.float32
     is_offset = dtype is np.uint32
 
     def make_worker() -> Callable[[int, int], None]:
@@ -397,7 +403,7 @@ def stream_plane(
                 words = buffer[: stop - start]
                 view = memoryview(words.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
                 place = (before + start) * columns * 4
-                read_exactly(source, view, hdu.offset + place)
+                read_exactly(source, view, offset + place)
                 word_kernels.make_native(words.reshape(-1), is_offset)
                 change(words.view(dtype), start)
                 word_kernels.make_stored(words.reshape(-1), is_offset)

@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from webbkg.files import door
 from webbkg.files.asdf import check_product
-from webbkg.files.disk import COPY_CHUNK, allocate, copy_exactly, read_exactly, write_exactly
+from webbkg.files.disk import COPY_CHUNK, allocate, copy_exactly, write_exactly
 from webbkg.files.exposures import Exposure
 from webbkg.files.fits import FITS_BLOCK, data_length, is_gzipped, padded, read_headers
 from webbkg.files.models import check_tree
 from webbkg.files.planes import FitsPlanes
-from webbkg.numerics import words as word_kernels
-from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.files.product import Change, stream_plane
 
 SMALLEST = 64 * 2**20
 """Bytes of SCI from which a target is streamed; below, reading it whole is as fast."""
-
-Change = Callable[[npt.NDArray[Any], int], None]
 
 
 def is_streamable(exposure: Exposure) -> bool:
@@ -154,7 +150,9 @@ def write_streamed(
             if change is None:
                 copy_exactly(stored, place, stream, part.data_position, part.length)
             else:
-                _stream(stored, place, stream, part, change)
+                header = part.hdu.header
+                plane = part.hdu.shape, _plain_type(header) or np.float32
+                stream_plane(stored, place, stream, part.data_position, plane, change)
 
 
 def _lay_out(hdus: Any) -> Iterator[_Part]:
@@ -194,31 +192,3 @@ def _write_hdu(part: _Part, stream: IO[bytes]) -> None:
         fits.HDUList([fits.PrimaryHDU(), part.hdu]).writeto(buffer)
         content = buffer.getvalue()[FITS_BLOCK:]
     write_exactly(stream, content, part.position)
-
-
-def _stream(source: IO[bytes], start: int, target: IO[bytes], part: _Part, change: Change) -> None:
-    """Take a plane through a buffer, one integration at a time, on several threads."""
-    integrations, rows, columns = _cube_shape(part.hdu.header)
-    size = 4 * rows * columns
-    dtype = _plain_type(part.hdu.header) or np.float32
-
-    def make_worker() -> Callable[[int, int], None]:
-        words = np.empty((rows, columns), np.uint32)
-        view = memoryview(words.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-
-        def work(first: int, last: int) -> None:
-            for index in range(first, last):
-                read_exactly(source, view, start + index * size)
-                word_kernels.make_native(words.reshape(-1), dtype is np.uint32)
-                change(words.view(dtype), 0)
-                word_kernels.make_stored(words.reshape(-1), dtype is np.uint32)
-                write_exactly(target, view, part.data_position + index * size)
-
-        return work
-
-    over_bands(split(integrations, 4), make_worker, threads=available_threads())
-
-
-def _cube_shape(header: Any) -> tuple[int, int, int]:
-    integrations = header["NAXIS3"] if header["NAXIS"] == 3 else 1
-    return integrations, header["NAXIS2"], header["NAXIS1"]
