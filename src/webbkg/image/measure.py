@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from webbkg.errors import MismatchError
+from webbkg.errors import MismatchError, OptionError
+from webbkg.files.associations import find_file
 from webbkg.files.exposures import Exposure
+from webbkg.files.masks import read_mask
 from webbkg.files.pool import FilePool
 from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.modes import Request, Services, Target
-from webbkg.numerics.planes import Placed
+from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
-from webbkg.results import CombinedBackground, ImageResult, Outcome, Status
+from webbkg.results import CombinedBackground, ImageResult, Outcome, SkyLevels, Status
+
+if TYPE_CHECKING:
+    from webbkg.image.adjusted import PackedPlane
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -43,27 +48,124 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         gathered = _gather(target, exposures)
         if isinstance(gathered, str):
             return _skipped(gathered)
-        background = _combine(gathered, target.place.shape, options, services)
+        masks = _masks(exposures, gathered.exposures, options, request)
+        combined = _combine(gathered, masks, target.place.shape, options, services)
+        combined = _match(combined, target, pool)
     return Outcome(
         status=Status.COMPLETE,
-        background=background,
-        result=_result(background, gathered.names, options),
-        warnings=(*gathered.warnings, *_too_few(len(gathered.names), options)),
+        background=combined.background,
+        result=_result(combined, gathered.names, options),
+        warnings=(
+            *gathered.warnings,
+            *_too_few(len(gathered.names), options),
+            *_unmatched(combined, target.name, gathered.names, options),
+        ),
     )
 
 
+@dataclass(frozen=True)
+class _Combined:
+    """The average of exposures; their sky levels, and the share of each that was left out."""
+
+    background: CombinedBackground
+    levels: SkyLevels | None = None
+    masked: tuple[float, ...] = ()
+
+
 def _combine(
-    gathered: _Gathered, shape: tuple[int, int], options: ImageOptions, services: Services
-) -> CombinedBackground:
+    gathered: _Gathered,
+    masks: Masks,
+    shape: tuple[int, int],
+    options: ImageOptions,
+    services: Services,
+) -> _Combined:
     """Average the exposures, unless the target before had the same ones in the same places."""
 
-    def average() -> CombinedBackground:
-        return average_exposures(gathered.placed, shape, options, progress=services.progress)
+    def average() -> _Combined:
+        placed: Sequence[Placed] = gathered.placed
+        levels: SkyLevels | None = None
+        masked: tuple[float, ...] = ()
+        if masks or options.mask_sources or options.match_background != "none":
+            from webbkg.image.prepare import prepare
+
+            prepared = prepare(placed, shape, options, [read() if read else None for read in masks])
+            placed, levels, masked = prepared.sources, prepared.levels, prepared.masked
+        background = average_exposures(placed, shape, options, progress=services.progress)
+        return _Combined(background, levels, masked)
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
     return services.shared.get((gathered.sources, places, shape, options), average)
+
+
+Masks = Sequence[Callable[[], PackedPlane] | None]
+"""For each exposure what reads its own mask, True where source; empty for none."""
+
+
+def _masks(
+    opened: Sequence[Exposure],
+    chosen: Sequence[Exposure],
+    options: ImageOptions,
+    request: Request,
+) -> Masks:
+    """Find the files of `source_mask`: one for each background that was given, or one for all."""
+    names = options.source_mask
+    if names is None:
+        return ()
+    if len(names) not in (1, len(opened)):
+        raise OptionError(
+            f"source_mask must name one file, or one for each of the {len(opened)} backgrounds "
+            f"(got {len(names)})"
+        )
+    folders = [Path(), *request.folders]
+    files = [find_file(name, folders, "source_mask") for name in names]
+
+    def reader(exposure: Exposure) -> Callable[[], PackedPlane]:
+        file = files[opened.index(exposure) % len(files)]
+        return lambda: _read_mask(file, exposure)
+
+    return [reader(exposure) for exposure in chosen]
+
+
+def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
+    from webbkg.image.adjusted import PackedPlane
+
+    return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
+
+
+def _match(combined: _Combined, target: Target, pool: FilePool) -> _Combined:
+    """Bring the average to the target's own sky, where the exposures' levels were matched."""
+    if combined.levels is None:
+        return combined
+    from webbkg.image.prepare import match_to_target
+
+    if target.path is not None:
+        exposure = Exposure.from_file(target.path, pool, needed=("SCI", "DQ"))
+    else:
+        exposure = Exposure.from_model(target.model)
+    placed = Placed(exposure.planes, Overlap.whole(exposure.shape))
+    background, levels = match_to_target(placed, combined.background, combined.levels)
+    return replace(combined, background=background, levels=levels)
+
+
+def _unmatched(
+    combined: _Combined, target: str, names: Sequence[str], options: ImageOptions
+) -> Iterator[str]:
+    """Warn of what was asked for and could not be done."""
+    if options.mask_sources and len(names) < 2:
+        yield (
+            f"{names[0]}: sources are found against other backgrounds, and there is none: nothing "
+            "is left out (mask_sources)"
+        )
+    if combined.levels is None:
+        return
+    way_out = "; offset needs none above 0" if options.match_background == "scale" else ""
+    unknown = f"no sky to compare (match_background = {options.match_background}{way_out})"
+    for index in combined.levels.unmatched:
+        yield f"{names[index]}: its level stays as it is, it shares with the others {unknown}"
+    if math.isnan(combined.levels.target_correction):
+        yield f"{target}: the background is not matched to its level, they share {unknown}"
 
 
 def _skipped(reason: str) -> Outcome:
@@ -74,10 +176,15 @@ def _skipped(reason: str) -> Outcome:
 class _Gathered:
     """The exposures that are averaged, and what the user should know of the others."""
 
-    names: tuple[str, ...]
+    exposures: tuple[Exposure, ...]
     sources: tuple[Any, ...]
     placed: list[Placed]
     warnings: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the exposures."""
+        return tuple(exposure.name for exposure in self.exposures)
 
 
 def _gather(target: Target, exposures: Sequence[Exposure]) -> _Gathered | str:
@@ -93,17 +200,17 @@ def _gather(target: Target, exposures: Sequence[Exposure]) -> _Gathered | str:
             f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
             f"{', '.join(tilted)} differs or is unknown"
         )
-    pairs = [(exposure.name, exposure.placed_on(target.place)) for exposure in chosen]
-    placed = {name: place for name, place in pairs if place is not None}
+    pairs = [(exposure, exposure.placed_on(target.place)) for exposure in chosen]
+    placed = [(exposure, place) for exposure, place in pairs if place is not None]
     if not placed:
         return f"no background shares a pixel with {target.name} ({target.window})"
-    outside = [name for name, place in pairs if place is None]
+    outside = [exposure.name for exposure, place in pairs if place is None]
     if outside:
         warnings.append(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
     return _Gathered(
-        tuple(name for name, place in pairs if place is not None),
+        tuple(exposure for exposure, _ in placed),
         tuple(exposure.path or exposure.model for exposure in chosen),
-        [place for _, place in pairs if place is not None],
+        [place for _, place in placed],
         tuple(warnings),
     )
 
@@ -203,9 +310,8 @@ def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
         )
 
 
-def _result(
-    background: CombinedBackground, names: tuple[str, ...], options: ImageOptions
-) -> ImageResult:
+def _result(combined: _Combined, names: tuple[str, ...], options: ImageOptions) -> ImageResult:
+    background = combined.background
     covered = background.covered
     return ImageResult(
         options=options,
@@ -215,4 +321,6 @@ def _result(
         pixels=int(covered.size),
         pixels_uncovered=int(covered.size - np.count_nonzero(covered)),
         pixels_unknown=int(np.count_nonzero(covered & (background.counts == 0))),
+        levels=combined.levels,
+        masked=combined.masked,
     )

@@ -1,0 +1,265 @@
+"""Sources in background exposures, found against the stack of the others.
+
+What is in one exposure and not in the others, at the same place of the detector, is a source (or a
+cosmic ray): backgrounds that were nodded or dithered hold their sources elsewhere. How bright it is
+decides what is left out: see `find_sources`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.image import source_kernels as loops
+from webbkg.image.adjusted import Masked, PackedPlane
+from webbkg.image.sampling import Room, bin_rows, new_room
+from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.planes import Placed
+from webbkg.options import BAND_MEMORY
+from webbkg.results import BoolImage, FloatImage
+
+Grades = npt.NDArray[np.uint8]
+
+BIN = 2
+"""Pixels on a side of what sources are looked for in: about the width of a point source."""
+
+MOST_OTHERS = 11
+"""Exposures at most that an exposure is compared with; of more, so many evenly."""
+
+THRESHOLD, NEIGHBOURS = 3.0, 2
+"""What is a source: bins so many standard deviations above the others, with so many of the eight
+around them; 3 sigma of a bin is 1.5 of a pixel."""
+
+WIDE_THRESHOLD, WIDE_NEIGHBOURS = 3.0, 1
+"""The same for blocks; 3 sigma of a block is 0.4 of a pixel."""
+
+GRADE_STEP = 4.0
+"""Light is graded by this factor."""
+
+CORE, CORE_SHARE = 255, 0.1
+"""The grade of what is left out in any case: more than this share of the peak of a source."""
+
+NEAR, FAR = 1, 4
+"""How far sources grow (bins): with their grade, and with the lowest."""
+
+ROWS_A_BAND = 64
+
+KEPT_MEMORY = BAND_MEMORY
+"""Bytes that binned exposures may occupy; of more exposures each is read twice."""
+
+ROUNDING = 1e-6
+"""What matched samples may differ by without noise, as a share of their level (float32)."""
+
+SAMPLE_STEP = 61
+"""Of so many bins one tells the level and the scatter of a difference."""
+
+NORMAL_QUARTILE = 0.6744897501960817
+"""Half of the normal distribution lies within so many standard deviations of its median."""
+
+
+@dataclass(frozen=True)
+class FoundSources:
+    """The light of sources in exposures, graded on bins of a target window.
+
+    Attributes
+    ----------
+    shape : (rows, columns)
+        The target's window.
+    grades : tuple of PackedPlane
+        For each exposure, (rows, columns) of bins, uint8: 0 where there is none.
+    allowed : (rows, columns) of bins, uint8
+        The lowest grade of any exposure that has usable samples there: what is above is left out.
+    """
+
+    shape: tuple[int, int]
+    grades: tuple[PackedPlane, ...]
+    allowed: Grades
+
+    def masked(self, index: int) -> Masked:
+        """Tell what is left out of an exposure, by rows of the target: (rows, columns) bool."""
+        grades, columns = self.grades[index], self.shape[1]
+
+        def rows(start: int, stop: int) -> BoolImage:
+            first, last = start // BIN, -(-stop // BIN)
+            found = grades.rows(first, last)
+            left_out = (found > self.allowed[first:last]) | (found == CORE)
+            pixels: BoolImage = left_out.repeat(BIN, axis=0)[start - first * BIN :][: stop - start]
+            return pixels.repeat(BIN, axis=1)[:, :columns]
+
+        return rows
+
+
+def find_sources(
+    sources: Sequence[Placed], shape: tuple[int, int], threads: int | None = None
+) -> FoundSources:
+    """Find and grade the sources of exposures whose levels are matched.
+
+    Each exposure, in bins of 2 x 2 pixels, is compared with the lower median of the others. What
+    stands out by 3 sigma together with two neighbours is a source; and so is, in blocks of 8 x 8
+    pixels, what stands out by 3 sigma of a block, which finds wings and what is wide and faint.
+    Brightness is graded in factors of four; sources grow by 8 pixels with the lowest grade, and by
+    2 with their own.
+
+    Where no exposure is free of sources those with the least light are used, so that nods of two
+    FWHM leave something: but never what has more than a tenth of a source's peak. If every exposure
+    has, nothing is known there.
+
+    Parameters
+    ----------
+    sources : sequence of Placed
+        At least two exposures, SCI and DQ, on one level (see `webbkg.image.levels`).
+    shape : (rows, columns)
+        The target's window.
+    threads : int, optional
+        Default: as many as this task may use.
+    """
+    threads = threads or available_threads()
+    images, others = _Images(sources, shape), _some(len(sources))
+    low, high = np.empty(images.binned, np.float32), np.empty(images.binned, np.float32)
+    over_bands(
+        split(shape[0], ROWS_A_BAND),
+        lambda: _Comparer(images, others, low, high).compare,
+        threads=threads,
+    )
+    allowed = np.full(images.binned, CORE, np.uint8)
+    grades: list[PackedPlane] = []
+    for first, last in split(len(sources), threads):
+        found = over_bands(
+            [(index, index + 1) for index in range(first, last)],
+            lambda: _Grader(images, others, low, high).grade,
+            threads=threads,
+        )
+        for of_one, usable in found:
+            np.minimum(allowed, of_one, out=allowed, where=usable)
+            grades.append(PackedPlane(of_one))
+    return FoundSources(shape, tuple(grades), allowed)
+
+
+def _some(count: int) -> list[int]:
+    """Choose the exposures that all are compared with: all, or so many evenly."""
+    chosen = np.linspace(0, count - 1, min(count, MOST_OTHERS + 1))
+    return [int(index) for index in chosen.round()]
+
+
+class _Images:
+    """The exposures in bins: kept where they are few, and read again where they are many."""
+
+    def __init__(self, sources: Sequence[Placed], shape: tuple[int, int]) -> None:
+        self.sources, self.shape = sources, shape
+        self.binned = -(-shape[0] // BIN), -(-shape[1] // BIN)
+        keeps = 4 * len(sources) * math.prod(self.binned) <= KEPT_MEMORY
+        self._kept = np.empty((len(sources), *self.binned), np.float32) if keeps else None
+
+    def new_room(self) -> Room:
+        """Make the buffers that a thread needs."""
+        return new_room(self.sources, self.shape, ROWS_A_BAND)
+
+    def read(self, index: int, band: tuple[int, int], room: Room, binned: FloatImage) -> None:
+        """Bin target rows of an exposure, and keep them if there is memory."""
+        bin_rows(self.sources[index], band, BIN, room, binned)
+        if self._kept is not None:
+            self._kept[index, band[0] // BIN : -(-band[1] // BIN)] = binned
+
+    def take(self, index: int, room: Room, compared: bool) -> FloatImage:
+        """Return a whole exposure, which is the caller's to change."""
+        if self._kept is not None and compared:
+            kept: FloatImage = self._kept[index]
+            return kept
+        image = np.empty(self.binned, np.float32)
+        for start, stop in split(self.shape[0], ROWS_A_BAND):
+            binned = image[start // BIN : -(-stop // BIN)]
+            bin_rows(self.sources[index], (start, stop), BIN, room, binned)
+        return image
+
+
+class _Comparer:
+    """One thread's buffers, and the way of a band to the lower median of the others."""
+
+    def __init__(
+        self, images: _Images, others: Sequence[int], low: FloatImage, high: FloatImage
+    ) -> None:
+        self._images, self._others = images, others
+        self._room = images.new_room()
+        self._low, self._high = low, high
+        self._sizes = np.empty(loops.CHUNK, np.int32)
+
+    def compare(self, start: int, stop: int) -> None:
+        """Fill the bins of target rows `start` to `stop`."""
+        part = slice(start // BIN, -(-stop // BIN))
+        low, high = self._low[part], self._high[part]
+        stack = np.empty((len(self._others), *low.shape), np.float32)
+        for index, binned in zip(self._others, stack, strict=True):
+            self._images.read(index, (start, stop), self._room, binned)
+        flat = stack.reshape(len(stack), -1)
+        loops.lower_middle(flat, self._sizes, low.reshape(-1), high.reshape(-1))
+
+
+class _Grader:
+    """One thread's buffers, and the way of an exposure to its graded sources."""
+
+    def __init__(
+        self, images: _Images, others: Sequence[int], low: FloatImage, high: FloatImage
+    ) -> None:
+        self._images, self._others = images, others
+        self._room = images.new_room()
+        self._low, self._high = low, high
+        self._rounding = ROUNDING * abs(_level_and_scatter(low)[0])
+
+    def grade(self, index: int, _: int) -> tuple[Grades, BoolImage]:
+        """Grade the sources of an exposure; and tell the bins with usable samples."""
+        image = self._images.take(index, self._room, index in self._others)
+        usable = ~np.isnan(image)
+        loops.subtract_others(image.reshape(-1), self._low.reshape(-1), self._high.reshape(-1))
+        return grade_difference(image, self._rounding), usable
+
+
+def grade_difference(image: FloatImage, rounding: float = 0.0) -> Grades:
+    """Grade the sources in the difference of an exposure and the stack of the others.
+
+    Parameters
+    ----------
+    image : (rows, columns) ndarray of float32
+        On bins; NaN where unknown. Not changed.
+    rounding : float
+        What the samples may be off by; the scatter is not taken to be less.
+
+    Returns
+    -------
+    (rows, columns) ndarray of uint8
+        0 for none, 255 for what is left out in any case; see `find_sources`.
+    """
+    level, scatter = _level_and_scatter(image)
+    image = image - np.float32(level)
+    blocks = np.empty([-(-length // loops.WIDE) for length in image.shape], np.float32)
+    loops.block_means(image, blocks)
+    shift, block_scatter = _level_and_scatter(blocks, 1)
+    marked, wide = np.empty(image.shape, np.bool_), np.empty(blocks.shape, np.bool_)
+    threshold = THRESHOLD * max(scatter, rounding)
+    loops.mark_connected(image, threshold, NEIGHBOURS, marked)
+    loops.mark_connected(
+        blocks, shift + WIDE_THRESHOLD * max(block_scatter, rounding), WIDE_NEIGHBOURS, wide
+    )
+    peaks = np.empty_like(blocks)
+    loops.block_peaks(image, marked, peaks)
+    grades, grown = np.empty(image.shape, np.uint8), np.empty(image.shape, np.uint8)
+    loops.grade_pixels(image, marked, wide, peaks, GRADE_STEP, threshold, CORE_SHARE, CORE, grades)
+    loops.grow_grades(grades, NEAR, FAR, grown)
+    return grown
+
+
+def _level_and_scatter(image: FloatImage, step: int = SAMPLE_STEP) -> tuple[float, float]:
+    """Tell the median of some pixels, and their scatter as that of a normal distribution.
+
+    From the lower half alone, which sources do not reach. Infinite where nothing is known.
+    """
+    flat = image.reshape(-1)
+    values = np.sort(flat[:: step if flat.size > 1000 * step else 1])
+    values = values[: np.count_nonzero(~np.isnan(values))]
+    if not values.size:
+        return 0.0, np.inf
+    quartile, median = (float(values[int(share * (values.size - 1))]) for share in (0.25, 0.5))
+    return median, (median - quartile) / NORMAL_QUARTILE
