@@ -245,10 +245,10 @@ def _image_summary(result: ImageResult) -> Iterator[tuple[str, str]]:
 
 def _told_levels(levels: SkyLevels) -> Iterator[tuple[str, str]]:
     sign = "×" if levels.kind == "scale" else "+"
-    yield "sky of the backgrounds", f"{_range(levels.backgrounds)}, matched by {levels.kind}"
+    yield "background sky", f"{_range(levels.backgrounds)}, matched by {levels.kind}"
     change = levels.target_correction
     told = "not matched" if math.isnan(change) else f"their average {sign} {change:.5g}"
-    yield "sky of the target", f"{levels.target:.5g}, {told}"
+    yield "target sky", f"{levels.target:.5g}, {told}"
 
 
 def _range(values: Sequence[float], times: float = 1) -> str:

@@ -37,6 +37,10 @@ MOST_INTEGRATIONS = 4
 NEIGHBOURS = 12
 """Exposures are compared with so many of those after them, in a ring: up to 25 each with each."""
 
+SIGNAL = 3.0
+"""A sky that is to be scaled is so many times as bright as its blocks scatter: most pixels of a
+spectrum see none, and the ratio of their noise says nothing."""
+
 CLIP, CLIP_ROUNDS = 2.5, 5
 
 NORMAL_HALF = 0.6744897501960817
@@ -201,13 +205,21 @@ def match_exposures(blocks: SkyBlocks, kind: str) -> Corrections:
     return Corrections(levels, values, tuple(int(i) for i in alone))
 
 
+def _spread(values: Values) -> float:
+    """Tell the scatter of most values, as that of a normal distribution; NaN where there is none."""
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, [25, 50]) if known.size else (np.nan, np.nan)
+    return float(high - low) / NORMAL_HALF
+
+
 def _steps(count: int) -> range:
     return range(1, min(NEIGHBOURS, count - 1) + 1)
 
 
 def _logarithms(means: Values, levels: Values) -> Values:
-    """Take logarithms of the blocks of exposures whose sky is above 0; NaN for the others."""
-    usable = (means > 0) & (levels > 0)[:, np.newaxis]
+    """Take logarithms of the blocks of exposures whose sky stands out; NaN for the others."""
+    bright = levels > SIGNAL * np.array([_spread(one) for one in means])
+    usable = (means > 0) & bright[:, np.newaxis]
     return np.log(means, where=usable, out=np.full_like(means, np.nan))
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +15,16 @@ from webbkg.files.associations import find_file
 from webbkg.files.exposures import Exposure
 from webbkg.files.masks import read_mask
 from webbkg.files.pool import FilePool
+from webbkg.image.adjusted import PackedPlane
 from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.modes import Request, Services, Target
 from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
 from webbkg.results import CombinedBackground, ImageResult, Outcome, SkyLevels, Status
 
-if TYPE_CHECKING:
-    from webbkg.image.adjusted import PackedPlane
+
+UNEVEN = 0.02
+"""Levels of backgrounds that are further apart, as a share, are warned of where masks are used."""
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -65,11 +67,12 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
 
 @dataclass(frozen=True)
 class _Combined:
-    """The average of exposures; their sky levels, and the share of each that was left out."""
+    """The average of exposures, and what `webbkg.image.prepare.Prepared` tells of them."""
 
     background: CombinedBackground
     levels: SkyLevels | None = None
     masked: tuple[float, ...] = ()
+    uneven: float = 0.0
 
 
 def _combine(
@@ -83,15 +86,15 @@ def _combine(
 
     def average() -> _Combined:
         placed: Sequence[Placed] = gathered.placed
-        levels: SkyLevels | None = None
-        masked: tuple[float, ...] = ()
+        told: tuple[Any, ...] = ()
         if masks or options.mask_sources or options.match_background != "none":
             from webbkg.image.prepare import prepare
 
             prepared = prepare(placed, shape, options, [read() if read else None for read in masks])
-            placed, levels, masked = prepared.sources, prepared.levels, prepared.masked
+            placed = prepared.sources
+            told = prepared.levels, prepared.masked, prepared.uneven
         background = average_exposures(placed, shape, options, progress=services.progress)
-        return _Combined(background, levels, masked)
+        return _Combined(background, *told)
 
     if services.shared is None:
         return average()
@@ -129,8 +132,6 @@ def _masks(
 
 
 def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
-    from webbkg.image.adjusted import PackedPlane
-
     return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
 
 
@@ -157,6 +158,11 @@ def _unmatched(
         yield (
             f"{names[0]}: sources are found against other backgrounds, and there is none: nothing "
             "is left out (mask_sources)"
+        )
+    if combined.uneven > UNEVEN:
+        yield (
+            f"the sky levels of the backgrounds are {100 * combined.uneven:.2g} % apart: what is "
+            "left out as source leaves steps; match_background = scale (or offset) mends that"
         )
     if combined.levels is None:
         return

@@ -39,11 +39,15 @@ class Prepared:
     masked : tuple of float
         Share of the pixels that each has in common with the target, and that are left out; empty
         where no masks were asked for.
+    uneven : float
+        Where sources were looked for and levels are not matched: how far these are apart, as a
+        share of the level. Masks then leave steps.
     """
 
     sources: tuple[Placed, ...]
     levels: SkyLevels | None = None
     masked: tuple[float, ...] = ()
+    uneven: float = 0.0
 
 
 def prepare(
@@ -91,6 +95,7 @@ def prepare(
         tuple(ready),
         _told(corrections, kind) if matched and corrections is not None else None,
         tuple(_shares(sources, found, threads)) if any_masks else (),
+        0.0 if matched or corrections is None else _unevenness(corrections),
     )
 
 
@@ -112,6 +117,13 @@ def _either(one: Masked, other: Masked | None) -> Masked:
 def _leveled(source: Placed, corrections: Corrections, index: int, kind: str) -> Placed:
     value = float(corrections.values[index])
     return adjust(source, scale=value) if kind == SCALE else adjust(source, offset=value)
+
+
+def _unevenness(corrections: Corrections) -> float:
+    known = corrections.levels[np.isfinite(corrections.levels)]
+    level = abs(float(np.median(known))) if known.size else 0.0
+    apart = float(np.ptp(corrections.values))
+    return apart / level if level else 0.0
 
 
 def _told(corrections: Corrections, kind: str) -> SkyLevels:

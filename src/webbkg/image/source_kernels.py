@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled, inlined
@@ -177,6 +179,31 @@ def subtract_others(image: Array, low: Array, high: Array) -> None:
 
 
 @compiled
+def smooth(image: Array, rows: Array, smoothed: Array) -> None:
+    """Average each pixel of `image` (float32) with the eight around it that are not NaN.
+
+    A pixel with less than half of them is NaN in `smoothed`. `rows` (2, columns + 2) float32 is a
+    buffer.
+    """
+    sums, counts = rows[0], rows[1]
+    columns = image.shape[1]
+    for i in range(image.shape[0]):
+        sums[:] = np.float32(0)
+        counts[:] = np.float32(0)
+        for y in range(max(i - 1, 0), min(i + 2, image.shape[0])):
+            row = image[y]
+            for j in range(columns):
+                known = row[j] == row[j]
+                sums[j + 1] += row[j] if known else np.float32(0)
+                counts[j + 1] += np.float32(1) if known else np.float32(0)
+        out = smoothed[i]
+        for j in range(columns):
+            total = sums[j] + sums[j + 1] + sums[j + 2]
+            count = counts[j] + counts[j + 1] + counts[j + 2]
+            out[j] = total / count if count >= 5 else UNKNOWN
+
+
+@compiled
 def mark_connected(image: Array, threshold: float, neighbours: int, marked: Array) -> None:
     """Mark (bool) the pixels above a threshold that have so many `neighbours` of 8 above it too."""
     rows, columns = image.shape
@@ -207,6 +234,7 @@ def grade_pixels(
     marked: Array,
     wide: Array,
     peaks: Array,
+    least: int,
     step: float,
     threshold: float,
     core_share: float,
@@ -215,7 +243,7 @@ def grade_pixels(
 ) -> None:
     """Grade the light of sources in `image` (float32): 0 for none, `core` for too much.
 
-    Grade 1 is a pixel of a block that is marked in `wide`; from 2 on those that are `marked`
+    Grade 1 is a pixel of a block that is marked in `wide`; from `least` on those that are `marked`
     themselves, one more for each `step`, a factor, above `threshold`. Those with more than
     `core_share` of the highest of `peaks` in their block or the eight around it are `core`.
     """
@@ -229,7 +257,7 @@ def grade_pixels(
                 for v in range(max(y - 1, 0), min(y + 2, peaks.shape[0])):
                     for u in range(max(x - 1, 0), min(x + 2, peaks.shape[1])):
                         peak = max(peak, peaks[v, u])
-                grade = np.int64(2)
+                grade = np.int64(least)
                 limit = threshold * step
                 while image[i, j] > limit and grade < core - 1:
                     grade += 1
@@ -240,17 +268,21 @@ def grade_pixels(
 
 
 @compiled
-def grow_grades(grades: Array, near: int, far: int, grown: Array) -> None:
-    """Grow graded pixels: to `near` pixels with their grade, to `far` with grade 1 (uint8).
+def grow_grades(grades: Array, least: int, distances: Array, grown: Array) -> None:
+    """Grow graded pixels, (rows, columns) uint8, to pixels around them.
 
-    `grown` is filled with the largest grade that reaches a pixel, its own included. Distances are
-    to centres of pixels.
+    Those of `least` and more grow to their neighbours with their grade, and beyond that with a
+    grade one lower for each pixel of distance: from ``least - 1`` on, and at least 1. Those below
+    `least` grow with grade 1. `grown` is filled with the largest grade that reaches a pixel, its own
+    included. `distances` (2 far + 1, 2 far + 1; uint8) are those of the pixels around, rounded
+    upwards; those that are more than far are not reached.
     """
     rows, columns = grades.shape
+    far = distances.shape[0] // 2
     grown[:] = grades
     for i in range(rows):
         for j in range(columns):
-            grade = grades[i, j]
+            grade = np.int64(grades[i, j])
             if grade == 0:
                 continue
             inner = (
@@ -265,8 +297,10 @@ def grow_grades(grades: Array, near: int, far: int, grown: Array) -> None:
                 continue
             for y in range(max(i - far, 0), min(i + far + 1, rows)):
                 for x in range(max(j - far, 0), min(j + far + 1, columns)):
-                    distance = (y - i) ** 2 + (x - j) ** 2
-                    if distance <= near * near and grown[y, x] < grade:
-                        grown[y, x] = grade
-                    elif distance <= far * far and grown[y, x] == 0:
-                        grown[y, x] = np.uint8(1)
+                    distance = np.int64(distances[y - i + far, x - j + far])
+                    if distance > far:
+                        continue
+                    reached = max(least + 1 - distance, 1) if grade >= least else np.int64(1)
+                    reached = grade if distance <= 1 else reached
+                    if grown[y, x] < reached:
+                        grown[y, x] = reached

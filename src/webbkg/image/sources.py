@@ -30,9 +30,9 @@ BIN = 2
 MOST_OTHERS = 11
 """Exposures at most that an exposure is compared with; of more, so many evenly."""
 
-THRESHOLD, NEIGHBOURS = 3.0, 2
-"""What is a source: bins so many standard deviations above the others, with so many of the eight
-around them; 3 sigma of a bin is 1.5 of a pixel."""
+THRESHOLD, NEIGHBOURS = 3.5, 1
+"""What is a source: means of 3 x 3 bins that are so many of their standard deviations above the
+others, with so many of the eight around them; 3.5 sigma of these are 0.6 of a pixel."""
 
 WIDE_THRESHOLD, WIDE_NEIGHBOURS = 3.0, 1
 """The same for blocks; 3 sigma of a block is 0.4 of a pixel."""
@@ -43,8 +43,14 @@ GRADE_STEP = 4.0
 CORE, CORE_SHARE = 255, 0.1
 """The grade of what is left out in any case: more than this share of the peak of a source."""
 
-NEAR, FAR = 1, 4
-"""How far sources grow (bins): with their grade, and with the lowest."""
+FAR = 5
+"""How far sources grow (bins), with a lower grade the farther."""
+
+DISTANCES = np.ceil(np.hypot(*np.ogrid[-FAR : FAR + 1, -FAR : FAR + 1])).astype(np.uint8)
+"""Of the bins around one (bins, rounded upwards)."""
+
+LEAST = FAR
+"""The grade of the faintest bin of a source: below are those that it grows to."""
 
 ROWS_A_BAND = 64
 
@@ -232,32 +238,41 @@ def grade_difference(image: FloatImage, rounding: float = 0.0) -> Grades:
     (rows, columns) ndarray of uint8
         0 for none, 255 for what is left out in any case; see `find_sources`.
     """
-    level, scatter = _level_and_scatter(image)
-    image = image - np.float32(level)
+    image = image - np.float32(_level_and_scatter(image)[0])
     blocks = np.empty([-(-length // loops.WIDE) for length in image.shape], np.float32)
+    smoothed, rows = np.empty_like(image), np.empty((2, image.shape[1] + 2), np.float32)
     loops.block_means(image, blocks)
-    shift, block_scatter = _level_and_scatter(blocks, 1)
-    marked, wide = np.empty(image.shape, np.bool_), np.empty(blocks.shape, np.bool_)
-    threshold = THRESHOLD * max(scatter, rounding)
-    loops.mark_connected(image, threshold, NEIGHBOURS, marked)
-    loops.mark_connected(
-        blocks, shift + WIDE_THRESHOLD * max(block_scatter, rounding), WIDE_NEIGHBOURS, wide
-    )
+    loops.smooth(image, rows, smoothed)
+    marked, threshold = _mark(smoothed, THRESHOLD, NEIGHBOURS, rounding)
+    wide, _ = _mark(blocks, WIDE_THRESHOLD, WIDE_NEIGHBOURS, rounding)
     peaks = np.empty_like(blocks)
     loops.block_peaks(image, marked, peaks)
     grades, grown = np.empty(image.shape, np.uint8), np.empty(image.shape, np.uint8)
-    loops.grade_pixels(image, marked, wide, peaks, GRADE_STEP, threshold, CORE_SHARE, CORE, grades)
-    loops.grow_grades(grades, NEAR, FAR, grown)
+    loops.grade_pixels(
+        image, marked, wide, peaks, LEAST, GRADE_STEP, threshold, CORE_SHARE, CORE, grades
+    )
+    loops.grow_grades(grades, LEAST, DISTANCES, grown)
     return grown
 
 
-def _level_and_scatter(image: FloatImage, step: int = SAMPLE_STEP) -> tuple[float, float]:
+def _mark(
+    image: FloatImage, sigmas: float, neighbours: int, rounding: float
+) -> tuple[BoolImage, float]:
+    """Mark what is so many standard deviations above the level; and tell that threshold."""
+    level, scatter = _level_and_scatter(image)
+    threshold = level + sigmas * max(scatter, rounding)
+    marked = np.empty(image.shape, np.bool_)
+    loops.mark_connected(image, threshold, neighbours, marked)
+    return marked, threshold
+
+
+def _level_and_scatter(image: FloatImage) -> tuple[float, float]:
     """Tell the median of some pixels, and their scatter as that of a normal distribution.
 
     From the lower half alone, which sources do not reach. Infinite where nothing is known.
     """
     flat = image.reshape(-1)
-    values = np.sort(flat[:: step if flat.size > 1000 * step else 1])
+    values = np.sort(flat[:: SAMPLE_STEP if flat.size > 2000 * SAMPLE_STEP else 1])
     values = values[: np.count_nonzero(~np.isnan(values))]
     if not values.size:
         return 0.0, np.inf
