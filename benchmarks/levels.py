@@ -34,9 +34,8 @@ SCENES = {
 
 def shown(scene: ImagingScene, number: int, apart: str) -> tuple[ImagingScene, float]:
     """Give the scene of an exposure whose sky has another level, and what is added to it."""
-    if number == 0:  # so has every exposure where all are equal
-        share = DIMMER
-    else:
+    share = DIMMER  # so has every exposure where all are equal
+    if number:
         share = 1 + SPREAD * ((number - 1) / (N_BACKGROUNDS - 1) - 0.5)
     if apart == "factor":
         return replace(scene, sky_level=scene.sky_level * share), 0.0

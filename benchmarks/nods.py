@@ -6,6 +6,7 @@ Prints Markdown tables; docs/masking.md explains them.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -145,17 +146,17 @@ def losses(case: Case, steps, step: float, seeds: Sequence[int]) -> dict[str, st
 
 def nod_rows(kind: str, steps: Sequence[float], seeds: Sequence[int]) -> Iterator[dict[str, str]]:
     for name, scene in (("NIRCam", ImagingScene()), ("MIRI", MIRI_SCENE)):
-        for signal in (1000, 50, 10) if kind == POINT else (100, 10, 3):
-            for pattern, places in PATTERNS.items():
-                for step in steps:
-                    case = Case(scene, kind, signal)
-                    yield {
-                        "scene": name,
-                        "peak (σ)": str(signal),
-                        "pattern": pattern,
-                        "step (FWHM)": f"{step:g}",
-                        **losses(case, places, step, seeds),
-                    }
+        for signal in (1000, 50, 10, 5) if kind == POINT else (100, 10, 3):
+            for pattern, step in itertools.product(PATTERNS, steps):
+                places = PATTERNS[pattern]
+                case = Case(scene, kind, signal)
+                yield {
+                    "scene": name,
+                    "peak (σ)": str(signal),
+                    "pattern": pattern,
+                    "step (FWHM)": f"{step:g}",
+                    **losses(case, places, step, seeds),
+                }
 
 
 def main() -> None:
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--realisations", type=int, default=2)
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.realisations)
-    for kind, steps in ((POINT, (1, 2, 3, 5)), (EXTENDED, (1, 2, 3))):
+    for kind, steps in ((POINT, (2, 3, 5)), (EXTENDED, (1, 2))):
         print(f"## {kind}\n\n{table(list(nod_rows(kind, steps, seeds)))}\n")
 
 

@@ -36,6 +36,9 @@ OTHER_THAN_DEFAULT = {
     "wfss_outlier_percent": 2.0,
     "allow_repeat": True,
     "save_background": True,
+    "match_background": "scale",
+    "mask_sources": True,
+    "source_mask": ["m1.fits", "m2.fits"],
 }
 CLASSES = ("webbkg.step.BackgroundStep", "webbkg.BackgroundStep")
 

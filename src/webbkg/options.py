@@ -169,7 +169,7 @@ def _are_percentages(values: Any) -> bool:
 
 def _as_names(given: Any) -> tuple[str, ...] | None:
     """Take names one by one, or with commas between them; None for none."""
-    listed = [given] if isinstance(given, str | os.PathLike) else list(given or ())
+    listed = list(given or ()) if isinstance(given, list | tuple | None) else [given]
     if not all(isinstance(one, str | os.PathLike) for one in listed):
         raise OptionError(f"source_mask must be names of files (got {given!r})")
     names = [name.strip() for one in listed for name in os.fspath(one).split(",")]
@@ -235,8 +235,7 @@ class ImageOptions(Options):
     match_background: str = _parameter(
         "none",
         'option("none", "offset", "scale")',
-        "Match the sky of the backgrounds to each other and then to the target's own, by an "
-        "offset or a scale",
+        "Match the sky of the backgrounds to each other, and then to the target's own",
         check=MATCH,
     )
     mask_sources: bool = _parameter(
@@ -245,8 +244,7 @@ class ImageOptions(Options):
     source_mask: tuple[str, ...] | None = _parameter(
         None,
         "force_list",
-        "Files whose MASK extension is not 0 for sky, and 0 for source, which is left out: one for "
-        "each background, or one for all",
+        "One file for each background or for all; MASK extension not 0 for sky, 0 for source",
     )
     band_memory: int = BAND_MEMORY
 

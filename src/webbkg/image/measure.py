@@ -22,7 +22,6 @@ from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
 from webbkg.results import CombinedBackground, ImageResult, Outcome, SkyLevels, Status
 
-
 UNEVEN = 0.02
 """Levels of backgrounds that are further apart, as a share, are warned of where masks are used."""
 

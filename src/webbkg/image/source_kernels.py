@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled, inlined

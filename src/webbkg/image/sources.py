@@ -63,6 +63,9 @@ ROUNDING = 1e-6
 SAMPLE_STEP = 61
 """Of so many bins one tells the level and the scatter of a difference."""
 
+FEWEST = 50
+"""Of fewer bins, or blocks, nothing is told apart."""
+
 NORMAL_QUARTILE = 0.6744897501960817
 """Half of the normal distribution lies within so many standard deviations of its median."""
 
@@ -269,12 +272,12 @@ def _mark(
 def _level_and_scatter(image: FloatImage) -> tuple[float, float]:
     """Tell the median of some pixels, and their scatter as that of a normal distribution.
 
-    From the lower half alone, which sources do not reach. Infinite where nothing is known.
+    From the lower half alone, which sources do not reach. Infinite where too few are known to judge.
     """
     flat = image.reshape(-1)
     values = np.sort(flat[:: SAMPLE_STEP if flat.size > 2000 * SAMPLE_STEP else 1])
     values = values[: np.count_nonzero(~np.isnan(values))]
-    if not values.size:
+    if values.size < FEWEST:
         return 0.0, np.inf
     quartile, median = (float(values[int(share * (values.size - 1))]) for share in (0.25, 0.5))
     return median, (median - quartile) / NORMAL_QUARTILE
