@@ -12,6 +12,7 @@ N_FULL_FRAME = 20
 N_RATEINTS = 4
 N_INTEGRATIONS = 10
 LISTING = "files.txt"
+MATCHED = ("--match-background=scale", "--mask-sources")
 
 
 def write_data(folder):
@@ -46,7 +47,7 @@ def read_listings(folder):
     )
 
 
-def average(paths, threads=None):
+def average(paths, threads=None, matched=False):
     """Average background files on the first one's window, with webbkg."""
     from webbkg.files.exposures import Exposure
     from webbkg.image.average import average_exposures
@@ -55,7 +56,13 @@ def average(paths, threads=None):
     exposures = [Exposure.from_file(path) for path in paths]
     target = exposures[0].place
     placed = [exposure.placed_on(target) for exposure in exposures]
-    result = average_exposures(placed, target.shape, ImageOptions(), threads=threads)
+    options = ImageOptions()
+    if matched:
+        from webbkg.image.prepare import prepare
+
+        options = ImageOptions(match_background="scale", mask_sources=True)
+        placed = prepare(placed, target.shape, options, threads=threads).sources
+    result = average_exposures(placed, target.shape, options, threads=threads)
     for exposure in exposures:
         exposure.close()
     return result
@@ -155,6 +162,42 @@ def bench_whole(full, rounds):
     return rows
 
 
+def bench_matched(full, cubes, rounds):
+    """Time whole processes that match levels and leave sources out, beside the default."""
+    cases = [
+        ("5 backgrounds 2048²", full[:6]),
+        ("20 backgrounds 2048²", full),
+        ("4 × 10 integrations 1024×1032", cubes),
+    ]
+    rows = []
+    for name, (target, *backgrounds) in cases:
+        command, environment = measure.commands(target, target, backgrounds)["webbkg subtract"]
+        asked = [*command, *MATCHED]
+        timed = {"default": (command, environment), "matched": (asked, environment)}
+        runs = measure.alternate_processes(timed, target.parent, rounds)
+        seconds = {which: [run.seconds for run in runs[which]] for which in runs}
+        peaks = {which: measure.median([run.peak for run in runs[which]]) for which in runs}
+        grown = measure.apart("image", "measure_matched", [target, *backgrounds])
+        rows.append(
+            {
+                "case": name,
+                "default (s)": f"{measure.median(seconds['default']):.2f}",
+                "matched and masked (s)": f"{measure.median(seconds['matched']):.2f}",
+                "÷ default": f"**{measure.ratio(seconds['matched'], seconds['default']):.2f}**",
+                "bar": "≤ 2",
+                "peak (MB)": f"{peaks['default']:.0f}, {peaks['matched']:.0f}",
+                "growth, warm (MB)": f"{grown:.0f}",
+            }
+        )
+    return rows
+
+
+def measure_matched(paths):
+    """Average two files to get warm, then all of them, matched and without sources."""
+    average(paths[:3], matched=True)
+    return measure.growth(lambda: average(paths[1:], matched=True))
+
+
 def bench_first_run(full):
     """Time whole processes in a new installation: the first compiles the kernels that it needs."""
     rows = []
@@ -182,6 +225,8 @@ def bench(section, folder, rounds):
         return bench_warm(full, cubes, rounds)
     if section == "growth":
         return bench_growth(full, cubes)
+    if section == "matched":
+        return bench_matched(full, cubes, rounds)
     if section == "whole":
         return bench_whole(full, rounds)
     return bench_first_run(full)

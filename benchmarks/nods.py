@@ -9,6 +9,7 @@ import argparse
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -159,12 +160,38 @@ def nod_rows(kind: str, steps: Sequence[float], seeds: Sequence[int]) -> Iterato
                 }
 
 
+def draw_figure(path: Path, seeds: Sequence[int]) -> None:
+    """Draw what is lost of a point source over the step of its nods, with masks and without."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "webbkg"
+    from matplotlib import pyplot as plt
+
+    steps = (1, 1.5, 2, 2.5, 3, 4, 5)
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for colour, pattern in (("C0", "line, target in its middle"), ("C1", "cross")):
+        rows = [losses(Case(ImagingScene(), POINT, 50), PATTERNS[pattern], s, seeds) for s in steps]
+        for column, style in (("plain (%)", "--"), ("masked (%)", "-")):
+            values = [max(float(row[column]), 1e-3) for row in rows]
+            label = f"{pattern}, {column.split()[0]}"
+            axes.semilogy(steps, values, style, color=colour, marker="o", ms=3, label=label)
+    axes.axhline(0.5, color="0.6", lw=0.8)
+    axes.set(xlabel="step of the nods (FWHM)", ylabel="flux lost (%)", ylim=(1e-3, 60))
+    axes.legend(fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--realisations", type=int, default=2)
+    parser.add_argument("--figure", type=Path, help="draw this file (.svg) instead")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.realisations)
+    if options.figure:
+        draw_figure(options.figure, seeds)
+        return
     for kind, steps in ((POINT, (2, 3, 5)), (EXTENDED, (1, 2))):
         print(f"## {kind}\n\n{table(list(nod_rows(kind, steps, seeds)))}\n")
 
