@@ -122,8 +122,8 @@ class Request:
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
     keep_background : bool
-        Whether the outcome is to hold what was subtracted. If not, its memory is free before
-        the result is copied from the target.
+        Whether the outcome is to hold what was subtracted, with its ERR. If not, its memory is
+        free before the result is copied from the target.
     """
 
     backgrounds: tuple[Input, ...] = ()

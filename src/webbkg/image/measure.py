@@ -43,7 +43,8 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         gathered = _gather(target, exposures)
         if isinstance(gathered, str):
             return _skipped(gathered)
-        background = _combine(gathered, target.place.shape, options, services)
+        errors = request.keep_background
+        background = _combine(gathered, target.place.shape, options, services, errors)
     return Outcome(
         status=Status.COMPLETE,
         background=background,
@@ -53,17 +54,23 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
 
 
 def _combine(
-    gathered: _Gathered, shape: tuple[int, int], options: ImageOptions, services: Services
+    gathered: _Gathered,
+    shape: tuple[int, int],
+    options: ImageOptions,
+    services: Services,
+    errors: bool,
 ) -> CombinedBackground:
     """Average the exposures, unless the target before had the same ones in the same places."""
 
     def average() -> CombinedBackground:
-        return average_exposures(gathered.placed, shape, options, progress=services.progress)
+        return average_exposures(
+            gathered.placed, shape, options, errors=errors, progress=services.progress
+        )
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options), average)
+    return services.shared.get((gathered.sources, places, shape, options, errors), average)
 
 
 def _skipped(reason: str) -> Outcome:
