@@ -47,7 +47,7 @@ def image(meta, shape=SHAPE):
 def grism(meta):
     """Write a grism exposure, its template and its mask."""
     sky = grism_sky(SHAPE, (0, 0))
-    write_target(2 * sky, meta)
+    write_target(2 * sky + np.indices(SHAPE).sum(axis=0) % 3, meta)
     save(grism_template(sky, (0, 0)), Path("bkg.fits"))
     write_mask("mask.fits", np.ones(SHAPE, np.uint32))
     return {"override_bkg": "bkg.fits", "wfss_mask": "mask.fits"}
