@@ -50,7 +50,8 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         if isinstance(gathered, str):
             return _skipped(gathered)
         masks = _masks(exposures, gathered.exposures, options, request)
-        combined = _combine(gathered, masks, target.place.shape, options, services)
+        errors = request.keep_background
+        combined = _combine(gathered, masks, target.place.shape, options, services, errors)
         combined = _match(combined, target, pool)
     return Outcome(
         status=Status.COMPLETE,
@@ -80,6 +81,7 @@ def _combine(
     shape: tuple[int, int],
     options: ImageOptions,
     services: Services,
+    errors: bool,
 ) -> _Combined:
     """Average the exposures, unless the target before had the same ones in the same places."""
 
@@ -92,13 +94,15 @@ def _combine(
             prepared = prepare(placed, shape, options, [read() if read else None for read in masks])
             placed = prepared.sources
             told = prepared.levels, prepared.masked, prepared.uneven
-        background = average_exposures(placed, shape, options, progress=services.progress)
+        background = average_exposures(
+            placed, shape, options, errors=errors, progress=services.progress
+        )
         return _Combined(background, *told)
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options), average)
+    return services.shared.get((gathered.sources, places, shape, options, errors), average)
 
 
 Masks = Sequence[Callable[[], PackedPlane] | None]
