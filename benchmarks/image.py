@@ -165,7 +165,6 @@ def bench_whole(full, rounds):
     return rows
 
 
-<<<<<<< HEAD
 def bench_matched(full, cubes, rounds):
     """Time whole processes that match levels and leave sources out, beside the default."""
     cases = [
@@ -200,7 +199,8 @@ def measure_matched(paths):
     """Average two files to get warm, then all of them, matched and without sources."""
     average(paths[:3], matched=True)
     return measure.growth(lambda: average(paths[1:], matched=True))
-=======
+
+
 def bench_files(full, rounds):
     """Time file to file in one warm process, both implementations and the bytes in turn."""
     peer.without_crds()
@@ -228,7 +228,6 @@ def _move_bytes(target, backgrounds, folder):
     """Read what the subtraction has to read, and write a file as large as its product."""
     read_bytes(backgrounds)
     shutil.copyfile(target, folder / "bytes.fits")
->>>>>>> main
 
 
 def bench_first_run(full):
@@ -258,13 +257,10 @@ def bench(section, folder, rounds):
         return bench_warm(full, cubes, rounds)
     if section == "growth":
         return bench_growth(full, cubes)
-<<<<<<< HEAD
     if section == "matched":
         return bench_matched(full, cubes, rounds)
-=======
     if section == "files":
         return bench_files(full, rounds)
->>>>>>> main
     if section == "whole":
         return bench_whole(full, rounds)
     return bench_first_run(full)
