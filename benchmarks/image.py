@@ -179,6 +179,7 @@ def bench_matched(full, cubes, rounds):
         timed = {"default": (command, environment), "matched": (asked, environment)}
         runs = measure.alternate_processes(timed, target.parent, rounds)
         seconds = {which: [run.seconds for run in runs[which]] for which in runs}
+        cpu = {which: [run.cpu for run in runs[which]] for which in runs}
         peaks = {which: measure.median([run.peak for run in runs[which]]) for which in runs}
         grown = measure.apart("image", "measure_matched", [target, *backgrounds])
         rows.append(
@@ -187,6 +188,7 @@ def bench_matched(full, cubes, rounds):
                 "default (s)": f"{measure.median(seconds['default']):.2f}",
                 "matched and masked (s)": f"{measure.median(seconds['matched']):.2f}",
                 "÷ default": f"**{measure.ratio(seconds['matched'], seconds['default']):.2f}**",
+                "CPU ÷ default": f"{measure.ratio(cpu['matched'], cpu['default']):.2f}",
                 "bar": "≤ 2",
                 "peak (MB)": f"{peaks['default']:.0f}, {peaks['matched']:.0f}",
                 "growth, warm (MB)": f"{grown:.0f}",

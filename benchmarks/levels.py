@@ -90,7 +90,7 @@ def rows(seeds: Sequence[int]) -> Iterator[dict[str, str]]:
                     yield {
                         "scene": name,
                         "levels differ by": apart,
-                        "`mask_sources`": str(masks),
+                        "`mask_sources`": "yes" if masks else "no",
                         "`match_background`": method,
                         "residual sky (σ)": f"{max(level, key=abs):+.3f}",
                         "scatter ÷ equal levels": f"{max(ratio):.3f}",

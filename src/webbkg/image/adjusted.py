@@ -50,6 +50,29 @@ class PackedPlane:
         return whole.reshape(-1, self.shape[1])[skipped : skipped + stop - start]
 
 
+class BitPlane:
+    """A mask of bins, a bit each: read often, and small enough.
+
+    Parameters
+    ----------
+    mask : (rows, columns) ndarray of bool
+        On bins.
+    """
+
+    def __init__(self, mask: BoolImage) -> None:
+        self.columns = mask.shape[1]
+        self._bits = np.packbits(mask, axis=1)
+
+    def pixels(self, start: int, stop: int, columns: int) -> BoolImage:
+        """Spread bins over 2 x 2 pixels each: rows `start` to `stop` of an image of `columns`."""
+        first = start // 2
+        bins = np.unpackbits(self._bits[first : -(-stop // 2)], axis=1, count=self.columns)
+        pairs = bins.astype(np.uint16)
+        pairs *= np.uint16(0x0101)  # both bytes of a word
+        rows = pairs.view(np.bool_).repeat(2, axis=0)[start - first * 2 :]
+        return rows[: stop - start, :columns]
+
+
 @dataclass(frozen=True)
 class AdjustedPlanes:
     """Planes of an exposure, of which SCI becomes scale x SCI + offset, and NaN where masked.
@@ -121,8 +144,12 @@ def on_exposure(on_target: Masked, overlap: Overlap, columns: int) -> Masked:
 
     `columns` are those of the exposure. Outside of the overlap nothing is left out.
     """
+    whole = overlap.columns == overlap.other_columns == (0, columns)
 
     def masked(start: int, stop: int) -> BoolImage:
+        if whole and overlap.other_rows[0] <= start and stop <= overlap.other_rows[1]:
+            shift = overlap.rows[0] - overlap.other_rows[0]
+            return on_target(start + shift, stop + shift)
         found = np.zeros((stop - start, columns), np.bool_)
         low, high = max(start, overlap.other_rows[0]), min(stop, overlap.other_rows[1])
         if low < high:

@@ -27,9 +27,9 @@ BLOCK_SIZES = (8, 4, 2)
 
 ENOUGH_BLOCKS = 256
 
-MOST_BLOCK_ROWS = 64
-"""Rows of blocks that are looked at, evenly over the window: 16,000 blocks of a whole detector tell
-its level to 0.002 of a pixel's noise."""
+MOST_BLOCK_ROWS = 32
+"""Rows of blocks that are looked at, evenly over the window: 8,000 blocks of a whole detector tell
+its level to 0.003 of a pixel's noise."""
 
 MOST_INTEGRATIONS = 4
 """Integrations of a cube that are looked at, evenly."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ def _combine(
         if masks or options.mask_sources or options.match_background != "none":
             from webbkg.image.prepare import prepare
 
-            prepared = prepare(placed, shape, options, [read() if read else None for read in masks])
+            own = [_read_mask(file, exposure) for file, exposure in masks]
+            prepared = prepare(placed, shape, options, own)
             placed = prepared.sources
             told = prepared.levels, prepared.masked, prepared.uneven
         background = average_exposures(
@@ -102,11 +103,13 @@ def _combine(
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options, errors), average)
+    files = tuple(file for file, _ in masks)
+    key = (gathered.sources, places, shape, options, errors, files)
+    return services.shared.get(key, average)
 
 
-Masks = Sequence[Callable[[], PackedPlane] | None]
-"""For each exposure what reads its own mask, True where source; empty for none."""
+Masks = Sequence[tuple[Path, Exposure]]
+"""The file of each exposure's own mask; empty for none."""
 
 
 def _masks(
@@ -126,15 +129,11 @@ def _masks(
         )
     folders = [Path(), *request.folders]
     files = [find_file(name, folders, "source_mask") for name in names]
-
-    def reader(exposure: Exposure) -> Callable[[], PackedPlane]:
-        file = files[opened.index(exposure) % len(files)]
-        return lambda: _read_mask(file, exposure)
-
-    return [reader(exposure) for exposure in chosen]
+    return [(files[opened.index(one) % len(files)], one) for one in chosen]
 
 
 def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
+    """Read what is to be left out, True where source."""
     return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
 
 

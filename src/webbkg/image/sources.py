@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.image import source_kernels as loops
-from webbkg.image.adjusted import Masked, PackedPlane
+from webbkg.image.adjusted import BitPlane, Masked, PackedPlane
 from webbkg.image.sampling import Room, bin_rows, new_room
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Placed
@@ -55,7 +55,7 @@ LEAST = FAR
 ROWS_A_BAND = 64
 
 KEPT_MEMORY = BAND_MEMORY
-"""Bytes that binned exposures may occupy; of more exposures each is read twice."""
+"""Bytes that binned exposures may occupy; those that do not fit are read twice."""
 
 ROUNDING = 1e-6
 """What matched samples may differ by without noise, as a share of their level (float32)."""
@@ -72,34 +72,36 @@ NORMAL_QUARTILE = 0.6744897501960817
 
 @dataclass(frozen=True)
 class FoundSources:
-    """The light of sources in exposures, graded on bins of a target window.
+    """What is left out of exposures as source, on bins of a target window.
 
     Attributes
     ----------
     shape : (rows, columns)
         The target's window.
-    grades : tuple of PackedPlane
-        For each exposure, (rows, columns) of bins, uint8: 0 where there is none.
-    allowed : (rows, columns) of bins, uint8
-        The lowest grade of any exposure that has usable samples there: what is above is left out.
+    left_out : tuple of BitPlane
+        For each exposure, on bins.
     """
 
     shape: tuple[int, int]
-    grades: tuple[PackedPlane, ...]
-    allowed: Grades
+    left_out: tuple[BitPlane, ...]
+
+    @classmethod
+    def of_grades(
+        cls, shape: tuple[int, int], grades: Sequence[PackedPlane], allowed: Grades
+    ) -> FoundSources:
+        """Leave out of each exposure what is graded above the lowest grade of any, and cores.
+
+        `grades` are (rows, columns) of bins, uint8, 0 where there is no light; `allowed` is that
+        lowest grade.
+        """
+        unpacked = (one.rows(0, len(allowed)) for one in grades)
+        masks = ((one > allowed) | (one == CORE) for one in unpacked)
+        return cls(shape, tuple(map(BitPlane, masks)))
 
     def masked(self, index: int) -> Masked:
         """Tell what is left out of an exposure, by rows of the target: (rows, columns) bool."""
-        grades, columns = self.grades[index], self.shape[1]
-
-        def rows(start: int, stop: int) -> BoolImage:
-            first, last = start // BIN, -(-stop // BIN)
-            found = grades.rows(first, last)
-            left_out = (found > self.allowed[first:last]) | (found == CORE)
-            pixels: BoolImage = left_out.repeat(BIN, axis=0)[start - first * BIN :][: stop - start]
-            return pixels.repeat(BIN, axis=1)[:, :columns]
-
-        return rows
+        left_out, columns = self.left_out[index], self.shape[1]
+        return lambda start, stop: left_out.pixels(start, stop, columns)
 
 
 def find_sources(
@@ -127,7 +129,8 @@ def find_sources(
         Default: as many as this task may use.
     """
     threads = threads or available_threads()
-    images, others = _Images(sources, shape), _some(len(sources))
+    others = _some(len(sources))
+    images = _Images(sources, shape, others)
     low, high = np.empty(images.binned, np.float32), np.empty(images.binned, np.float32)
     over_bands(
         split(shape[0], ROWS_A_BAND),
@@ -139,13 +142,13 @@ def find_sources(
     for first, last in split(len(sources), threads):
         found = over_bands(
             [(index, index + 1) for index in range(first, last)],
-            lambda: _Grader(images, others, low, high).grade,
+            lambda: _Grader(images, low, high).grade,
             threads=threads,
         )
         for of_one, usable in found:
             np.minimum(allowed, of_one, out=allowed, where=usable)
             grades.append(PackedPlane(of_one))
-    return FoundSources(shape, tuple(grades), allowed)
+    return FoundSources.of_grades(shape, grades, allowed)
 
 
 def _some(count: int) -> list[int]:
@@ -155,13 +158,15 @@ def _some(count: int) -> list[int]:
 
 
 class _Images:
-    """The exposures in bins: kept where they are few, and read again where they are many."""
+    """The exposures in bins: as many of those compared as memory allows are kept between passes."""
 
-    def __init__(self, sources: Sequence[Placed], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, sources: Sequence[Placed], shape: tuple[int, int], compared: Sequence[int]
+    ) -> None:
         self.sources, self.shape = sources, shape
         self.binned = -(-shape[0] // BIN), -(-shape[1] // BIN)
-        keeps = 4 * len(sources) * math.prod(self.binned) <= KEPT_MEMORY
-        self._kept = np.empty((len(sources), *self.binned), np.float32) if keeps else None
+        most = KEPT_MEMORY // (4 * math.prod(self.binned))
+        self._kept = {i: np.empty(self.binned, np.float32) for i in compared[:most]}
 
     def new_room(self) -> Room:
         """Make the buffers that a thread needs."""
@@ -170,14 +175,13 @@ class _Images:
     def read(self, index: int, band: tuple[int, int], room: Room, binned: FloatImage) -> None:
         """Bin target rows of an exposure, and keep them if there is memory."""
         bin_rows(self.sources[index], band, BIN, room, binned)
-        if self._kept is not None:
-            self._kept[index, band[0] // BIN : -(-band[1] // BIN)] = binned
+        if index in self._kept:
+            self._kept[index][band[0] // BIN : -(-band[1] // BIN)] = binned
 
-    def take(self, index: int, room: Room, compared: bool) -> FloatImage:
-        """Return a whole exposure, which is the caller's to change."""
-        if self._kept is not None and compared:
-            kept: FloatImage = self._kept[index]
-            return kept
+    def take(self, index: int, room: Room) -> FloatImage:
+        """Return a whole exposure, which is the caller's to change, once."""
+        if index in self._kept:
+            return self._kept[index]
         image = np.empty(self.binned, np.float32)
         for start, stop in split(self.shape[0], ROWS_A_BAND):
             binned = image[start // BIN : -(-stop // BIN)]
@@ -210,17 +214,15 @@ class _Comparer:
 class _Grader:
     """One thread's buffers, and the way of an exposure to its graded sources."""
 
-    def __init__(
-        self, images: _Images, others: Sequence[int], low: FloatImage, high: FloatImage
-    ) -> None:
-        self._images, self._others = images, others
+    def __init__(self, images: _Images, low: FloatImage, high: FloatImage) -> None:
+        self._images = images
         self._room = images.new_room()
         self._low, self._high = low, high
         self._rounding = ROUNDING * abs(_level_and_scatter(low)[0])
 
     def grade(self, index: int, _: int) -> tuple[Grades, BoolImage]:
         """Grade the sources of an exposure; and tell the bins with usable samples."""
-        image = self._images.take(index, self._room, index in self._others)
+        image = self._images.take(index, self._room)
         usable = ~np.isnan(image)
         loops.subtract_others(image.reshape(-1), self._low.reshape(-1), self._high.reshape(-1))
         return grade_difference(image, self._rounding), usable
