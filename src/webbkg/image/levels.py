@@ -34,8 +34,8 @@ its level to 0.003 of a pixel's noise."""
 MOST_INTEGRATIONS = 4
 """Integrations of a cube that are looked at, evenly."""
 
-NEIGHBOURS = 12
-"""Exposures are compared with so many of those after them, in a ring: up to 25 each with each."""
+NEIGHBOURS = 6
+"""Exposures are compared with so many of those after them, in a ring: up to 13 each with each."""
 
 SIGNAL = 3.0
 """A sky that is to be scaled is so many times as bright as its blocks scatter: most pixels of a

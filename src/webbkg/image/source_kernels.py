@@ -293,8 +293,18 @@ def grow_grades(grades: Array, least: int, distances: Array, grown: Array) -> No
             )
             if inner:  # what it reaches, its neighbours reach with as much
                 continue
-            for y in range(max(i - far, 0), min(i + far + 1, rows)):
-                for x in range(max(j - far, 0), min(j + far + 1, columns)):
+            reach = far
+            if (
+                0 < i < rows - 1
+                and 0 < j < columns - 1
+                and grades[i - 1, j] >= least
+                and grades[i + 1, j] >= least
+                and grades[i, j - 1] >= least
+                and grades[i, j + 1] >= least
+            ):  # beyond its neighbours, these reach with as much
+                reach = 1
+            for y in range(max(i - reach, 0), min(i + reach + 1, rows)):
+                for x in range(max(j - reach, 0), min(j + reach + 1, columns)):
                     distance = np.int64(distances[y - i + far, x - j + far])
                     if distance > far:
                         continue

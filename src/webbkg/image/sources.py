@@ -27,7 +27,7 @@ Grades = npt.NDArray[np.uint8]
 BIN = 2
 """Pixels on a side of what sources are looked for in: about the width of a point source."""
 
-MOST_OTHERS = 11
+MOST_OTHERS = 7
 """Exposures at most that an exposure is compared with; of more, so many evenly."""
 
 THRESHOLD, NEIGHBOURS = 3.5, 1
