@@ -67,7 +67,9 @@ FAINTEST = 999.0
 """Magnitude limit where none is given: every source with a real magnitude is brighter."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "robust": {},
+    "robust": {
+        "propagate_errors": True,
+    },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
 
@@ -239,6 +241,9 @@ class RunOptions(Options):
     )
     save_background: bool = _parameter(
         False, "boolean", "Save what was subtracted, with its uncertainty"
+    )
+    propagate_errors: bool = _parameter(
+        False, "boolean", "Add the background's variance to the target's ERR and variances"
     )
 
 

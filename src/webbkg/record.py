@@ -18,6 +18,7 @@ from webbkg.files.naming import plain_ascii
 from webbkg.results import (
     ImageResult,
     Outcome,
+    Propagated,
     SampleCounts,
     ScaleFit,
     SideFit,
@@ -76,16 +77,17 @@ def record(outcome: Outcome) -> Record:
 
 def details(outcome: Outcome) -> Details:
     """Give the numbers of an outcome, plain values only; None and what is not finite as words."""
-    if outcome.result is None:
-        return {}
-    return _of_kind(outcome.result)[0](outcome.result)
+    told = {} if outcome.result is None else _of_kind(outcome.result)[0](outcome.result)
+    if outcome.propagated is not None:
+        told["propagated"] = _propagated_details(outcome.propagated)
+    return told
 
 
 def summary(outcome: Outcome) -> Summary:
     """Tell an outcome to a person in a few lines, a label and a value each."""
-    if outcome.result is None:
-        return ()
-    return tuple(_of_kind(outcome.result)[1](outcome.result))
+    told = () if outcome.result is None else tuple(_of_kind(outcome.result)[1](outcome.result))
+    more = () if outcome.propagated is None else tuple(_propagated_summary(outcome.propagated))
+    return (*told, *more)
 
 
 def log_line(outcome: Outcome, name: str) -> str:
@@ -154,12 +156,19 @@ def members(job: Job, catalog: Any) -> Details:
 
 def _history(outcome: Outcome) -> tuple[str, ...]:
     """Write the parameters, the files and the scales in readable lines."""
-    told = [f"{name} {_words(value)}" for name, value in details(outcome).items()]
+    told = [f"{name} {_words(value)}" for name, value in _for_history(details(outcome)).items()]
     text = f"webbkg {__version__} subtracted the background: {'; '.join(told)}"
     lines = textwrap.wrap(
         plain_ascii(text), HISTORY_WIDTH, subsequent_indent="  ", break_on_hyphens=False
     )
     return tuple(lines)
+
+
+def _for_history(told: Details) -> Details:
+    """Leave out what is a number for each row."""
+    if "propagated" in told:
+        told["propagated"] = {k: v for k, v in told["propagated"].items() if k != "jump"}
+    return told
 
 
 def _words(value: Any) -> str:
@@ -193,6 +202,21 @@ def _plain(value: Any) -> Any:
 
 def _plain_values(**values: Any) -> Details:
     return {name: _plain(value) for name, value in values.items()}
+
+
+# What every mode has.
+
+
+def _propagated_details(propagated: Propagated) -> Details:
+    common = {name: _plain(error) for name, error in propagated.common.items()}
+    jump = {"jump": list(propagated.jump)} if propagated.jump else {}
+    return {"planes": list(propagated.planes), "common": common, **jump}
+
+
+def _propagated_summary(propagated: Propagated) -> Iterator[tuple[str, str]]:
+    yield "errors grown", ", ".join(propagated.planes) or "none: the target has none"
+    for name, error in propagated.common.items():
+        yield f"common error, {name}", f"{100 * error:.3g} % of the background"
 
 
 # Image from image.

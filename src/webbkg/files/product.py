@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,7 +104,7 @@ class Survey:
         return next((hdu for hdu in self.hdus if hdu.name == name), None)
 
 
-def survey(path: Path, *, masked: bool = False) -> Survey | str:
+def survey(path: Path, *, masked: bool = False, changing: Collection[str] = ()) -> Survey | str:
     """Look whether a product can be made from a target's file as it is.
 
     Parameters
@@ -113,6 +113,8 @@ def survey(path: Path, *, masked: bool = False) -> Survey | str:
         The target.
     masked : bool
         Whether a sky mask is to be stored.
+    changing : collection of str
+        Planes that will change besides SCI and DQ, where there are such.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def survey(path: Path, *, masked: bool = False) -> Survey | str:
     with path.open("rb") as stream:
         found = _read_hdus(stream, path.name)
         seen = Survey(path, tuple(found), b"")
-        reason = _judge_headers(seen) or _judge_mask(seen, masked)
+        reason = _judge_headers(seen) or _judge_mask(seen, masked) or _judge_more(seen, changing)
         if reason:
             return reason
         last = found[-1]
@@ -190,6 +192,15 @@ def _judge_mask(seen: Survey, masked: bool) -> str:
         return ""
     if former is None or former.type is not np.uint32 or tuple(axes(former.header)) != seen.shape:
         return "its model has no place for a sky mask"
+    return ""
+
+
+def _judge_more(seen: Survey, changing: Collection[str]) -> str:
+    """Say which other plane that is to change is not once there as float32."""
+    names = [hdu.name for hdu in seen.hdus]
+    for hdu in seen.hdus:
+        if hdu.name in changing and (hdu.type is not np.float32 or names.count(hdu.name) > 1):
+            return f"its {hdu.name} is not of the usual type, or is there twice"
     return ""
 
 

@@ -14,10 +14,11 @@ from webbkg.errors import MismatchError
 from webbkg.files.exposures import Exposure
 from webbkg.files.pool import FilePool
 from webbkg.image.average import average_exposures, largest_deviation
+from webbkg.image.variance import VARIANCES, split_variance
 from webbkg.modes import Request, Services, Target
 from webbkg.numerics.planes import Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
-from webbkg.results import CombinedBackground, ImageResult, Outcome, Status
+from webbkg.results import CombinedBackground, ImageResult, Outcome, Propagated, Status
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -39,31 +40,46 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         return _skipped("no background exposures were given")
     options = request.options_as(ImageOptions)
     with FilePool() as pool:
-        exposures = [_open(item, pool) for item in request.backgrounds]
+        also = VARIANCES if request.propagate_errors else ()
+        exposures = [_open(item, pool, also) for item in request.backgrounds]
         gathered = _gather(target, exposures)
         if isinstance(gathered, str):
             return _skipped(gathered)
-        background = _combine(gathered, target.place.shape, options, services)
+        background = _combine(
+            gathered, target.place.shape, options, services, propagate=request.propagate_errors
+        )
     return Outcome(
         status=Status.COMPLETE,
         background=background,
         result=_result(background, gathered.names, options),
-        warnings=(*gathered.warnings, *_too_few(len(gathered.names), options)),
+        propagated=Propagated() if request.propagate_errors else None,
+        warnings=(
+            *gathered.warnings,
+            *_too_few(len(gathered.names), options),
+            *_unknown_errors(background),
+        ),
     )
 
 
 def _combine(
-    gathered: _Gathered, shape: tuple[int, int], options: ImageOptions, services: Services
+    gathered: _Gathered,
+    shape: tuple[int, int],
+    options: ImageOptions,
+    services: Services,
+    *,
+    propagate: bool,
 ) -> CombinedBackground:
     """Average the exposures, unless the target before had the same ones in the same places."""
 
     def average() -> CombinedBackground:
-        return average_exposures(gathered.placed, shape, options, progress=services.progress)
+        placed = gathered.placed
+        combined = average_exposures(placed, shape, options, progress=services.progress)
+        return split_variance(combined, placed) if propagate else combined
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options), average)
+    return services.shared.get((gathered.sources, places, shape, options, propagate), average)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -147,8 +163,10 @@ def _is_same_file(one: Path | None, other: Path | None) -> bool:
     return one is not None and other is not None and one.samefile(other)
 
 
-def _open(item: Any, pool: FilePool) -> Exposure:
-    return Exposure.from_file(item, pool) if isinstance(item, Path) else Exposure.from_model(item)
+def _open(item: Any, pool: FilePool, also: Sequence[str]) -> Exposure:
+    if isinstance(item, Path):
+        return Exposure.from_file(item, pool, also=also)
+    return Exposure.from_model(item, also=also)
 
 
 def _check_match(target: Target, exposure: Exposure) -> list[str]:
@@ -200,6 +218,18 @@ def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
             f"{options.sigma:g}: no sample can lie further from the median than "
             f"{most:.2f} standard deviations; "
             "cosmic rays and sources in them stay in their average"
+        )
+
+
+def _unknown_errors(background: CombinedBackground) -> Iterator[str]:
+    """Warn where the target's uncertainty becomes unknown although its sky is known."""
+    if background.variances is None:
+        return
+    unknown = np.count_nonzero(np.isnan(background.err) & ~np.isnan(background.sci))
+    if unknown:
+        yield (
+            f"in {unknown} pixels a background has no valid ERR, so that the ERR and variances "
+            "of the product are NaN there"
         )
 
 

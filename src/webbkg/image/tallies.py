@@ -1,0 +1,37 @@
+"""Loops that tally what the samples of a stack say beside their values: variances and flags."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from webbkg.numerics.compiled import Array, compiled
+
+
+@compiled
+def add_shares(
+    poisson: Array,
+    rnoise: Array,
+    flat: Array,
+    first_column: int,
+    sums: Array,
+    row: int,
+    column: int,
+    width: int,
+) -> None:
+    """Add the shares of the kinds in the variance of one exposure's pixels.
+
+    `poisson`, `rnoise` and `flat` are rows of its variances (float32), of which `width` columns
+    from `first_column` go to (`row`, `column`) of `sums` (3, rows, columns; float32): the number
+    of pixels whose variances are finite, not negative and not all 0, and their shares of `rnoise`
+    and of `flat`.
+    """
+    for i in range(poisson.shape[0]):
+        for j in range(width):
+            photons = poisson[i, first_column + j]
+            read = rnoise[i, first_column + j]
+            of_flat = flat[i, first_column + j]
+            total = photons + read + of_flat
+            known = (photons >= 0) & (read >= 0) & (of_flat >= 0) & (total > 0) & (total < np.inf)
+            sums[0, row + i, column + j] += np.float32(1) if known else np.float32(0)
+            sums[1, row + i, column + j] += read / total if known else np.float32(0)
+            sums[2, row + i, column + j] += of_flat / total if known else np.float32(0)
