@@ -69,6 +69,7 @@ FAINTEST = 999.0
 PRESETS: dict[str, dict[str, Any]] = {
     "robust": {
         "propagate_errors": True,
+        "dq_threshold": 0.5,
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -216,6 +217,7 @@ def _are_percentages(values: Any) -> bool:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -259,6 +261,10 @@ class ImageOptions(Options):
     maxiters : int or None
         Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
         one, as astropy has it.
+    dq_threshold : float
+        A flag reaches the target's pixel where at least this fraction of the backgrounds that
+        cover it, and at least one, carry it; of the integrations of a background likewise. 0
+        to 1: 0 stands for any, 1 for all.
     band_memory : int
         Bytes that the samples held at one time may occupy; no parameter of the step.
     """
@@ -269,6 +275,12 @@ class ImageOptions(Options):
     )
     maxiters: int | None = _parameter(
         None, "integer", "Most clip iterations; None or 0: until stable"
+    )
+    dq_threshold: float = _parameter(
+        0.0,
+        "float",
+        "Fraction of the backgrounds that must carry a DQ flag to pass it on; 0 for any",
+        check=FRACTION,
     )
     band_memory: int = BAND_MEMORY
 

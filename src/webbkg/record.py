@@ -227,6 +227,7 @@ def _image_details(result: ImageResult) -> Details:
         mode="image",
         sigma=result.options.sigma,
         maxiters=result.options.maxiters,
+        dq_threshold=result.options.dq_threshold,
         backgrounds=list(result.backgrounds),
         exposure_samples=_counts(result.exposures),
         integration_samples=_counts(result.integrations),

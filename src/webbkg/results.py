@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -156,6 +156,10 @@ class Background(Frozen):
     dq: FlagImage
     covered: BoolImage
     variances: Variances | None = None
+
+    def bare(self) -> Background:
+        """Return it without what only a mode's own background has."""
+        return Background(**{one.name: getattr(self, one.name) for one in fields(Background)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

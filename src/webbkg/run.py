@@ -686,11 +686,12 @@ def _backgrounds(item: Item, setting: Setting) -> dict[str, Background]:
     background = None if item.outcome is None else item.outcome.background
     if background is None:
         return {}
-    options = setting.options
-    wanted = {BACKGROUND_SUFFIX: options.save_background}
-    if isinstance(background, CombinedBackground):
-        wanted[COMBINED_SUFFIX] = options.save_combined_background
-    return {suffix: background for suffix, is_wanted in wanted.items() if is_wanted}
+    options, kept = setting.options, {}
+    if options.save_background:
+        kept[BACKGROUND_SUFFIX] = background.bare()
+    if options.save_combined_background and isinstance(background, CombinedBackground):
+        kept[COMBINED_SUFFIX] = background
+    return kept
 
 
 def _is_itself(item: Item, path: Path) -> bool:

@@ -315,7 +315,10 @@ def _extensions(
     if mask is not None and target.find("MASK") is None:
         words = np.where(mask, np.uint32(2**31 + 1), np.uint32(2**31)).astype(">u4")
         places = [i for i, hdu in enumerate(hdus) if hdu.name in _BEFORE_MASK]
-        parts.insert(places[-1] + 1, Part(_mask_header(mask.shape), content=words.tobytes()))
+        named = ("EXTNAME", "MASK", "extension name"), ("EXTVER", 1, "extension value")
+        parts.insert(
+            places[-1] + 1, Part(words_header(mask.shape, *named), content=words.tobytes())
+        )
     return parts
 
 
@@ -326,7 +329,8 @@ def _put_mask(mask: npt.NDArray[np.bool_]) -> Change:
     return put
 
 
-def _mask_header(shape: tuple[int, ...]) -> bytes:
+def words_header(shape: tuple[int, ...], *more: tuple[str, Any, str]) -> bytes:
+    """Make the header of an image of uint32, with more cards (keyword, value, comment)."""
     rows, columns = shape
     cards = [
         ("XTENSION", "IMAGE", "Image extension"),
@@ -338,10 +342,8 @@ def _mask_header(shape: tuple[int, ...]) -> bytes:
         ("GCOUNT", 1, "number of groups"),
         ("BSCALE", 1, ""),
         ("BZERO", 2**31, ""),
-        ("EXTNAME", "MASK", "extension name"),
-        ("EXTVER", 1, "extension value"),
     ]
-    return header_of(card for one in cards for card in format_card(*one))
+    return header_of(card for one in (*cards, *more) for card in format_card(*one))
 
 
 def table_header(raw: bytes, length: int) -> bytes:

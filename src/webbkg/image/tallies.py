@@ -35,3 +35,37 @@ def add_shares(
             sums[0, row + i, column + j] += np.float32(1) if known else np.float32(0)
             sums[1, row + i, column + j] += read / total if known else np.float32(0)
             sums[2, row + i, column + j] += of_flat / total if known else np.float32(0)
+
+
+@compiled
+def count_flags(flags: Array, start: int, stop: int, digits: Array) -> None:
+    """Count the flags (1-D, uint32) of one sample in the pixels from `start` to `stop`.
+
+    `digits` (digits, pixels; uint32) hold the counts of all 32 flags side by side: bit b of
+    ``digits[k]`` is the binary digit k of the count of flag b.
+    """
+    for p in range(start, stop):
+        carry = flags[p]
+        k = 0
+        while carry != 0:
+            before = digits[k, p]
+            digits[k, p] = before ^ carry
+            carry = before & carry
+            k += 1
+
+
+@compiled
+def add_frequent(digits: Array, covering: Array, needed: Array, flags: Array) -> None:
+    """Add to `flags` (1-D, uint32) those whose count in `digits` is large enough.
+
+    At a pixel that n samples cover, as `covering` (uint32) tells, it must be ``needed[n]``.
+    """
+    for p in range(flags.size):
+        least = needed[covering[p]]
+        more = np.uint32(0)
+        equal = ~np.uint32(0)
+        for k in range(digits.shape[0] - 1, -1, -1):
+            digit = ~np.uint32(0) if (least >> np.uint32(k)) & np.uint32(1) else np.uint32(0)
+            more |= equal & digits[k, p] & ~digit
+            equal &= ~(digits[k, p] ^ digit)
+        flags[p] |= more | equal
