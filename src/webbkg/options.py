@@ -70,6 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "robust": {
         "propagate_errors": True,
         "dq_threshold": 0.5,
+        "drop_mismatched": True,
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -265,6 +266,9 @@ class ImageOptions(Options):
         A flag reaches the target's pixel where at least this fraction of the backgrounds that
         cover it, and at least one, carry it; of the integrations of a background likewise. 0
         to 1: 0 stands for any, 1 for all.
+    drop_mismatched : bool
+        An exposure of another instrument, detector, unit or grating tilt, or whose window is
+        not known, is left out; else it is an error, and a tilt leaves the target SKIPPED.
     band_memory : int
         Bytes that the samples held at one time may occupy; no parameter of the step.
     """
@@ -281,6 +285,11 @@ class ImageOptions(Options):
         "float",
         "Fraction of the backgrounds that must carry a DQ flag to pass it on; 0 for any",
         check=FRACTION,
+    )
+    drop_mismatched: bool = _parameter(
+        False,
+        "boolean",
+        "Leave out singly what does not fit: grating tilt, detector, window, unit",
     )
     band_memory: int = BAND_MEMORY
 

@@ -24,6 +24,7 @@ from webbkg.results import (
     SideFit,
     SossResult,
     Status,
+    Verdict,
     WfssResult,
 )
 
@@ -78,6 +79,8 @@ def record(outcome: Outcome) -> Record:
 def details(outcome: Outcome) -> Details:
     """Give the numbers of an outcome, plain values only; None and what is not finite as words."""
     told = {} if outcome.result is None else _of_kind(outcome.result)[0](outcome.result)
+    if outcome.verdicts:
+        told["verdicts"] = [_verdict(one) for one in outcome.verdicts]
     if outcome.propagated is not None:
         told["propagated"] = _propagated_details(outcome.propagated)
     return told
@@ -87,7 +90,7 @@ def summary(outcome: Outcome) -> Summary:
     """Tell an outcome to a person in a few lines, a label and a value each."""
     told = () if outcome.result is None else tuple(_of_kind(outcome.result)[1](outcome.result))
     more = () if outcome.propagated is None else tuple(_propagated_summary(outcome.propagated))
-    return (*told, *more)
+    return (*told, *map(_verdict_line, outcome.verdicts), *more)
 
 
 def log_line(outcome: Outcome, name: str) -> str:
@@ -96,7 +99,9 @@ def log_line(outcome: Outcome, name: str) -> str:
         return outcome.reason
     if outcome.status is not Status.COMPLETE:
         return f"{name}: background subtraction {outcome.status}: {outcome.reason}"
-    told = "; ".join(f"{label}: {value}" for label, value in summary(outcome))
+    as_expected = [_verdict_line(one) for one in outcome.verdicts if not one.reason]
+    shown = (line for line in summary(outcome) if line not in as_expected)
+    told = "; ".join(f"{label}: {value}" for label, value in shown)
     return f"{name}: background subtracted; {told}"
 
 
@@ -165,7 +170,10 @@ def _history(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _for_history(told: Details) -> Details:
-    """Leave out what is a number for each row."""
+    """Leave out what is a number for each row, and of the exposures what was as expected."""
+    told["verdicts"] = [one for one in told.pop("verdicts", []) if one["reason"] != "None"]
+    if not told["verdicts"]:
+        del told["verdicts"]
     if "propagated" in told:
         told["propagated"] = {k: v for k, v in told["propagated"].items() if k != "jump"}
     return told
@@ -207,6 +215,15 @@ def _plain_values(**values: Any) -> Details:
 # What every mode has.
 
 
+def _verdict(one: Verdict) -> Details:
+    return {"name": one.name, "used": one.used, "reason": one.reason or "None"}
+
+
+def _verdict_line(one: Verdict) -> tuple[str, str]:
+    label = "used" if one.used else "left out"
+    return label, f"{one.name}: {one.reason}" if one.reason else one.name
+
+
 def _propagated_details(propagated: Propagated) -> Details:
     common = {name: _plain(error) for name, error in propagated.common.items()}
     jump = {"jump": list(propagated.jump)} if propagated.jump else {}
@@ -228,6 +245,7 @@ def _image_details(result: ImageResult) -> Details:
         sigma=result.options.sigma,
         maxiters=result.options.maxiters,
         dq_threshold=result.options.dq_threshold,
+        drop_mismatched=result.options.drop_mismatched,
         backgrounds=list(result.backgrounds),
         exposure_samples=_counts(result.exposures),
         integration_samples=_counts(result.integrations),

@@ -339,6 +339,25 @@ class TemplateFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Verdict(Frozen):
+    """What became of a background exposure.
+
+    Attributes
+    ----------
+    name : str
+        The exposure.
+    used : bool
+        Whether it was averaged.
+    reason : str
+        Why it was left out, or what is odd about one that was used; empty if nothing is.
+    """
+
+    name: str
+    used: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImageResult(Frozen):
     """What the averaging of background exposures came to.
 
@@ -438,6 +457,8 @@ class Outcome(Frozen):
         What was subtracted, if that was to be kept.
     sky_mask : (rows, columns) bool or None
         Of a WFSS fit: True where sky.
+    verdicts : tuple of Verdict
+        Of every background exposure that was given, in their order.
     propagated : Propagated or None
         What became of the target's uncertainties; None where they stay.
     warnings : tuple of str
@@ -452,6 +473,7 @@ class Outcome(Frozen):
     result: Result | None = None
     background: Background | None = None
     sky_mask: BoolImage | None = None
+    verdicts: tuple[Verdict, ...] = ()
     propagated: Propagated | None = None
     warnings: tuple[str, ...] = ()
     median_before: float | None = None
