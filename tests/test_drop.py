@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from stdatamodels.jwst import datamodels
 from typer.testing import CliRunner
 
@@ -24,7 +25,7 @@ def good(number=1, **more):
 
 
 MISFITS = {
-    "detector": ({"meta__instrument__detector": "OTHER"}, MismatchError, "its detector is OTHER"),
+    "detector": ({"meta__instrument__detector": "NRCA1"}, MismatchError, "its detector is NRCA1"),
     "instrument": ({"meta__instrument__name": "MIRI"}, MismatchError, "its instrument is MIRI"),
     "unit": ({"meta__bunit_data": "MJy/sr"}, MismatchError, "its unit is MJy/sr"),
     "window": ({"at": None}, InputError, "where its 8x6 pixels lie on the detector is unknown"),
@@ -126,8 +127,7 @@ def test_the_verdicts_are_in_the_summary_the_json_and_the_tree(folder):
     assert table(report["details"]["verdicts"]) == EXPECTED
     with datamodels.open("t_backgroundstep.fits") as product:
         assert table(product.meta.background.webbkg.instance["verdicts"]) == EXPECTED
-        history = " ".join(entry["description"] for entry in product.history)
-    assert "b3_rate.fits" in history
+    assert "b3_rate.fits" in str(fits.getheader("t_backgroundstep.fits")["HISTORY"])
     shown = run("t_rate.fits", "-b", *NAMES, "--drop-mismatched").output
     for name, used, reason in EXPECTED:
         label = "used" if used else "left out"

@@ -47,9 +47,8 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         gathered = _gather(target, exposures, drop=options.drop_mismatched)
         if gathered.reason:
             return _skipped(gathered.reason, gathered.verdicts)
-        background = _combine(
-            gathered, target.place.shape, options, services, propagate=request.propagate_errors
-        )
+        wanted = request.keep_background, request.propagate_errors
+        background = _combine(gathered, target.place.shape, options, services, wanted)
     return Outcome(
         status=Status.COMPLETE,
         background=background,
@@ -69,20 +68,24 @@ def _combine(
     shape: tuple[int, int],
     options: ImageOptions,
     services: Services,
-    *,
-    propagate: bool,
+    wanted: tuple[bool, bool],
 ) -> CombinedBackground:
-    """Average the exposures, unless the target before had the same ones in the same places."""
+    """Average the exposures, unless the target before had the same ones in the same places.
+
+    `wanted` tells whether the average is kept, and whether its variance enters the target's.
+    """
 
     def average() -> CombinedBackground:
-        placed = gathered.placed
-        combined = average_exposures(placed, shape, options, progress=services.progress)
-        return split_variance(combined, placed) if propagate else combined
+        errors, propagate = any(wanted), wanted[1]
+        combined = average_exposures(
+            gathered.placed, shape, options, errors=errors, progress=services.progress
+        )
+        return split_variance(combined, gathered.placed) if propagate else combined
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options, propagate), average)
+    return services.shared.get((gathered.sources, places, shape, options, wanted), average)
 
 
 def _skipped(reason: str, verdicts: tuple[Verdict, ...] = ()) -> Outcome:

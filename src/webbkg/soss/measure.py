@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files.exposures import Exposure
-from webbkg.files.models import read_meta
-from webbkg.files.references import check_detector, open_reference, template_plane
+from webbkg.files.references import ReferenceImages, check_detector, open_images
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions
 from webbkg.results import (
@@ -49,10 +48,10 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     if reference is None:
         reason = f"CRDS has no bkg reference for {target.name} (N/A)"
         return Outcome(status=Status.SKIPPED, reason=reason)
-    with open_reference(reference, "SossBkgModel", "ReferenceImageModel") as model:
-        name = str(read_meta(model, "meta.filename") or reference)
-        check_detector(model, target.info, target.name, name)
-        templates = template_plane(model, "data", name)
+    with open_images(reference, "SossBkgModel", "ReferenceImageModel", needed=["SCI"]) as images:
+        name = images.name
+        check_detector(images, target.info, target.name)
+        templates = images.plane("SCI")
         if templates is None or templates.ndim not in (2, 3) or 0 in templates.shape:
             got = "none" if templates is None else f"shape {templates.shape}"
             raise InputError(
@@ -65,13 +64,13 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         result = SossResult(
             options=options, reference=name, segments=max(1, len(request.segments)), fit=fit
         )
-        errors = _template_errors(model, templates, name) if request.propagate_errors else None
+        errors = _template_errors(images, templates) if request.propagate_errors else None
         return _outcome(result, templates, errors, target)
 
 
-def _template_errors(model: Any, templates: Image, name: str) -> Image:
+def _template_errors(images: ReferenceImages, templates: Image) -> Image:
     """Return the library's uncertainties; 0 where it has none."""
-    errors = template_plane(model, "err", name)
+    errors = images.plane("ERR")
     if errors is not None and errors.shape == templates.shape:
         return errors
     return np.broadcast_to(np.float32(0), templates.shape)
