@@ -29,7 +29,7 @@ from factories import (
 )
 from test_product import assert_same, both_ways
 from webbkg import BackgroundStep
-from webbkg.apply import UNCERTAINTIES, apply
+from webbkg.apply import UNCERTAINTIES, apply, variance_of_sum
 from webbkg.command import subtract
 from webbkg.files import streaming
 from webbkg.image.average import average_exposures
@@ -37,8 +37,9 @@ from webbkg.image.variance import split_variance
 from webbkg.modes import Request
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 from webbkg.options import ImageOptions
-from webbkg.results import Background, ScaleFit, Status, Variances
+from webbkg.results import Background, Propagated, ScaleFit, Status, Variances
 from webbkg.run import subtract_background
+from webbkg.simulate import realisations
 from webbkg.wfss.fit import scaled_background, scaled_variances
 
 SHAPE = (30, 40)
@@ -321,3 +322,39 @@ def test_a_library_gets_it_by_the_request(folder):
     assert outcome.propagated.planes == UNCERTAINTIES
     np.testing.assert_allclose(result.err, np.hypot(target.err, exposure(1).err), rtol=1e-6)
     assert math.isfinite(float(result.err.sum()))
+
+
+# Against the scatter of many realisations; benchmarks/propagation.py has more of them.
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [(realisations.image, 400), (realisations.wfss, 400), (realisations.soss, 60)],
+    ids=["image", "wfss", "soss"],
+)
+def test_quoted_errors_are_those_that_are_met(make, number):
+    found = realisations.calibrate(make, number, 1)
+    assert found.err == pytest.approx(1, abs=0.02)
+    assert found.plain_err < 0.98
+    assert found.sums == pytest.approx(1, abs=0.05)
+    if make is not realisations.image:  # what a quadrature of pixels misses
+        assert found.plain_sums < found.sums - 0.05
+
+
+def test_the_variance_of_a_weighted_sum_is_that_of_its_covariance():
+    rng = np.random.default_rng(2)
+    err, background = rng.uniform(1, 2, (2, *SHAPE))
+    weights = rng.uniform(0, 1, SHAPE) * (rng.random(SHAPE) < 0.2)
+    jump = rng.integers(10, 30, SHAPE[0])
+    told = Propagated(common={"left": 0.02, "right": 0.03}, jump=tuple(jump.tolist()))
+    right = np.arange(SHAPE[1]) >= jump[:, np.newaxis]
+    own = err**2
+    covariance = np.zeros((err.size, err.size))
+    for part, error in ((~right, 0.02), (right, 0.03)):
+        common = np.where(part, error * background, 0)
+        own = own - common**2
+        covariance += np.outer(common, common)
+    covariance += np.diag(own.ravel())
+    expected = weights.ravel() @ covariance @ weights.ravel()
+    err[weights == 0] = np.nan
+    assert variance_of_sum(err, weights, background, told) == pytest.approx(expected)

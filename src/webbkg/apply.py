@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.results import Background, FloatImage, Variances
+from webbkg.results import Background, FloatImage, Propagated, Variances
 
 Rows = npt.NDArray[Any]
 Change = Callable[[Rows, int], None]
@@ -122,3 +122,50 @@ def _change_all(cube: npt.NDArray[Any], change: Change) -> None:
 
     bands = split(len(cube), INTEGRATIONS_A_BAND)
     over_bands(bands, lambda: work, threads=available_threads())
+
+
+def variance_of_sum(
+    err: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    background: npt.ArrayLike,
+    propagated: Propagated,
+) -> float:
+    """Compute the variance of a weighted sum over pixels of a subtracted image.
+
+    Each pixel's own error is independent of the others'; the error of a scale moves all pixels
+    that it scales together, by c_i = common · background_i. ERR holds both, so that
+
+        variance = sum w_i² ERR_i² + sum over the scales of [(sum w_i c_i)² - sum w_i² c_i²].
+
+    Parameters
+    ----------
+    err : (rows, columns) array_like
+        ERR of a product made with ``propagate_errors``; of a cube, of one integration.
+    weights : (rows, columns) array_like
+        1 in the pixels of a plain sum and 0 elsewhere, a bool image too; or those of an optimal
+        extraction. Pixels of weight 0 do not matter, whatever their ERR.
+    background : (rows, columns) array_like
+        What was subtracted: SCI of the file that ``save_background`` saves.
+    propagated : Propagated
+        As in the outcome, or ``Propagated(**tree["propagated"])`` of the product's tree.
+
+    Returns
+    -------
+    float
+        In the square of the unit of `err`.
+
+    Examples
+    --------
+    >>> told = Propagated(common={"scale": 0.01})
+    >>> round(variance_of_sum(np.full((2, 2), 0.1), np.ones((2, 2)), np.ones((2, 2)), told), 4)
+    0.0412
+    """
+    weights = np.asarray(weights, np.float64)
+    inside = weights != 0
+    right = np.arange(inside.shape[1]) >= np.reshape(propagated.jump or np.inf, (-1, 1))
+    total = np.square(weights[inside] * np.asarray(err, np.float64)[inside]).sum()
+    for name, error in propagated.common.items():
+        part = inside & {"left": ~right, "right": right}.get(name, True)
+        common = weights[part] * error * np.asarray(background, np.float64)[part]
+        total += common.sum() ** 2 - np.square(common).sum()
+    return float(total)
