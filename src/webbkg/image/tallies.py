@@ -25,16 +25,24 @@ def add_shares(
     of pixels whose variances are finite, not negative and not all 0, and their shares of `rnoise`
     and of `flat`.
     """
+    here = slice(first_column, first_column + width)
+    there = slice(column, column + width)
     for i in range(poisson.shape[0]):
+        photons, read, of_flat = poisson[i, here], rnoise[i, here], flat[i, here]
+        count, share, flat_share = (
+            sums[0, row + i, there],
+            sums[1, row + i, there],
+            sums[2, row + i, there],
+        )
         for j in range(width):
-            photons = poisson[i, first_column + j]
-            read = rnoise[i, first_column + j]
-            of_flat = flat[i, first_column + j]
-            total = photons + read + of_flat
-            known = (photons >= 0) & (read >= 0) & (of_flat >= 0) & (total > 0) & (total < np.inf)
-            sums[0, row + i, column + j] += np.float32(1) if known else np.float32(0)
-            sums[1, row + i, column + j] += read / total if known else np.float32(0)
-            sums[2, row + i, column + j] += of_flat / total if known else np.float32(0)
+            total = photons[j] + read[j] + of_flat[j]
+            known = (photons[j] >= 0) & (read[j] >= 0) & (of_flat[j] >= 0)
+            known &= (total > 0) & (total < np.inf)
+            one = np.float32(1) if known else np.float32(0)
+            part = one / (total if known else np.float32(1))
+            count[j] += one
+            share[j] += (read[j] if known else np.float32(0)) * part
+            flat_share[j] += (of_flat[j] if known else np.float32(0)) * part
 
 
 @compiled
