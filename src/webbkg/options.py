@@ -69,7 +69,7 @@ FAINTEST = 999.0
 PRESETS: dict[str, dict[str, Any]] = {
     "robust": {
         "propagate_errors": True,
-        "dq_threshold": 0.5,
+        "dq_threshold": 0.51,  # the majority: of two backgrounds both
         "drop_mismatched": True,
     },
 }
