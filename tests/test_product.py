@@ -190,6 +190,11 @@ def test_saved_backgrounds(monkeypatch, kind, shape, meta, names):
             assert background.meta.cal_step.assign_wcs == "COMPLETE"
             assert background.data.shape == SHAPE
             assert np.isnan(background.data[5, 5])
+            counts = (background.instance.get("extra_fits") or {}).get("COUNTS")
+            assert (counts is not None) == (suffix == "combinedbackground")
+    with fits.open(own.with_name("t_combinedbackground.fits")) as hdus:
+        counts = hdus["COUNTS"].data
+        assert (counts[5, 5], counts[4, 1], counts[0, 0]) == (0, 1, 2)
 
 
 def test_an_association_and_its_members(monkeypatch):

@@ -166,3 +166,19 @@ def test_what_cannot_be_done_is_a_warning(folder):
     )
     _, outcome = subtract_background("t1_rate.fits", request)
     assert "% apart" in outcome.warnings[-1]
+
+
+def test_variances_are_scaled_with_the_background(folder):
+    """Together with propagate_errors: the parts still add up, and enter the target's ERR."""
+    request = Request(
+        backgrounds=tuple(map(folder.joinpath, NAMES)),
+        options=ImageOptions(**ON),
+        propagate_errors=True,
+    )
+    result, outcome = subtract_background("t1_rate.fits", request)
+    background = outcome.background
+    parts = [part for part in vars(background.variances).values() if part is not None]
+    np.testing.assert_allclose(sum(parts), np.square(background.err), rtol=1e-5)
+    np.testing.assert_allclose(result.err, np.hypot(0.1, background.err), rtol=1e-5)
+    factor = outcome.result.levels.target_correction
+    assert np.nanmedian(background.err) == pytest.approx(0.1 / 2 * factor, rel=0.1)

@@ -99,6 +99,10 @@ class AdjustedPlanes:
         """Integrations (1 for a 2-D product), rows, columns."""
         return self.planes.shape
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of a name."""
+        return self.planes.has(name)
+
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
     ) -> bool:

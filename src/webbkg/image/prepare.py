@@ -172,5 +172,17 @@ def match_to_target(
         return background, told
     value = np.float32(found.value)
     if levels.kind == SCALE:
-        return replace(background, sci=background.sci * value, err=background.err * value), told
+        return _scaled(background, value), told
     return replace(background, sci=background.sci + value), told
+
+
+def _scaled(background: CombinedBackground, value: np.float32) -> CombinedBackground:
+    """Multiply a background, its uncertainty and, where it has them, its variances."""
+    variances = background.variances
+    if variances is not None:
+        parts = {name: part for name, part in vars(variances).items() if part is not None}
+        grown = {name: part * np.square(value) for name, part in parts.items()}
+        variances = replace(variances, **grown)
+    return replace(
+        background, sci=background.sci * value, err=background.err * value, variances=variances
+    )
