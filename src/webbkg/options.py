@@ -168,6 +168,7 @@ def _are_percentages(values: Any) -> bool:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+CLIP_NOISE: Check = (lambda value: value in ("sample", "model"), "sample or model")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -212,6 +213,12 @@ class ImageOptions(Options):
     )
     maxiters: int | None = _parameter(
         None, "integer", "Most clip iterations; None or 0: until stable"
+    )
+    clip_noise: str = _parameter(
+        "sample",
+        "string",
+        "What sigma counts: sample, the samples' own scatter; model, what their ERR and level expect",
+        check=CLIP_NOISE,
     )
     band_memory: int = BAND_MEMORY
 

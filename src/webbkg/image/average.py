@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
+from webbkg.image import noise_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
@@ -275,7 +276,10 @@ class _Stack:
     def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
         self._sci = np.empty(samples * height * columns, np.float32)
         self._err = np.empty(samples * height * columns, np.float32)
-        self._scratch = clip.make_scratch()
+        self._by_noise = options.clip_noise == "model"
+        self._scratch = (
+            noise_kernels.make_scratch(samples) if self._by_noise else clip.make_scratch()
+        )
         self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
         self._sigma = options.sigma
@@ -295,13 +299,18 @@ class _Stack:
         part, shape = slice(samples * pixels), (samples, pixels)
         stack = self._sci[part].reshape(shape), self._err[part].reshape(shape)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
+        limits = self._sigma, self._maxiters
+        if self._by_noise:
+            usable, clipped = noise_kernels.average_by_noise(
+                *stack, self._columns, *limits, self._scratch, *result
+            )
+            return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
         can_reject = self._sigma <= largest_deviation(samples) * (1 + clip.MARGIN)
         usable, listed = clip.average_untouched(
             *stack, self._sigma if can_reject else None, self._scratch, *result, self._touched
         )
         clipped = 0
         if listed:
-            limits = self._sigma, self._maxiters
             sorting = sorting_network(samples), np.empty((samples, clip.LANES), np.float32)
             touched = self._touched[:listed]
             clipped, near = clip.average_touched(*stack, touched, *limits, *sorting, *result)
