@@ -8,6 +8,7 @@ itself, so that the answer does not depend on how many rows are together.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,7 @@ REACH = 8
 NEAREST = 4
 """Neighbours to either side, in the row, that tell the level around a pixel."""
 
-VOICES = 12
+VOICES = 2
 """Most samples a neighbour that are asked for the scatter."""
 
 FEW_NEIGHBOURS = 4
@@ -46,8 +47,50 @@ FEW_NEIGHBOURS = 4
 GAUSSIAN = 1.4826
 """Standard deviation over median absolute deviation, of a Gaussian."""
 
-ROUNDING = 1e-9
-"""Relative; what is nearer to its limit than this is judged by the slow and full rule."""
+MARGIN = 1e-5
+"""Relative; more than float32 rounding changes the smallest error of a pixel."""
+
+
+class Stack(NamedTuple):
+    """Samples and their errors, (samples, pixels) float32, and the part that is being judged."""
+
+    samples: Array
+    errors: Array
+    start: int
+    size: int
+
+
+class Segment(NamedTuple):
+    """What is known of each pixel of a segment."""
+
+    mean: Array  #: of its samples; once the levels are known, of what they are without them
+    variance: Array  #: sum of err²
+    error: Array  #: mean of the valid errors
+    shift: Array  #: mean level of its samples
+    centre: Array  #: the mean where an exposure's level is measured, NaN elsewhere
+    reach: Array  #: what a deviation from the mean must exceed to be suspect
+    low: Array  #: the smallest error, float32
+    count: Array  #: samples, int32
+    valid: Array  #: valid errors, int32
+    suspect: Array  #: whether a sample may be too far off
+    buffer: Array  #: for whatever is sorted
+
+
+class Samples(NamedTuple):
+    """What is known of each sample of the stack, in a segment."""
+
+    level: Array  #: what it lies above the mean
+    noise: Array  #: its errors in units of the mean error
+
+
+class Column(NamedTuple):
+    """The samples of one pixel that are left."""
+
+    value: Array  #: without the level
+    error: Array  #: in units of the sample's noise; 0 if it is not believed
+    noise: Array  #: that of `Samples`
+    square: Array  #: of the error, confined
+    place: Array  #: which sample of the stack it is
 
 
 @inlined
@@ -85,106 +128,107 @@ def _median(values: Array, size: int) -> float:
 
 
 @inlined
-def _sum(samples: Array, errors: Array, start: int, size: int, sums: Array, numbers: Array) -> None:
-    """Sum samples, err² and valid errors of `size` pixels; count samples and valid errors."""
-    total, variance, error = sums[0], sums[1], sums[2]
-    count, valid = numbers[0], numbers[1]
-    total[:size] = 0.0
-    variance[:size] = 0.0
-    error[:size] = 0.0
-    count[:size] = 0
-    valid[:size] = 0
-    for i in range(samples.shape[0]):
-        row = samples[i, start : start + size]
-        err = errors[i, start : start + size]
+def _sum(stack: Stack, segment: Segment) -> None:
+    """Take means and sums over the samples."""
+    mean, variance, error = segment.mean, segment.variance, segment.error
+    count, valid, size = segment.count, segment.valid, stack.size
+    for sums in (mean, variance, error):
+        sums[:size] = 0.0
+    for numbers in (count, valid):
+        numbers[:size] = 0
+    for i in range(stack.samples.shape[0]):
+        row = stack.samples[i, stack.start : stack.start + size]
+        err = stack.errors[i, stack.start : stack.start + size]
         for p in range(size):
             present = row[p] == row[p]
             count[p] += np.int32(1) if present else np.int32(0)
-            total[p] += np.float64(row[p]) if present else 0.0
+            mean[p] += np.float64(row[p]) if present else 0.0
             variance[p] += np.float64(err[p]) * np.float64(err[p])
             positive = err[p] > 0
             valid[p] += np.int32(1) if positive else np.int32(0)
             error[p] += np.float64(err[p]) if positive else 0.0
     for p in range(size):
-        total[p] /= max(count[p], 1)
+        mean[p] /= max(count[p], 1)
         error[p] /= max(valid[p], 1)
 
 
 @inlined
-def _typical_error(error: Array, valid: Array, size: int, buffer: Array) -> float:
-    """Median of a segment's mean errors, from a few; 0 if none is valid."""
+def _gather_errors(segment: Segment, size: int, step: int) -> int:
+    """Collect the mean error of each `step`-th pixel that has one."""
     found = 0
-    step = max(size // PROBES, 1)
     for p in range(step // 2, size, step):
-        if valid[p]:
-            buffer[found] = error[p]
+        if segment.valid[p]:
+            segment.buffer[found] = segment.error[p]
             found += 1
-    if found < FEW_NEIGHBOURS:
-        found = 0
-        for p in range(size):
-            if valid[p]:
-                buffer[found] = error[p]
-                found += 1
-    return _median(buffer, found) if found else 0.0
+    return found
 
 
 @inlined
-def _fullest(row: Array, count: Array, size: int) -> tuple[int, int]:
-    """Most samples that a pixel with this one has, at least 2; and how many pixels have so many."""
-    most = np.int32(2)
+def _typical_error(segment: Segment, size: int) -> float:
+    """Median of a segment's errors; 0 if none is valid."""
+    found = _gather_errors(segment, size, max(size // PROBES, 1))
+    if found < FEW_NEIGHBOURS:
+        found = _gather_errors(segment, size, 1)
+    return _median(segment.buffer, found) if found else 0.0
+
+
+@inlined
+def _choose_pixels(present: Array, segment: Segment, size: int) -> tuple[int, int]:
+    """Choose the pixels with most samples, of those where `present` is not NaN.
+
+    There all levels are measured against the mean of the same exposures. Returns how many samples
+    they have, and how many pixels there are.
+    """
+    count, mean, centre = segment.count, segment.mean, segment.centre
+    most = np.int32(0)
     for p in range(size):
-        most = max(most, count[p] if row[p] == row[p] else np.int32(0))
+        most = count[p] if (present[p] == present[p]) & (count[p] > most) else most
     pixels = np.int64(0)
     for p in range(size):
-        pixels += 1 if (count[p] == most) & (row[p] == row[p]) else 0
+        is_chosen = (count[p] == most) & (present[p] == present[p])
+        pixels += 1 if is_chosen else 0
+        centre[p] = mean[p] if is_chosen else np.nan
     return most, pixels
 
 
 @inlined
-def _gather(
-    row: Array,
-    err: Array,
-    sums: Array,
-    numbers: Array,
-    size: int,
-    step: int,
-    most: int,
-    ratio: bool,
-    buffer: Array,
-) -> int:
-    """Collect each `step`-th pixel's deviation from the mean, or ERR over the mean ERR."""
+def _gather_offsets(row: Array, segment: Segment, size: int, step: int) -> int:
+    """Collect the deviation of each `step`-th pixel."""
     found = 0
     for p in range(step // 2, size, step):
-        if numbers[0, p] == most and row[p] == row[p]:
-            if not ratio:
-                buffer[found] = np.float64(row[p]) - sums[0, p]
-                found += 1
-            elif err[p] > 0:
-                buffer[found] = np.float64(err[p]) / sums[2, p]
-                found += 1
+        off = np.float64(row[p]) - segment.centre[p]
+        if off == off:
+            segment.buffer[found] = off
+            found += 1
     return found
 
 
-@compiled
-def _refine(
-    row: Array,
-    mean: Array,
-    count: Array,
-    size: int,
-    most: int,
-    level: float,
-    core: float,
-    clamped: Array,
-) -> float:
-    """Improve the level of a segment by a step of Huber's estimator."""
+@inlined
+def _gather_ratios(err: Array, segment: Segment, size: int, step: int) -> int:
+    """Collect the ratio of an error to the mean error of each `step`-th pixel."""
+    found = 0
+    for p in range(step // 2, size, step):
+        if segment.centre[p] == segment.centre[p] and err[p] > 0:
+            segment.buffer[found] = np.float64(err[p]) / segment.error[p]
+            found += 1
+    return found
+
+
+@inlined
+def _refine(row: Array, segment: Segment, size: int, level: float, core: float) -> float:
+    """Improve the level of a segment by a step of Huber's estimator.
+
+    P. J. Huber (1964), Annals of Mathematical Statistics 35, 73.
+    """
+    centre, clamped = segment.centre, segment.buffer
     inside = np.int64(0)
     for p in range(size):
-        off = np.float64(row[p]) - mean[p] - level
-        used = (count[p] == most) & (off == off)
-        off = off if used else 0.0
-        inside += 1 if used & (abs(off) < core) else 0
-        clamped[p] = min(max(off, -core), core)
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+        off = np.float64(row[p]) - centre[p] - level
+        inside += 1 if abs(off) < core else 0
+        off = off if off < core else core
+        off = off if off > -core else -core
+        clamped[p] = off if centre[p] == centre[p] else 0.0
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0  # four sums do not wait for each other
     whole = size - size % 4
     for p in range(0, whole, 4):
         a += clamped[p]
@@ -196,261 +240,231 @@ def _refine(
     return level + (a + b + c + d) / inside if 2 * inside >= FEWEST else level
 
 
-@compiled
+@inlined
 def _measure_sample(
-    row: Array, err: Array, sums: Array, numbers: Array, size: int, typical: float, buffer: Array
+    row: Array, err: Array, segment: Segment, size: int, most: int, pixels: int, typical: float
 ) -> tuple[float, float]:
-    """Level of a sample in a segment against the mean, and its noise in units of the errors."""
-    most, pixels = _fullest(row, numbers[0], size)
-    if pixels < FEWEST:
+    """Level of a sample in a segment, and its noise in units of the mean error.
+
+    Without any error the noise is measured from the samples themselves.
+    """
+    if pixels < FEWEST or most < 2:
         return 0.0, 1.0 if typical > 0 else np.inf
     step = max(size // PROBES, 1) if typical > 0 and 2 * pixels > size else 1
-    found = _gather(row, err, sums, numbers, size, step, most, False, buffer)
+    found = _gather_offsets(row, segment, size, step)
     if found < FEW_NEIGHBOURS:
         step = 1
-        found = _gather(row, err, sums, numbers, size, step, most, False, buffer)
-    level = _median(buffer, found)
+        found = _gather_offsets(row, segment, size, step)
+    level = _median(segment.buffer, found)
     part = math.sqrt((most - 1) / most)
     if typical == 0:
         for k in range(found):
-            buffer[k] = abs(buffer[k] - level)
-        return level, GAUSSIAN * _median(buffer, found) / part
-    found = _gather(row, err, sums, numbers, size, step, most, True, buffer)
-    noise = _median(buffer, found) if found else 1.0
-    core = CORE * typical * noise * part
-    return _refine(row, sums[0], numbers[0], size, most, level, core, buffer), noise
+            segment.buffer[k] = abs(segment.buffer[k] - level)
+        noise = GAUSSIAN * _median(segment.buffer, found) / part
+        return level, noise if noise > 0 else np.inf
+    found = _gather_ratios(err, segment, size, step)
+    noise = _median(segment.buffer, found) if found else 1.0
+    return _refine(row, segment, size, level, CORE * typical * noise * part), noise
 
 
 @inlined
-def _measure_samples(
-    samples: Array,
-    errors: Array,
-    start: int,
-    size: int,
-    sums: Array,
-    numbers: Array,
-    typical: float,
-    levels: Array,
-    noises: Array,
-    buffer: Array,
-) -> None:
-    """Measure level and noise of every sample; shift the means to the common level."""
-    shift = sums[3]
-    shift[:size] = 0.0
-    for i in range(samples.shape[0]):
-        row = samples[i, start : start + size]
-        err = errors[i, start : start + size]
-        levels[i], noises[i] = _measure_sample(row, err, sums, numbers, size, typical, buffer)
-        if not noises[i] > 0:  # nothing tells the scatter: nothing is too far
-            noises[i] = np.inf
-        for p in range(size):
-            shift[p] += levels[i] if row[p] == row[p] else 0.0
-    for p in range(size):
-        shift[p] /= max(numbers[0, p], 1)
-
-
-@inlined
-def _find_suspects(
-    samples: Array,
-    errors: Array,
-    start: int,
-    size: int,
-    sums: Array,
-    count: Array,
-    typical: float,
-    sigma: float,
-    levels: Array,
-    noises: Array,
-    low: Array,
-    suspect: Array,
-) -> None:
-    """Find the pixels in which a sample may be too far from the mean of the others.
-
-    The scatter is at least what the smallest believed error of the pixel says, and the mean of
-    the others at least as uncertain as if all had the noise of the least noisy exposure.
-    """
-    mean, shift = sums[0], sums[3]
-    number = samples.shape[0]
-    low[:size] = np.inf
-    suspect[:size] = False
+def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical: float) -> None:
+    """Measure level and noise of every sample."""
+    number, size = stack.samples.shape[0], stack.size
+    most, pixels = _choose_pixels(segment.mean, segment, size)
     for i in range(number):
-        row = samples[i, start : start + size]
-        err = errors[i, start : start + size]
-        inverse, least = 1 / noises[i], TRUSTED * typical
+        row = stack.samples[i, stack.start : stack.start + size]
+        err = stack.errors[i, stack.start : stack.start + size]
+        if most < number:
+            most, pixels = _choose_pixels(row, segment, size)
+        measured.level[i], measured.noise[i] = _measure_sample(
+            row, err, segment, size, most, pixels, typical
+        )
+
+
+@inlined
+def _shift_means(stack: Stack, segment: Segment, measured: Samples) -> None:
+    """Bring the means to the common level."""
+    number = stack.samples.shape[0]
+    of_all = 0.0
+    for i in range(number):
+        of_all += measured.level[i]
+    for p in range(stack.size):
+        total = of_all
+        if segment.count[p] < number:
+            total = 0.0
+            for i in range(number):
+                value = stack.samples[i, stack.start + p]
+                total += measured.level[i] if value == value else 0.0
+        segment.shift[p] = total / max(segment.count[p], 1)
+        segment.mean[p] -= segment.shift[p]
+
+
+@inlined
+def _set_reach(
+    stack: Stack, segment: Segment, measured: Samples, typical: float, sigma: float
+) -> None:
+    """Set what a deviation must exceed, in units of the noise: the least that it may be.
+
+    The scatter is at least what the smallest believed error of the pixel says.
+    """
+    low, size = segment.low, stack.size
+    low[:size] = np.float32(np.inf)
+    usual, least = np.float32(typical), np.float32(TRUSTED * typical)
+    for i in range(stack.samples.shape[0]):
+        row = stack.samples[i, stack.start : stack.start + size]
+        err = stack.errors[i, stack.start : stack.start + size]
+        inverse = np.float32(1 / measured.noise[i])
         for p in range(size):
-            scaled = np.float64(err[p]) * inverse
-            trusted = (scaled > 0) & (scaled >= least)
-            scaled = scaled if trusted else typical
-            low[p] = min(low[p], scaled) if row[p] == row[p] else low[p]
+            scaled = err[p] * inverse
+            scaled = scaled if scaled >= least else usual
+            low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
     for p in range(size):
         # n/(n-1) times the deviation from the mean of all is that from the mean of the others.
-        part = (count[p] - 1) / count[p] if count[p] > 1 else 1.0
-        low[p] = sigma * (1 - ROUNDING) * part * (low[p] if low[p] < np.inf else typical)
-        mean[p] -= shift[p]
-    quietest = noises[:number].min()
-    for i in range(number):
-        row = samples[i, start : start + size]
-        reach = math.sqrt(noises[i] ** 2 + quietest**2 / (number - 1))
-        for p in range(size):
-            off = abs(np.float64(row[p]) - levels[i] - mean[p])
-            suspect[p] |= off > low[p] * reach
+        part = (segment.count[p] - 1) / segment.count[p] if segment.count[p] > 1 else 1.0
+        segment.reach[p] = sigma * (1 - MARGIN) * part * np.float64(low[p])
 
 
 @inlined
-def _gather_pixel(
-    samples: Array,
-    errors: Array,
-    pixel: int,
-    typical: float,
-    levels: Array,
-    noises: Array,
-    values: Array,
-    scaled: Array,
-    noise: Array,
-    place: Array,
-) -> int:
-    """Collect a pixel's samples at the common level, and their errors in units of the noise.
+def _find_suspects(stack: Stack, segment: Segment, measured: Samples) -> None:
+    """Find the pixels in which a sample may be too far from the mean of the others.
 
-    An error that is not believed is 0.
+    That mean is at least as uncertain as if all had the noise of the least noisy sample.
     """
+    number, size = stack.samples.shape[0], stack.size
+    mean, reach, suspect = segment.mean, segment.reach, segment.suspect
+    suspect[:size] = False
+    quietest = np.inf
+    for i in range(number):
+        quietest = min(quietest, measured.noise[i])
+    for i in range(number):
+        row = stack.samples[i, stack.start : stack.start + size]
+        level = measured.level[i]
+        width = math.sqrt(measured.noise[i] ** 2 + quietest**2 / max(number - 1, 1))
+        for p in range(size):
+            suspect[p] |= abs(np.float64(row[p]) - level - mean[p]) > reach[p] * width
+
+
+@inlined
+def _gather_column(
+    stack: Stack, pixel: int, measured: Samples, typical: float, column: Column
+) -> int:
+    """Collect a pixel's samples and their errors, free of level and noise; return how many."""
     size = 0
-    for i in range(samples.shape[0]):
-        value = samples[i, pixel]
+    for i in range(stack.samples.shape[0]):
+        value = stack.samples[i, pixel]
         if value == value:
-            values[size] = np.float64(value) - levels[i]
-            error = np.float64(errors[i, pixel]) / noises[i]
-            scaled[size] = error if error > 0 and error >= TRUSTED * typical else 0.0
-            noise[size] = noises[i]
-            place[size] = i
+            column.value[size] = np.float64(value) - measured.level[i]
+            error = np.float64(stack.errors[i, pixel]) / measured.noise[i]
+            column.error[size] = error if error > 0 and error >= TRUSTED * typical else 0.0
+            column.noise[size] = measured.noise[i]
+            column.place[size] = i
             size += 1
     return size
 
 
 @inlined
-def _confine(scaled: Array, size: int, confined: Array) -> tuple[float, int]:
-    """Square the errors, none far from the second smallest (of two: the smallest), and sum them."""
+def _confine(column: Column, size: int) -> tuple[float, int]:
+    """Square the errors, none far from the second smallest (of two: the smallest).
+
+    A cosmic ray adds to the error of the sample that it hits. Returns their sum and number.
+    """
     smallest, second = np.inf, np.inf
-    trusted = 0
+    believed = 0
     for i in range(size):
-        if scaled[i] > 0:
-            trusted += 1
-            second = min(second, max(smallest, scaled[i]))
-            smallest = min(smallest, scaled[i])
-    reference = second if trusted > 2 else smallest
+        if column.error[i] > 0:
+            believed += 1
+            second = min(second, max(smallest, column.error[i]))
+            smallest = min(smallest, column.error[i])
+    reference = second if believed > 2 else smallest
     total = 0.0
     for i in range(size):
-        confined[i] = 0.0
-        if scaled[i] > 0:
-            confined[i] = min(max(scaled[i], reference / SPREAD), reference * SPREAD) ** 2
-        total += confined[i]
-    return total, trusted
+        column.square[i] = 0.0
+        if column.error[i] > 0:
+            confined = min(max(column.error[i], reference / SPREAD), reference * SPREAD)
+            column.square[i] = confined**2
+        total += column.square[i]
+    return total, believed
 
 
 @inlined
-def _expected(
-    i: int, size: int, scaled: Array, confined: Array, total: float, trusted: int, typical: float
-) -> float:
-    """Variance that the errors of the others lead to expect of a sample; of two, that of both."""
-    if size > 2 and scaled[i] > 0:
-        total -= confined[i]
-        trusted -= 1
-    return total / trusted if trusted else typical**2
-
-
-@inlined
-def _worst(
-    values: Array,
-    noise: Array,
-    scaled: Array,
-    confined: Array,
-    size: int,
-    typical: float,
-    excess: float,
-    sigma: float,
+def _find_worst(
+    column: Column, size: int, typical: float, excess: float, sigma: float
 ) -> tuple[int, float]:
     """Find the sample that is furthest from the mean of the others; -1 if none is too far.
 
-    Also the standard deviation that is expected of it.
+    What is expected of it is the mean err² of the others; of two samples, that of both. Also
+    returned is its expected standard deviation.
     """
-    variance, trusted = _confine(scaled, size, confined)
+    squares, believed = _confine(column, size)
     total, noises = 0.0, 0.0
     for i in range(size):
-        total += values[i]
-        noises += noise[i] ** 2
+        total += column.value[i]
+        noises += column.noise[i] ** 2
     found, furthest, width = -1, sigma, 0.0
     for i in range(size):
-        expected = excess * math.sqrt(
-            _expected(i, size, scaled, confined, variance, trusted, typical)
-        )
-        of_others = (noises - noise[i] ** 2) / (size - 1) ** 2
-        deviation = values[i] - (total - values[i]) / (size - 1)
-        distance = abs(deviation) / (expected * math.sqrt(noise[i] ** 2 + of_others))
+        of_sample = column.noise[i] ** 2
+        is_left_out = size > 2 and column.error[i] > 0
+        number = believed - 1 if is_left_out else believed
+        variance = typical**2
+        if number:
+            variance = (squares - column.square[i] if is_left_out else squares) / number
+        variance *= excess**2
+        of_others = (noises - of_sample) / (size - 1) ** 2
+        deviation = (size * column.value[i] - total) / (size - 1)
+        distance = abs(deviation) / math.sqrt(variance * (of_sample + of_others))
         if distance > furthest:
-            found, furthest, width = i, distance, expected * noise[i]
+            found, furthest, width = i, distance, math.sqrt(variance * of_sample)
     return found, width
 
 
 @compiled
 def _excess_around(
-    samples: Array,
-    start: int,
-    size: int,
-    pixel: int,
-    sums: Array,
-    numbers: Array,
-    typical: float,
-    levels: Array,
-    noises: Array,
-    buffer: Array,
+    stack: Stack, segment: Segment, measured: Samples, pixel: int, typical: float
 ) -> float:
-    """Scatter of the samples of a pixel's neighbours in units of that expected; at least 1."""
-    step = max(samples.shape[0] // VOICES, 1)
+    """Scatter of the samples of a pixel's neighbours in units of what is expected; at least 1."""
+    number = stack.samples.shape[0]
+    step = (number + VOICES - 1) // VOICES
     found = 0
-    for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, size)):
-        count = numbers[0, p]
+    for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, stack.size)):
+        count = segment.count[p]
         if count < 2 or p == pixel:
             continue
-        error = sums[2, p] if numbers[1, p] else typical
+        error = segment.error[p] if segment.valid[p] else typical
         unit = error * math.sqrt((count - 1) / count)
-        for i in range(0, samples.shape[0], step):
-            off = abs(np.float64(samples[i, start + p]) - levels[i] - sums[0, p])
+        for i in range(p % step, number, step):
+            value = np.float64(stack.samples[i, stack.start + p])
+            off = abs(value - measured.level[i] - segment.mean[p])
             if off == off:
-                buffer[found] = off / (unit * noises[i])
+                segment.buffer[found] = off / (unit * measured.noise[i])
                 found += 1
-    return max(GAUSSIAN * _median(buffer, found), 1.0) if found >= FEW_NEIGHBOURS else 1.0
+    if found < FEW_NEIGHBOURS:
+        return 1.0
+    return max(GAUSSIAN * _median(segment.buffer, found), 1.0)
 
 
 @compiled
 def _level_around(
-    samples: Array, start: int, size: int, pixel: int, levels: Array, values: Array, buffer: Array
+    stack: Stack, segment: Segment, measured: Samples, pixel: int, values: Array
 ) -> tuple[float, float]:
     """Level of a pixel's neighbours, of each the lower median of its samples, and its scatter."""
     found = 0
-    for p in range(max(pixel - NEAREST, 0), min(pixel + NEAREST + 1, size)):
+    for p in range(max(pixel - NEAREST, 0), min(pixel + NEAREST + 1, stack.size)):
         present = 0
-        for i in range(samples.shape[0]):
-            value = np.float64(samples[i, start + p]) - levels[i]
+        for i in range(stack.samples.shape[0]):
+            value = np.float64(stack.samples[i, stack.start + p]) - measured.level[i]
             if value == value:
                 values[present] = value
                 present += 1
         if present and p != pixel:
-            buffer[found] = _median(values, present)
+            segment.buffer[found] = _median(values, present)
             found += 1
     if found < FEW_NEIGHBOURS:
         return np.nan, np.nan
-    level = _median(buffer, found)
+    level = _median(segment.buffer, found)
     for k in range(found):
-        buffer[k] = abs(buffer[k] - level)
-    return level, GAUSSIAN * _median(buffer, found)
-
-
-@inlined
-def _extremes(values: Array, size: int) -> tuple[int, int]:
-    lowest, highest = 0, 0
-    for i in range(1, size):
-        lowest = i if values[i] < values[lowest] else lowest
-        highest = i if values[i] > values[highest] else highest
-    return lowest, highest
+        segment.buffer[k] = abs(segment.buffer[k] - level)
+    return level, GAUSSIAN * _median(segment.buffer, found)
 
 
 @inlined
@@ -460,7 +474,10 @@ def _choose(values: Array, size: int, worst: int, level: float, reach: float) ->
     Cosmic rays add. So it is the highest, unless the neighbours say that the lowest lies too low
     and the highest does not lie too high; of three, the lowest also if they say neither.
     """
-    lowest, highest = _extremes(values, size)
+    lowest, highest = 0, 0
+    for i in range(1, size):
+        lowest = i if values[i] < values[lowest] else lowest
+        highest = i if values[i] > values[highest] else highest
     is_low = values[lowest] < level - reach
     is_high = values[highest] > level + reach
     if size == 2:
@@ -469,62 +486,42 @@ def _choose(values: Array, size: int, worst: int, level: float, reach: float) ->
 
 
 @inlined
-def _remove(i: int, size: int, values: Array, scaled: Array, noise: Array, place: Array) -> None:
+def _remove(i: int, size: int, column: Column) -> None:
     """Take sample `i` out; the others stay in their order."""
     for k in range(i, size - 1):
-        values[k] = values[k + 1]
-        scaled[k] = scaled[k + 1]
-        noise[k] = noise[k + 1]
-        place[k] = place[k + 1]
+        column.value[k] = column.value[k + 1]
+        column.error[k] = column.error[k + 1]
+        column.noise[k] = column.noise[k + 1]
+        column.place[k] = column.place[k + 1]
 
 
 @compiled
 def _clip_pixel(
-    samples: Array,
-    errors: Array,
-    start: int,
-    size: int,
+    stack: Stack,
+    segment: Segment,
+    measured: Samples,
     pixel: int,
+    typical: float,
     sigma: float,
     maxiters: int,
-    sums: Array,
-    numbers: Array,
-    typical: float,
-    levels: Array,
-    noises: Array,
-    buffer: Array,
-    lists: Array,
-    place: Array,
+    column: Column,
 ) -> int:
-    """Remove the worst sample until none is too far; return how many are left.
-
-    They are left in
-    `lists` and `place`.
-    """
-    values, scaled, noise, confined = lists[0], lists[1], lists[2], lists[3]
-    left = _gather_pixel(
-        samples, errors, start + pixel, typical, levels, noises, values, scaled, noise, place
-    )
-    excess = 0.0
-    level, width = np.nan, np.nan
+    """Remove the worst sample until none is too far; return how many are left in `column`."""
+    left = _gather_column(stack, stack.start + pixel, measured, typical, column)
+    excess, level, width = 0.0, np.nan, np.nan
     iteration = 0
     while left > 1:
-        worst, expected = _worst(
-            values, noise, scaled, confined, left, typical, max(excess, 1.0), sigma
-        )
+        worst, expected = _find_worst(column, left, typical, max(excess, 1.0), sigma)
         if worst < 0:
             break
-        if excess == 0:
-            excess = _excess_around(
-                samples, start, size, pixel, sums, numbers, typical, levels, noises, buffer
-            )
-            if excess > 1:
-                continue
+        if excess == 0:  # looked up only where it is needed
+            excess = _excess_around(stack, segment, measured, pixel, typical)
+            continue
         if left <= 3:
             if level != level:
-                level, width = _level_around(samples, start, size, pixel, levels, confined, buffer)
-            worst = _choose(values, left, worst, level, sigma * max(width, expected))
-        _remove(worst, left, values, scaled, noise, place)
+                level, width = _level_around(stack, segment, measured, pixel, column.square)
+            worst = _choose(column.value, left, worst, level, sigma * max(width, expected))
+        _remove(worst, left, column)
         left -= 1
         iteration += 1
         if iteration == maxiters:
@@ -533,63 +530,58 @@ def _clip_pixel(
 
 
 @inlined
+def _average_all(
+    stack: Stack, segment: Segment, mean: Array, uncertainty: Array, counts: Array
+) -> int:
+    """Average all samples; return how many there are."""
+    usable = np.int64(0)
+    for p in range(stack.size):
+        count, at = segment.count[p], stack.start + p
+        usable += count
+        counts[at] = count
+        mean[at] = segment.mean[p] if count else np.nan
+        uncertainty[at] = math.sqrt(segment.variance[p]) / count if count else np.nan
+    return usable
+
+
+@inlined
+def _average_column(stack: Stack, pixel: int, column: Column, left: int) -> tuple[float, float]:
+    """Average what is left of a pixel."""
+    total, variance = 0.0, 0.0
+    for k in range(left):
+        total += column.value[k]
+        variance += np.float64(stack.errors[column.place[k], pixel]) ** 2
+    return total / left, math.sqrt(variance) / left
+
+
+@inlined
 def _average_segment(
-    samples: Array,
-    errors: Array,
-    start: int,
-    size: int,
+    stack: Stack,
     sigma: float,
     maxiters: int,
-    scratch: tuple[Array, ...],
+    scratch: tuple[Segment, Samples, Column],
     mean: Array,
     uncertainty: Array,
     counts: Array,
 ) -> tuple[int, int]:
-    sums, numbers, low, suspect, buffer, levels, noises, lists, place = scratch
-    _sum(samples, errors, start, size, sums, numbers)
-    usable, clipped = np.int64(0), np.int64(0)
-    for p in range(size):
-        count = numbers[0, p]
-        usable += count
-        counts[start + p] = count
-        mean[start + p] = sums[0, p] if count else np.nan
-        uncertainty[start + p] = math.sqrt(sums[1, p]) / count if count else np.nan
-    typical = _typical_error(sums[2], numbers[1], size, buffer)
-    _measure_samples(samples, errors, start, size, sums, numbers, typical, levels, noises, buffer)
-    typical = typical if typical > 0 else 1.0
-    _find_suspects(
-        samples, errors, start, size, sums, numbers[0], typical, sigma, levels, noises, low, suspect
-    )
-    for p in range(size):
-        if not suspect[p]:
-            continue
-        left = _clip_pixel(
-            samples,
-            errors,
-            start,
-            size,
-            p,
-            sigma,
-            maxiters,
-            sums,
-            numbers,
-            typical,
-            levels,
-            noises,
-            buffer,
-            lists,
-            place,
-        )
-        if left == numbers[0, p]:
-            continue
-        total, variance = 0.0, 0.0
-        for k in range(left):
-            total += lists[0, k]
-            variance += np.float64(errors[place[k], start + p]) ** 2
-        mean[start + p] = total / left + sums[3, p]
-        uncertainty[start + p] = math.sqrt(variance) / left
-        clipped += counts[start + p] - left
-        counts[start + p] = left
+    segment, measured, column = scratch
+    _sum(stack, segment)
+    usable, clipped = _average_all(stack, segment, mean, uncertainty, counts), np.int64(0)
+    typical = _typical_error(segment, stack.size)
+    _measure_samples(stack, segment, measured, typical)
+    typical = typical if typical > 0 else 1.0  # then the noise of the samples is in their unit
+    _shift_means(stack, segment, measured)
+    _set_reach(stack, segment, measured, typical, sigma)
+    _find_suspects(stack, segment, measured)
+    for p in range(stack.size):
+        if segment.suspect[p]:
+            left = _clip_pixel(stack, segment, measured, p, typical, sigma, maxiters, column)
+            if left < segment.count[p]:
+                at = stack.start + p
+                average, uncertainty[at] = _average_column(stack, at, column, left)
+                mean[at] = average + segment.shift[p]
+                counts[at] = left
+                clipped += segment.count[p] - left
     return usable, clipped
 
 
@@ -600,22 +592,26 @@ def average_by_noise(
     columns: int,
     sigma: float,
     maxiters: int,
-    scratch: tuple[Array, ...],
+    scratch: tuple[Segment, Samples, Column],
     mean: Array,
     uncertainty: Array,
     counts: Array,
 ) -> tuple[int, int]:
-    """Clip and average a stack."""
+    """Clip and average a stack of rows of `columns` pixels.
+
+    `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`
+    and 0 in `errors`; an error that is not valid is NaN. `maxiters` 0 means until stable. `mean`,
+    `uncertainty` (float32) and `counts` (uint32), each (pixels,), are filled: NaN and 0 where there
+    is no sample. Where there is one, at least one is kept. Returns how many samples were usable,
+    and how many were clipped.
+    """
     usable, clipped = np.int64(0), np.int64(0)
     segments = max(columns // SEGMENT, 1)
     for row in range(0, samples.shape[1], columns):
         for k in range(segments):
             start, stop = row + k * columns // segments, row + (k + 1) * columns // segments
             offered, lost = _average_segment(
-                samples,
-                errors,
-                start,
-                stop - start,
+                Stack(samples, errors, start, stop - start),
                 sigma,
                 maxiters,
                 scratch,
@@ -628,17 +624,15 @@ def average_by_noise(
     return usable, clipped
 
 
-def make_scratch(samples: int) -> tuple[Array, ...]:
+def make_scratch(samples: int) -> tuple[Segment, Samples, Column]:
     """Make the buffers of `average_by_noise` for so many samples."""
     most = 2 * SEGMENT
-    return (
-        np.empty((4, most)),
-        np.empty((2, most), np.int32),
-        np.empty(most),
+    segment = Segment(
+        *np.empty((6, most)),
+        np.empty(most, np.float32),
+        *np.empty((2, most), np.int32),
         np.empty(most, np.bool_),
-        np.empty(max(most, 4 * REACH * VOICES)),
-        np.empty(samples),
-        np.empty(samples),
-        np.empty((4, samples)),
-        np.empty(samples, np.int64),
+        np.empty(most),
     )
+    measured = Samples(*np.empty((2, samples)))
+    return segment, measured, Column(*np.empty((4, samples)), np.empty(samples, np.int64))
