@@ -14,7 +14,7 @@ import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled, inlined
 
-SEGMENT = 256
+SEGMENT = 512
 """Least number of a row's pixels that are measured together (all, where a row has fewer)."""
 
 FEWEST = 16
@@ -81,6 +81,7 @@ class Samples(NamedTuple):
 
     level: Array  #: what it lies above the mean
     noise: Array  #: its errors in units of the mean error
+    weight: Array  #: 1 over that
 
 
 class Column(NamedTuple):
@@ -280,6 +281,7 @@ def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical:
         measured.level[i], measured.noise[i] = _measure_sample(
             row, err, segment, size, most, pixels, typical
         )
+        measured.weight[i] = 1 / measured.noise[i]
 
 
 @inlined
@@ -314,7 +316,7 @@ def _set_reach(
     for i in range(stack.samples.shape[0]):
         row = stack.samples[i, stack.start : stack.start + size]
         err = stack.errors[i, stack.start : stack.start + size]
-        inverse = np.float32(1 / measured.noise[i])
+        inverse = np.float32(measured.weight[i])
         for p in range(size):
             scaled = err[p] * inverse
             scaled = scaled if scaled >= least else usual
@@ -355,7 +357,7 @@ def _gather_column(
         value = stack.samples[i, pixel]
         if value == value:
             column.value[size] = np.float64(value) - measured.level[i]
-            error = np.float64(stack.errors[i, pixel]) / measured.noise[i]
+            error = np.float64(stack.errors[i, pixel]) * measured.weight[i]
             column.error[size] = error if error > 0 and error >= TRUSTED * typical else 0.0
             column.noise[size] = measured.noise[i]
             column.place[size] = i
@@ -401,21 +403,21 @@ def _find_worst(
     for i in range(size):
         total += column.value[i]
         noises += column.noise[i] ** 2
-    found, furthest, width = -1, sigma, 0.0
+    of_all = squares / believed if believed else typical**2
+    others = 1 / (believed - 1) if believed > 1 else 0.0
+    share = 1 / (size - 1)
+    found, furthest, width = -1, sigma**2, 0.0
     for i in range(size):
-        of_sample = column.noise[i] ** 2
-        is_left_out = size > 2 and column.error[i] > 0
-        number = believed - 1 if is_left_out else believed
-        variance = typical**2
-        if number:
-            variance = (squares - column.square[i] if is_left_out else squares) / number
+        variance = of_all
+        if size > 2 and column.error[i] > 0:
+            variance = (squares - column.square[i]) * others if believed > 1 else typical**2
         variance *= excess**2
-        of_others = (noises - of_sample) / (size - 1) ** 2
-        deviation = (size * column.value[i] - total) / (size - 1)
-        distance = abs(deviation) / math.sqrt(variance * (of_sample + of_others))
-        if distance > furthest:
-            found, furthest, width = i, distance, math.sqrt(variance * of_sample)
-    return found, width
+        of_sample = column.noise[i] ** 2
+        deviation = (size * column.value[i] - total) * share
+        spread = variance * (of_sample + (noises - of_sample) * share**2)
+        if deviation**2 > furthest * spread:
+            found, furthest, width = i, deviation**2 / spread, variance * of_sample
+    return found, math.sqrt(width)
 
 
 @compiled
@@ -425,22 +427,23 @@ def _excess_around(
     """Scatter of the samples of a pixel's neighbours in units of what is expected; at least 1."""
     number = stack.samples.shape[0]
     step = (number + VOICES - 1) // VOICES
-    found = 0
+    found, calm = 0, 0
     for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, stack.size)):
         count = segment.count[p]
         if count < 2 or p == pixel:
             continue
         error = segment.error[p] if segment.valid[p] else typical
-        unit = error * math.sqrt((count - 1) / count)
+        scale = GAUSSIAN / (error * math.sqrt((count - 1) / count))
         for i in range(p % step, number, step):
             value = np.float64(stack.samples[i, stack.start + p])
             off = abs(value - measured.level[i] - segment.mean[p])
             if off == off:
-                segment.buffer[found] = off / (unit * measured.noise[i])
+                segment.buffer[found] = off * scale * measured.weight[i]
+                calm += 1 if segment.buffer[found] <= 1 else 0
                 found += 1
-    if found < FEW_NEIGHBOURS:
+    if found < FEW_NEIGHBOURS or calm > (found - 1) // 2:
         return 1.0
-    return max(GAUSSIAN * _median(segment.buffer, found), 1.0)
+    return max(_median(segment.buffer, found), 1.0)
 
 
 @compiled
@@ -634,5 +637,5 @@ def make_scratch(samples: int) -> tuple[Segment, Samples, Column]:
         np.empty(most, np.bool_),
         np.empty(most),
     )
-    measured = Samples(*np.empty((2, samples)))
+    measured = Samples(*np.empty((3, samples)))
     return segment, measured, Column(*np.empty((4, samples)), np.empty(samples, np.int64))
