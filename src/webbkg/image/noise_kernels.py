@@ -44,6 +44,9 @@ VOICES = 2
 FEW_NEIGHBOURS = 4
 """Least number of values of neighbours that say anything."""
 
+UNREST = 1.5
+"""Neighbours that scatter by more than this times what is expected call for a closer look."""
+
 GAUSSIAN = 1.4826
 """Standard deviation over median absolute deviation, of a Gaussian."""
 
@@ -216,10 +219,13 @@ def _gather_ratios(err: Array, segment: Segment, size: int, step: int) -> int:
 
 
 @inlined
-def _refine(row: Array, segment: Segment, size: int, level: float, core: float) -> float:
+def _refine(
+    row: Array, segment: Segment, size: int, pixels: int, level: float, core: float
+) -> float:
     """Improve the level of a segment by a step of Huber's estimator.
 
-    P. J. Huber (1964), Annals of Mathematical Statistics 35, 73.
+    P. J. Huber (1964), Annals of Mathematical Statistics 35, 73. If less than half of the pixels
+    agree with the level then it is none, but structure: 0.
     """
     centre, clamped = segment.centre, segment.buffer
     inside = np.int64(0)
@@ -238,7 +244,7 @@ def _refine(row: Array, segment: Segment, size: int, level: float, core: float) 
         d += clamped[p + 3]
     for p in range(whole, size):
         a += clamped[p]
-    return level + (a + b + c + d) / inside if 2 * inside >= FEWEST else level
+    return level + (a + b + c + d) / inside if 2 * inside >= pixels else 0.0
 
 
 @inlined
@@ -265,7 +271,7 @@ def _measure_sample(
         return level, noise if noise > 0 else np.inf
     found = _gather_ratios(err, segment, size, step)
     noise = _median(segment.buffer, found) if found else 1.0
-    return _refine(row, segment, size, level, CORE * typical * noise * part), noise
+    return _refine(row, segment, size, pixels, level, CORE * typical * noise * part), noise
 
 
 @inlined
@@ -391,7 +397,7 @@ def _confine(column: Column, size: int) -> tuple[float, int]:
 
 @inlined
 def _find_worst(
-    column: Column, size: int, typical: float, excess: float, sigma: float
+    column: Column, size: int, typical: float, excess: float, floor: float, sigma: float
 ) -> tuple[int, float]:
     """Find the sample that is furthest from the mean of the others; -1 if none is too far.
 
@@ -411,7 +417,7 @@ def _find_worst(
         variance = of_all
         if size > 2 and column.error[i] > 0:
             variance = (squares - column.square[i]) * others if believed > 1 else typical**2
-        variance *= excess**2
+        variance = max(variance * excess**2, floor**2)
         of_sample = column.noise[i] ** 2
         deviation = (size * column.value[i] - total) * share
         spread = variance * (of_sample + (noises - of_sample) * share**2)
@@ -444,6 +450,82 @@ def _excess_around(
     if found < FEW_NEIGHBOURS or calm > (found - 1) // 2:
         return 1.0
     return max(_median(segment.buffer, found), 1.0)
+
+
+@inlined
+def _lower_median(stack: Stack, measured: Samples, p: int, values: Array) -> float:
+    """Lower median of the samples of a pixel of the segment; NaN if there is none."""
+    present = 0
+    for i in range(stack.samples.shape[0]):
+        value = np.float64(stack.samples[i, stack.start + p]) - measured.level[i]
+        if value == value:
+            values[present] = value
+            present += 1
+    return _median(values, present) if present else np.nan
+
+
+@inlined
+def _steepness(centre: Array, p: int, size: int) -> float:
+    """Largest difference of a pixel from the one before and the one behind; 0 if unknown."""
+    before = abs(centre[p] - centre[p - 1]) if p > 0 else 0.0
+    behind = abs(centre[p] - centre[p + 1]) if p + 1 < size else 0.0
+    before = before if before == before else 0.0
+    return behind if behind > before else before
+
+
+@compiled
+def _scatter_of_structure(
+    stack: Stack,
+    segment: Segment,
+    measured: Samples,
+    pixel: int,
+    typical: float,
+    expected: float,
+    values: Array,
+) -> float:
+    """Scatter that the steepness of a pixel leads to expect, as it does around it.
+
+    Where a star is not quite at the same place in all samples they differ by what the light does
+    from one pixel to the next, for which the errors know nothing.
+    """
+    number, size = stack.samples.shape[0], stack.size
+    first, stop = max(pixel - REACH, 0), min(pixel + REACH + 1, size)
+    centre = segment.centre
+    for p in range(max(first - 1, 0), min(stop + 1, size)):
+        centre[p] = _lower_median(stack, measured, p, values)
+    step = (number + VOICES - 1) // VOICES
+    found = 0
+    for p in range(first, stop):
+        count = segment.count[p]
+        if count < 2 or p == pixel:
+            continue
+        error = segment.error[p] if segment.valid[p] else typical
+        unit = math.hypot(error, _steepness(centre, p, size))
+        unit *= math.sqrt((count - 1) / count)
+        for i in range(p % step, number, step):
+            value = np.float64(stack.samples[i, stack.start + p])
+            off = abs(value - measured.level[i] - segment.mean[p])
+            if off == off:
+                segment.buffer[found] = off / unit
+                found += 1
+    ratio = GAUSSIAN * _median(segment.buffer, found) if found >= FEW_NEIGHBOURS else 0.0
+    return ratio * math.hypot(expected, _steepness(centre, pixel, size))
+
+
+@inlined
+def _own_scatter(column: Column, size: int, values: Array) -> float:
+    """Scatter of a pixel's own samples, from their median absolute deviation; 0 for two.
+
+    For few samples made larger as C. Croux and P. J. Rousseeuw (1992) have it.
+    """
+    if size < 3:
+        return 0.0
+    for k in range(size):
+        values[k] = column.value[k]
+    centre = _median(values, size)
+    for k in range(size):
+        values[k] = abs(column.value[k] - centre)
+    return GAUSSIAN * size / (size - 0.8) * _select(values, size, size // 2)
 
 
 @compiled
@@ -511,14 +593,21 @@ def _clip_pixel(
 ) -> int:
     """Remove the worst sample until none is too far; return how many are left in `column`."""
     left = _gather_column(stack, stack.start + pixel, measured, typical, column)
-    excess, level, width = 0.0, np.nan, np.nan
+    excess, floor, level, width = 0.0, 0.0, np.nan, np.nan
     iteration = 0
     while left > 1:
-        worst, expected = _find_worst(column, left, typical, max(excess, 1.0), sigma)
+        worst, expected = _find_worst(column, left, typical, max(excess, 1.0), floor, sigma)
         if worst < 0:
             break
         if excess == 0:  # looked up only where it is needed
             excess = _excess_around(stack, segment, measured, pixel, typical)
+            if excess > UNREST:
+                floor = max(
+                    _own_scatter(column, left, column.square),
+                    _scatter_of_structure(
+                        stack, segment, measured, pixel, typical, expected, column.square
+                    ),
+                )
             continue
         if left <= 3:
             if level != level:
