@@ -1,7 +1,10 @@
 """Image from image: averaging in a warm process, its memory, and whole processes."""
 
 import logging
+import shutil
 import tempfile
+import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +158,35 @@ def bench_whole(full, rounds):
     return rows
 
 
+def bench_files(full, rounds):
+    """Time file to file in one warm process, both implementations and the bytes in turn."""
+    peer.without_crds()
+    logging.disable(logging.CRITICAL)
+    target, backgrounds = full[0], full[1:6]
+    with tempfile.TemporaryDirectory(dir=full[0].parent) as folder:
+        given = {"save_results": True, "output_dir": folder}
+        functions = {
+            "jwst": lambda: _call("jwst.background", target, backgrounds, suffix="peer", **given),
+            "webbkg": lambda: _call("webbkg", target, backgrounds, suffix="call", **given),
+            "bytes": lambda: _move_bytes(target, backgrounds, Path(folder)),
+        }
+        cpu = measure.alternate(functions, rounds, clock=time.process_time)
+    over = f"{measure.ratio(cpu['webbkg'], cpu['bytes']):.2f}"
+    name = "BackgroundStep.call, 5 backgrounds, CPU"
+    return [measure.warm_row(name, cpu, 15, **{"÷ the bytes (bar ≤ 3)": over})]
+
+
+def _call(package, target, backgrounds, **parameters):
+    step = import_module(package).BackgroundStep
+    step.call(str(target), [str(path) for path in backgrounds], **parameters)
+
+
+def _move_bytes(target, backgrounds, folder):
+    """Read what the subtraction has to read, and write a file as large as its product."""
+    read_bytes(backgrounds)
+    shutil.copyfile(target, folder / "bytes.fits")
+
+
 def bench_first_run(full):
     """Time whole processes in a new installation: the first compiles the kernels that it needs."""
     rows = []
@@ -182,6 +214,8 @@ def bench(section, folder, rounds):
         return bench_warm(full, cubes, rounds)
     if section == "growth":
         return bench_growth(full, cubes)
+    if section == "files":
+        return bench_files(full, rounds)
     if section == "whole":
         return bench_whole(full, rounds)
     return bench_first_run(full)

@@ -40,6 +40,7 @@ def header(rounds):
 SECTIONS = {
     "image warm": "Image from image: files → combined background, warm process",
     "image growth": "Image from image: growth of memory in a warm process",
+    "image files": "Image from image: file to file in a warm process",
     "image whole": "Image from image: whole process, file to file",
     "image first": "First run of a new installation",
     "wfss warm": "WFSS: fit and sky mask, warm process",

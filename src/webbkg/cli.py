@@ -122,7 +122,7 @@ _Threads = Annotated[
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")]
 
-_TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
+_TYPES = {"float": float, "integer": int, "boolean": bool, "string": str, "option": str}
 _PAIR = tuple[float, float]
 
 
@@ -145,7 +145,7 @@ def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _as_option(one: Parameter) -> inspect.Parameter:
-    kind = _TYPES.get(one.kind, _PAIR)
+    kind = _TYPES.get(one.kind.partition("(")[0], _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
     flag = f"--{one.name.replace('_', '-')}"

@@ -70,6 +70,8 @@ class Target:
         Takes a dotted path, gives that metadata; None if there are none.
     open : callable
         Gives the data model; a target from a file is opened as one for that.
+    wcs : callable
+        Gives the WCS; None if there is none.
     model : data model or None
         The model, if it is open.
     path : Path or None
@@ -82,6 +84,7 @@ class Target:
     plane: Callable[[str], npt.NDArray[Any] | None]
     read: Callable[[str], Any]
     open: Callable[[], Any]
+    wcs: Callable[[], Any]
     model: Any = None
     path: Path | None = None
 
@@ -119,8 +122,8 @@ class Request:
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
     keep_background : bool
-        Whether the outcome is to hold what was subtracted. If not, its memory is free before
-        the result is copied from the target.
+        Whether the outcome is to hold what was subtracted, with its ERR. If not, its memory is
+        free before the result is copied from the target.
     """
 
     backgrounds: tuple[Input, ...] = ()

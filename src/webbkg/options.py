@@ -168,7 +168,7 @@ def _are_percentages(values: Any) -> bool:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
-CLIP_NOISE: Check = (lambda value: value in ("sample", "model"), "sample or model")
+CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -204,6 +204,10 @@ class ImageOptions(Options):
     maxiters : int or None
         Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
         one, as astropy has it.
+    clip_noise : str
+        In units of what a sample's distance is judged: ``sample``, the scatter of the samples
+        themselves, or ``model``, that which the ERR of the others leads to expect
+        (docs/clipping.md), of which one sample is taken out an iteration.
     band_memory : int
         Bytes that the samples held at one time may occupy; no parameter of the step.
     """
@@ -216,8 +220,9 @@ class ImageOptions(Options):
     )
     clip_noise: str = _parameter(
         "sample",
-        "string",
-        "What sigma counts: sample, the samples' own scatter; model, what their ERR and level expect",
+        "option('sample', 'model')",
+        "What the clip threshold counts: the scatter of the samples, or (model) that which their "
+        "ERR leads to expect, so that two to twelve can be clipped",
         check=CLIP_NOISE,
     )
     band_memory: int = BAND_MEMORY

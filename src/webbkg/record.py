@@ -203,6 +203,7 @@ def _image_details(result: ImageResult) -> Details:
         mode="image",
         sigma=result.options.sigma,
         maxiters=result.options.maxiters,
+        **({"clip_noise": noise} if (noise := result.options.clip_noise) != "sample" else {}),
         backgrounds=list(result.backgrounds),
         exposure_samples=_counts(result.exposures),
         integration_samples=_counts(result.integrations),

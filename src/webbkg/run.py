@@ -427,6 +427,7 @@ def _as_target(item: Item) -> Target:
         plane=lambda plane: read_meta(model, attributes[plane]),
         read=lambda path: read_meta(model, path),
         open=lambda: model,
+        wcs=lambda: read_meta(model, "meta.wcs"),
         model=model,
         path=item.path,
     )
@@ -445,6 +446,7 @@ def _unopened_target(item: Item, opened: ExitStack) -> Target:
         plane=lambda name: exposure.plane(name).reshape(shape),
         read=item.survey.read,
         open=cache(partial(open_model, item.path)),
+        wcs=item.survey.wcs,
         path=item.path,
     )
 

@@ -46,6 +46,7 @@ PLANE_NAMES = ("SCI", "ERR", "DQ")
 class ExposureInfo:
     """What the headers say of an exposure; None where they are silent."""
 
+    filename: str | None = None
     instrument: str | None = None
     detector: str | None = None
     exposure_type: str | None = None
@@ -106,6 +107,7 @@ class ExposureInfo:
 
 
 _METADATA: dict[str, tuple[str, str, Callable[[Any, str, str], Any]]] = {
+    "filename": ("FILENAME", "meta.filename", door.as_label),
     "instrument": ("INSTRUME", "meta.instrument.name", door.as_text),
     "detector": ("DETECTOR", "meta.instrument.detector", door.as_text),
     "exposure_type": ("EXP_TYPE", "meta.exposure.type", door.as_text),

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.files.asdf import check_asdf
+from webbkg.files.asdf import check_asdf, open_wcs
 from webbkg.files.cards import Cards, format_card, header_of
 from webbkg.files.disk import allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.fits import Header, axes, data_length, is_gzipped, padded, read_headers
@@ -87,6 +87,10 @@ class Survey:
     def read(self, path: str) -> Any:
         """Return metadata, by their path; None if they are not a plain value."""
         return Tree(self.asdf).plain([path]).get(path)
+
+    def wcs(self) -> Any:
+        """Build the WCS of its ASDF extension; None if it has none."""
+        return open_wcs(self.asdf, self.path.name)
 
     @property
     def header(self) -> Header:

@@ -28,6 +28,8 @@ MOST_ROWS_A_BAND = 64
 
 PLANES = ("SCI", "ERR", "DQ")
 
+_UNKNOWN = np.float32(np.nan)
+
 
 def largest_deviation(samples: int) -> float:
     """Largest possible distance of one of `samples` values from their median.
@@ -190,6 +192,7 @@ def average_exposures(
     shape: tuple[int, int],
     options: ImageOptions,
     *,
+    errors: bool = True,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CombinedBackground:
@@ -208,6 +211,9 @@ def average_exposures(
         The target's window.
     options : ImageOptions
         Clip threshold and iterations, and the memory for samples.
+    errors : bool
+        Whether ERR is wanted: it is a third of what is read. If not, that of the result is NaN.
+        Clipping by the noise that ERR tells wants it always.
     threads : int, optional
         Default: as many as this task may use.
     progress : callable, optional
@@ -219,9 +225,10 @@ def average_exposures(
         The average on the target's window.
     """
     rows, columns = shape
+    errors = errors or options.clip_noise == "model"
     result = CombinedBackground(
         sci=np.empty(shape, np.float32),
-        err=np.empty(shape, np.float32),
+        err=np.empty(shape, np.float32) if errors else np.broadcast_to(_UNKNOWN, shape),
         dq=np.zeros(shape, np.uint32),
         covered=_coverage(sources, shape),
         counts=np.empty(shape, np.uint32),
@@ -232,7 +239,7 @@ def average_exposures(
     height, crew = _share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
     parts = over_bands(
         split(rows, height),
-        lambda: _BandAverager(sources, result, options, min(height, rows)).average,
+        lambda: _BandAverager(sources, result, options, min(height, rows), errors).average,
         threads=crew,
         progress=progress,
     )
@@ -268,14 +275,18 @@ def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int
 
 
 class _Stack:
-    """Samples of one band, SCI and ERR: of (samples, height, columns) float32.
+    """Samples of one band, SCI and, if wanted, ERR: of (samples, height, columns) float32.
 
     They lie side by side however few rows a band has: kernels are compiled for no other layout.
     """
 
-    def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
+    def __init__(
+        self, samples: int, height: int, columns: int, options: ImageOptions, errors: bool
+    ) -> None:
+        self._errors = errors
         self._sci = np.empty(samples * height * columns, np.float32)
-        self._err = np.empty(samples * height * columns, np.float32)
+        # Without errors, one image for all of them, which nobody looks at.
+        self._err = np.empty((samples if errors else 1) * height * columns, np.float32)
         self._by_noise = options.clip_noise == "model"
         self._scratch = (
             noise_kernels.make_scratch(samples) if self._by_noise else clip.make_scratch()
@@ -289,15 +300,17 @@ class _Stack:
         """SCI and ERR of one sample as images of `height` rows."""
         shape, pixels = (height, self._columns), height * self._columns
         part = slice(index * pixels, (index + 1) * pixels)
-        return self._sci[part].reshape(shape), self._err[part].reshape(shape)
+        of_err = part if self._errors else slice(pixels)
+        return self._sci[part].reshape(shape), self._err[of_err].reshape(shape)
 
     def average(
         self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        part, shape = slice(samples * pixels), (samples, pixels)
-        stack = self._sci[part].reshape(shape), self._err[part].reshape(shape)
+        known = samples if self._errors else 0
+        sci_stack = self._sci[: samples * pixels].reshape(samples, pixels)
+        stack = sci_stack, self._err[: known * pixels].reshape(known, pixels)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         limits = self._sigma, self._maxiters
         if self._by_noise:
@@ -328,13 +341,16 @@ class _BandAverager:
         result: CombinedBackground,
         options: ImageOptions,
         height: int,
+        errors: bool,
     ) -> None:
         columns = result.sci.shape[1]
+        self._planes = PLANES if errors else ("SCI", "DQ")
+        self._unwanted = None if errors else np.empty((height, columns), np.float32)
         self._sources = sources
         self._result = result
-        self._exposures = _Stack(len(sources), height, columns, options)
+        self._exposures = _Stack(len(sources), height, columns, options, errors)
         most = max((s.planes.shape[0] for s in sources), default=1)
-        self._integrations = _Stack(most if most > 1 else 0, height, columns, options)
+        self._integrations = _Stack(most if most > 1 else 0, height, columns, options, errors)
         widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)
@@ -361,7 +377,7 @@ class _BandAverager:
             len(self._sources),
             height,
             self._result.sci[start:stop],
-            self._result.err[start:stop],
+            self._result.err[start:stop] if self._unwanted is None else self._unwanted[:height],
             self._result.counts[start:stop],
         )
         np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
@@ -400,9 +416,10 @@ class _BandAverager:
         """Read one integration's overlap with a band that begins at target row `start`."""
         overlap, n_columns = source.overlap, source.planes.shape[2]
         height, width = rows[1] - rows[0], overlap.columns[1] - overlap.columns[0]
-        words = self._words[: 3 * height * n_columns].reshape(3, height, n_columns)
+        n_planes = len(self._planes)
+        words = self._words[: n_planes * height * n_columns].reshape(n_planes, height, n_columns)
         first = overlap.other_rows[0] + rows[0] - overlap.rows[0]
-        as_in_fits = source.planes.read(PLANES, integration, first, first + height, words)
+        as_in_fits = source.planes.read(self._planes, integration, first, first + height, words)
         if (height, width) != sci.shape:
             sci.fill(np.nan)
             err.fill(0)

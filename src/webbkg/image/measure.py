@@ -43,7 +43,8 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         gathered = _gather(target, exposures)
         if isinstance(gathered, str):
             return _skipped(gathered)
-        background = _combine(gathered, target.place.shape, options, services)
+        errors = request.keep_background
+        background = _combine(gathered, target.place.shape, options, services, errors)
     return Outcome(
         status=Status.COMPLETE,
         background=background,
@@ -53,17 +54,23 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
 
 
 def _combine(
-    gathered: _Gathered, shape: tuple[int, int], options: ImageOptions, services: Services
+    gathered: _Gathered,
+    shape: tuple[int, int],
+    options: ImageOptions,
+    services: Services,
+    errors: bool,
 ) -> CombinedBackground:
     """Average the exposures, unless the target before had the same ones in the same places."""
 
     def average() -> CombinedBackground:
-        return average_exposures(gathered.placed, shape, options, progress=services.progress)
+        return average_exposures(
+            gathered.placed, shape, options, errors=errors, progress=services.progress
+        )
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options), average)
+    return services.shared.get((gathered.sources, places, shape, options, errors), average)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -194,12 +201,12 @@ def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
 def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
     """Warn where so few exposures cannot lose a sample by clipping."""
     most = largest_deviation(exposures)
-    if exposures > 1 and options.sigma > most:
+    if exposures > 1 and options.sigma > most and options.clip_noise == "sample":
         yield (
             f"{exposures} backgrounds are too few to reject anything at sigma = "
             f"{options.sigma:g}: no sample can lie further from the median than "
             f"{most:.2f} standard deviations; "
-            "cosmic rays and sources in them stay in their average"
+            "cosmic rays and sources in them stay in their average (clip_noise = model can)"
         )
 
 

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files.exposures import Exposure
-from webbkg.files.models import read_meta
-from webbkg.files.references import check_detector, open_reference, template_plane
+from webbkg.files.references import check_detector, open_images
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions
 from webbkg.results import Outcome, SossResult, Status, TemplateFit
@@ -39,10 +38,10 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     if reference is None:
         reason = f"CRDS has no bkg reference for {target.name} (N/A)"
         return Outcome(status=Status.SKIPPED, reason=reason)
-    with open_reference(reference, "SossBkgModel", "ReferenceImageModel") as model:
-        name = str(read_meta(model, "meta.filename") or reference)
-        check_detector(model, target.info, target.name, name)
-        templates = template_plane(model, "data", name)
+    with open_images(reference, "SossBkgModel", "ReferenceImageModel", needed=["SCI"]) as images:
+        name = images.name
+        check_detector(images, target.info, target.name)
+        templates = images.plane("SCI")
         if templates is None or templates.ndim not in (2, 3) or 0 in templates.shape:
             got = "none" if templates is None else f"shape {templates.shape}"
             raise InputError(
