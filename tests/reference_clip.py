@@ -1,6 +1,7 @@
 """Slow and readable twin of clipping by the expected scatter (``clip_noise = "model"``)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Segment:
         ), noise
 
     def around(self, p, reach):
-        return [q for q in range(max(p - reach, 0), min(p + reach + 1, self.size))]
+        return range(max(p - reach, 0), min(p + reach + 1, self.size))
 
     def deviations(self, p, unit):
         """Deviations of the neighbours' samples, in units of what is expected of each."""
@@ -139,7 +140,7 @@ class Segment:
         return left
 
     def worst(self, left, p, excess, floor, sigma):
-        """The sample furthest from the mean of the others, and its expected scatter."""
+        """The sample furthest from the mean of the others, and the scatter that is expected for a noise of 1."""
         scaled = {i: self.errors[i, p] / self.noise[i] for i in left}
         believed = sorted(e for e in scaled.values() if e > 0 and e >= TRUSTED * self.typical)
         found, furthest, width = None, sigma, np.nan
@@ -156,7 +157,7 @@ class Segment:
             spread = self.noise[i] ** 2 + np.sum(self.noise[others] ** 2) / len(others) ** 2
             distance = abs(self.y[i, p] - self.y[others, p].mean()) / (expected * np.sqrt(spread))
             if distance > furthest:
-                found, furthest, width = i, distance, expected * self.noise[i]
+                found, furthest, width = i, distance, expected
         return found, width
 
     def choose(self, left, p, worst, expected, sigma):
@@ -185,15 +186,16 @@ def average(values, mask):
 
 def average_samples(sci, err, sigma, maxiters):
     """Clip and average along the first axis, as `reference.average_samples` does."""
-    samples, rows, columns = sci.shape
+    rows, columns = sci.shape[1:]
     sci, err = sci.astype(np.float64), err.astype(np.float64)
     err = np.where(np.isfinite(err) & (err >= 0), err, np.nan)
+    err[np.isnan(sci)] = np.nan
     mean, uncertainty = np.full((2, rows, columns), np.nan)
     kept = np.zeros((rows, columns), int)
     parts = max(columns // SEGMENT, 1)
     edges = [k * columns // parts for k in range(parts + 1)]
     for row in range(rows):
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             segment = Segment(sci[:, row, start:stop], err[:, row, start:stop])
             for p in np.flatnonzero(segment.count):
                 left = segment.clip(p, sigma, maxiters or 0)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
-from webbkg.image import noise_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
@@ -287,10 +286,7 @@ class _Stack:
         self._sci = np.empty(samples * height * columns, np.float32)
         # Without errors, one image for all of them, which nobody looks at.
         self._err = np.empty((samples if errors else 1) * height * columns, np.float32)
-        self._by_noise = options.clip_noise == "model"
-        self._scratch = (
-            noise_kernels.make_scratch(samples) if self._by_noise else clip.make_scratch()
-        )
+        self._scratch = clip.make_scratch()
         self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
         self._sigma = options.sigma
@@ -308,28 +304,65 @@ class _Stack:
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        known = samples if self._errors else 0
-        sci_stack = self._sci[: samples * pixels].reshape(samples, pixels)
-        stack = sci_stack, self._err[: known * pixels].reshape(known, pixels)
+        stack = self._flat(samples, pixels)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
-        limits = self._sigma, self._maxiters
-        if self._by_noise:
-            usable, clipped = noise_kernels.average_by_noise(
-                *stack, self._columns, *limits, self._scratch, *result
-            )
-            return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
         can_reject = self._sigma <= largest_deviation(samples) * (1 + clip.MARGIN)
         usable, listed = clip.average_untouched(
             *stack, self._sigma if can_reject else None, self._scratch, *result, self._touched
         )
         clipped = 0
         if listed:
+            limits = self._sigma, self._maxiters
             sorting = sorting_network(samples), np.empty((samples, clip.LANES), np.float32)
             touched = self._touched[:listed]
             clipped, near = clip.average_touched(*stack, touched, *limits, *sorting, *result)
             if near:
                 clipped += clip.average_near(*stack, touched[:near], *limits, *result)
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
+
+    def _flat(self, samples: int, pixels: int) -> tuple[FloatImage, FloatImage]:
+        """SCI and, if wanted, ERR of the first `samples`, (samples, pixels)."""
+        known = samples if self._errors else 0
+        return (
+            self._sci[: samples * pixels].reshape(samples, pixels),
+            self._err[: known * pixels].reshape(known, pixels),
+        )
+
+
+class _NoiseStack(_Stack):
+    """A stack that is clipped by the scatter that its ERR leads to expect."""
+
+    def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
+        super().__init__(samples, height, columns, options, errors=True)
+        from webbkg.image import noise_kernels  # what few want takes time to import
+
+        self._average = noise_kernels.average_by_noise
+        self._buffers = noise_kernels.make_scratch(samples)
+
+    def average(
+        self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
+    ) -> SampleCounts:
+        """Clip and average the first `samples`, into images of `height` rows."""
+        pixels = height * self._columns
+        usable, clipped = self._average(
+            *self._flat(samples, pixels),
+            self._columns,
+            self._sigma,
+            self._maxiters,
+            self._buffers,
+            sci.reshape(-1),
+            err.reshape(-1),
+            counts.reshape(-1),
+        )
+        return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
+
+
+def _make_stack(
+    samples: int, height: int, columns: int, options: ImageOptions, errors: bool
+) -> _Stack:
+    if options.clip_noise == "model":
+        return _NoiseStack(samples, height, columns, options)
+    return _Stack(samples, height, columns, options, errors)
 
 
 class _BandAverager:
@@ -348,9 +381,9 @@ class _BandAverager:
         self._unwanted = None if errors else np.empty((height, columns), np.float32)
         self._sources = sources
         self._result = result
-        self._exposures = _Stack(len(sources), height, columns, options, errors)
+        self._exposures = _make_stack(len(sources), height, columns, options, errors)
         most = max((s.planes.shape[0] for s in sources), default=1)
-        self._integrations = _Stack(most if most > 1 else 0, height, columns, options, errors)
+        self._integrations = _make_stack(most if most > 1 else 0, height, columns, options, errors)
         widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)

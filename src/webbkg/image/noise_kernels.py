@@ -8,7 +8,7 @@ itself, so that the answer does not depend on how many rows are together.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Segment(NamedTuple):
     centre: Array  #: the mean where an exposure's level is measured, NaN elsewhere
     reach: Array  #: what a deviation from the mean must exceed to be suspect
     low: Array  #: the smallest error, float32
-    count: Array  #: samples, int32
+    number: Array  #: of samples, int32
     valid: Array  #: valid errors, int32
     suspect: Array  #: whether a sample may be too far off
     buffer: Array  #: for whatever is sorted
@@ -135,7 +135,7 @@ def _median(values: Array, size: int) -> float:
 def _sum(stack: Stack, segment: Segment) -> None:
     """Take means and sums over the samples."""
     mean, variance, error = segment.mean, segment.variance, segment.error
-    count, valid, size = segment.count, segment.valid, stack.size
+    count, valid, size = segment.number, segment.valid, stack.size
     for sums in (mean, variance, error):
         sums[:size] = 0.0
     for numbers in (count, valid):
@@ -183,11 +183,11 @@ def _choose_pixels(present: Array, segment: Segment, size: int) -> tuple[int, in
     There all levels are measured against the mean of the same exposures. Returns how many samples
     they have, and how many pixels there are.
     """
-    count, mean, centre = segment.count, segment.mean, segment.centre
-    most = np.int32(0)
+    count, mean, centre = segment.number, segment.mean, segment.centre
+    most: Any = np.int32(0)
     for p in range(size):
         most = count[p] if (present[p] == present[p]) & (count[p] > most) else most
-    pixels = np.int64(0)
+    pixels: Any = np.int64(0)
     for p in range(size):
         is_chosen = (count[p] == most) & (present[p] == present[p])
         pixels += 1 if is_chosen else 0
@@ -299,12 +299,12 @@ def _shift_means(stack: Stack, segment: Segment, measured: Samples) -> None:
         of_all += measured.level[i]
     for p in range(stack.size):
         total = of_all
-        if segment.count[p] < number:
+        if segment.number[p] < number:
             total = 0.0
             for i in range(number):
                 value = stack.samples[i, stack.start + p]
                 total += measured.level[i] if value == value else 0.0
-        segment.shift[p] = total / max(segment.count[p], 1)
+        segment.shift[p] = total / max(segment.number[p], 1)
         segment.mean[p] -= segment.shift[p]
 
 
@@ -329,7 +329,7 @@ def _set_reach(
             low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
     for p in range(size):
         # n/(n-1) times the deviation from the mean of all is that from the mean of the others.
-        part = (segment.count[p] - 1) / segment.count[p] if segment.count[p] > 1 else 1.0
+        part = (segment.number[p] - 1) / segment.number[p] if segment.number[p] > 1 else 1.0
         segment.reach[p] = sigma * (1 - MARGIN) * part * np.float64(low[p])
 
 
@@ -402,7 +402,7 @@ def _find_worst(
     """Find the sample that is furthest from the mean of the others; -1 if none is too far.
 
     What is expected of it is the mean err² of the others; of two samples, that of both. Also
-    returned is its expected standard deviation.
+    returned is the standard deviation that is expected, for a noise of 1.
     """
     squares, believed = _confine(column, size)
     total, noises = 0.0, 0.0
@@ -422,7 +422,7 @@ def _find_worst(
         deviation = (size * column.value[i] - total) * share
         spread = variance * (of_sample + (noises - of_sample) * share**2)
         if deviation**2 > furthest * spread:
-            found, furthest, width = i, deviation**2 / spread, variance * of_sample
+            found, furthest, width = i, deviation**2 / spread, variance
     return found, math.sqrt(width)
 
 
@@ -435,7 +435,7 @@ def _excess_around(
     step = (number + VOICES - 1) // VOICES
     found, calm = 0, 0
     for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, stack.size)):
-        count = segment.count[p]
+        count = segment.number[p]
         if count < 2 or p == pixel:
             continue
         error = segment.error[p] if segment.valid[p] else typical
@@ -496,7 +496,7 @@ def _scatter_of_structure(
     step = (number + VOICES - 1) // VOICES
     found = 0
     for p in range(first, stop):
-        count = segment.count[p]
+        count = segment.number[p]
         if count < 2 or p == pixel:
             continue
         error = segment.error[p] if segment.valid[p] else typical
@@ -626,9 +626,9 @@ def _average_all(
     stack: Stack, segment: Segment, mean: Array, uncertainty: Array, counts: Array
 ) -> int:
     """Average all samples; return how many there are."""
-    usable = np.int64(0)
+    usable: Any = np.int64(0)
     for p in range(stack.size):
-        count, at = segment.count[p], stack.start + p
+        count, at = segment.number[p], stack.start + p
         usable += count
         counts[at] = count
         mean[at] = segment.mean[p] if count else np.nan
@@ -658,7 +658,8 @@ def _average_segment(
 ) -> tuple[int, int]:
     segment, measured, column = scratch
     _sum(stack, segment)
-    usable, clipped = _average_all(stack, segment, mean, uncertainty, counts), np.int64(0)
+    usable = _average_all(stack, segment, mean, uncertainty, counts)
+    clipped: Any = np.int64(0)
     typical = _typical_error(segment, stack.size)
     _measure_samples(stack, segment, measured, typical)
     typical = typical if typical > 0 else 1.0  # then the noise of the samples is in their unit
@@ -668,12 +669,12 @@ def _average_segment(
     for p in range(stack.size):
         if segment.suspect[p]:
             left = _clip_pixel(stack, segment, measured, p, typical, sigma, maxiters, column)
-            if left < segment.count[p]:
+            if left < segment.number[p]:
                 at = stack.start + p
                 average, uncertainty[at] = _average_column(stack, at, column, left)
                 mean[at] = average + segment.shift[p]
                 counts[at] = left
-                clipped += segment.count[p] - left
+                clipped += segment.number[p] - left
     return usable, clipped
 
 
@@ -697,7 +698,8 @@ def average_by_noise(
     is no sample. Where there is one, at least one is kept. Returns how many samples were usable,
     and how many were clipped.
     """
-    usable, clipped = np.int64(0), np.int64(0)
+    usable: Any = np.int64(0)
+    clipped: Any = np.int64(0)
     segments = max(columns // SEGMENT, 1)
     for row in range(0, samples.shape[1], columns):
         for k in range(segments):
@@ -720,11 +722,24 @@ def make_scratch(samples: int) -> tuple[Segment, Samples, Column]:
     """Make the buffers of `average_by_noise` for so many samples."""
     most = 2 * SEGMENT
     segment = Segment(
-        *np.empty((6, most)),
-        np.empty(most, np.float32),
-        *np.empty((2, most), np.int32),
-        np.empty(most, np.bool_),
-        np.empty(most),
+        mean=np.empty(most),
+        variance=np.empty(most),
+        error=np.empty(most),
+        shift=np.empty(most),
+        centre=np.empty(most),
+        reach=np.empty(most),
+        low=np.empty(most, np.float32),
+        number=np.empty(most, np.int32),
+        valid=np.empty(most, np.int32),
+        suspect=np.empty(most, np.bool_),
+        buffer=np.empty(most),
     )
-    measured = Samples(*np.empty((3, samples)))
-    return segment, measured, Column(*np.empty((4, samples)), np.empty(samples, np.int64))
+    measured = Samples(np.empty(samples), np.empty(samples), np.empty(samples))
+    column = Column(
+        value=np.empty(samples),
+        error=np.empty(samples),
+        noise=np.empty(samples),
+        square=np.empty(samples),
+        place=np.empty(samples, np.int64),
+    )
+    return segment, measured, column
