@@ -30,7 +30,10 @@ class Segment:
         self.typical = self.typical_error()
         measured = [self.measure(i) for i in range(self.number)]
         self.level, self.noise = (np.array(one) for one in zip(*measured, strict=True))
-        self.typical = self.typical or 1.0
+        if not self.typical:
+            known = self.noise[np.isfinite(self.noise)]
+            self.typical = known.mean() if len(known) else 1.0
+            self.noise /= self.typical
         self.y = self.values - self.level[:, np.newaxis]
         self.centre = average(self.y, self.present)
 
@@ -156,7 +159,9 @@ class Segment:
             expected = max(expected * excess, floor)
             spread = self.noise[i] ** 2 + np.sum(self.noise[others] ** 2) / len(others) ** 2
             distance = abs(self.y[i, p] - self.y[others, p].mean()) / (expected * np.sqrt(spread))
-            if distance > furthest:
+            is_tie = found is not None and distance**2 > furthest**2 * (1 - 1e-9)
+            is_higher = is_tie and self.y[i, p] > self.y[found, p]
+            if distance**2 > furthest**2 * (1 + 1e-9) or is_higher:
                 found, furthest, width = i, distance, expected
         return found, width
 

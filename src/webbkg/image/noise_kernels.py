@@ -54,6 +54,10 @@ MARGIN = 1e-5
 """Relative; more than float32 rounding changes the smallest error of a pixel."""
 
 
+TIE = 1e-9
+"""Relative; of two samples whose squared distances are as near as this, the higher one goes."""
+
+
 class Stack(NamedTuple):
     """Samples and their errors, (samples, pixels) float32, and the part that is being judged."""
 
@@ -275,8 +279,11 @@ def _measure_sample(
 
 
 @inlined
-def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical: float) -> None:
-    """Measure level and noise of every sample."""
+def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical: float) -> float:
+    """Measure level and noise of every sample; return the error that is typical.
+
+    Without any it is the mean scatter of the samples, or 1 where that is unknown too.
+    """
     number, size = stack.samples.shape[0], stack.size
     most, pixels = _choose_pixels(segment.mean, segment, size)
     for i in range(number):
@@ -287,7 +294,18 @@ def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical:
         measured.level[i], measured.noise[i] = _measure_sample(
             row, err, segment, size, most, pixels, typical
         )
+    if typical == 0:
+        total, known = 0.0, 0
+        for i in range(number):
+            if measured.noise[i] < np.inf:
+                total += measured.noise[i]
+                known += 1
+        typical = total / known if known else 1.0
+        for i in range(number):
+            measured.noise[i] /= typical
+    for i in range(number):
         measured.weight[i] = 1 / measured.noise[i]
+    return typical
 
 
 @inlined
@@ -421,7 +439,9 @@ def _find_worst(
         of_sample = column.noise[i] ** 2
         deviation = (size * column.value[i] - total) * share
         spread = variance * (of_sample + (noises - of_sample) * share**2)
-        if deviation**2 > furthest * spread:
+        limit = furthest * spread
+        is_tie = found >= 0 and deviation**2 > limit * (1 - TIE)
+        if deviation**2 > limit * (1 + TIE) or (is_tie and column.value[i] > column.value[found]):
             found, furthest, width = i, deviation**2 / spread, variance
     return found, math.sqrt(width)
 
@@ -661,8 +681,7 @@ def _average_segment(
     usable = _average_all(stack, segment, mean, uncertainty, counts)
     clipped: Any = np.int64(0)
     typical = _typical_error(segment, stack.size)
-    _measure_samples(stack, segment, measured, typical)
-    typical = typical if typical > 0 else 1.0  # then the noise of the samples is in their unit
+    typical = _measure_samples(stack, segment, measured, typical)
     _shift_means(stack, segment, measured)
     _set_reach(stack, segment, measured, typical, sigma)
     _find_suspects(stack, segment, measured)
