@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 SEGMENT, FEWEST, PROBES, CORE, TRUSTED, SPREAD = 512, 16, 15, 1.5, 0.1, 2.0
-REACH, NEAREST, VOICES, FEW_NEIGHBOURS, UNREST, GAUSSIAN = 8, 4, 2, 4, 1.5, 1.4826
+REACH, NEAREST, FEW_NEIGHBOURS, UNREST, GAUSSIAN = 12, 4, 4, 1.5, 1.4826
 
 
 def lower_median(values):
@@ -78,16 +78,14 @@ class Segment:
         return range(max(p - reach, 0), min(p + reach + 1, self.size))
 
     def deviations(self, p, unit):
-        """Deviations of the neighbours' samples, in units of what is expected of each."""
-        step = -(-self.number // VOICES)
+        """Deviations of one sample of each neighbour, in turn, in units of what is expected."""
         found = []
         for q in self.around(p, REACH):
             if q != p and self.count[q] >= 2:
                 part = np.sqrt((self.count[q] - 1) / self.count[q])
-                for i in range(q % step, self.number, step):
-                    if self.present[i, q]:
-                        off = abs(self.y[i, q] - self.centre[q])
-                        found.append(off / (unit(q, i) * part))
+                i = q % self.number
+                if self.present[i, q]:
+                    found.append(abs(self.y[i, q] - self.centre[q]) / (unit(q, i) * part))
         return np.array(found)
 
     def error_at(self, q):

@@ -32,14 +32,12 @@ TRUSTED = 0.1
 SPREAD = 2.0
 """The ERR of a sample speaks for others between 1/this and this times the reference."""
 
-REACH = 8
-"""Neighbours to either side, in the row, that tell the scatter around a pixel."""
+REACH = 12
+"""Neighbours to either side, in the row, that tell the scatter around a pixel: more than the track
+of a cosmic ray covers."""
 
 NEAREST = 4
 """Neighbours to either side, in the row, that tell the level around a pixel."""
-
-VOICES = 2
-"""Most samples a neighbour that are asked for the scatter."""
 
 FEW_NEIGHBOURS = 4
 """Least number of values of neighbours that say anything."""
@@ -450,23 +448,23 @@ def _find_worst(
 def _excess_around(
     stack: Stack, segment: Segment, measured: Samples, pixel: int, typical: float
 ) -> float:
-    """Scatter of the samples of a pixel's neighbours in units of what is expected; at least 1."""
+    """Scatter of the samples of a pixel's neighbours in units of what is expected; at least 1.
+
+    Of each neighbour one sample is asked, in turn: of two samples the other says the same.
+    """
     number = stack.samples.shape[0]
-    step = (number + VOICES - 1) // VOICES
     found, calm = 0, 0
     for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, stack.size)):
-        count = segment.number[p]
-        if count < 2 or p == pixel:
+        i, count = p % number, segment.number[p]
+        value = np.float64(stack.samples[i, stack.start + p])
+        if count < 2 or p == pixel or value != value:
             continue
         error = segment.error[p] if segment.valid[p] else typical
-        scale = GAUSSIAN / (error * math.sqrt((count - 1) / count))
-        for i in range(p % step, number, step):
-            value = np.float64(stack.samples[i, stack.start + p])
-            off = abs(value - measured.level[i] - segment.mean[p])
-            if off == off:
-                segment.buffer[found] = off * scale * measured.weight[i]
-                calm += 1 if segment.buffer[found] <= 1 else 0
-                found += 1
+        unit = error * measured.noise[i] * math.sqrt((count - 1) / count)
+        off = GAUSSIAN * abs(value - measured.level[i] - segment.mean[p])
+        segment.buffer[found] = off / unit
+        calm += 1 if off <= unit else 0
+        found += 1
     if found < FEW_NEIGHBOURS or calm > (found - 1) // 2:
         return 1.0
     return max(_median(segment.buffer, found), 1.0)
@@ -513,21 +511,16 @@ def _scatter_of_structure(
     centre = segment.centre
     for p in range(max(first - 1, 0), min(stop + 1, size)):
         centre[p] = _lower_median(stack, measured, p, values)
-    step = (number + VOICES - 1) // VOICES
     found = 0
     for p in range(first, stop):
-        count = segment.number[p]
-        if count < 2 or p == pixel:
+        i, count = p % number, segment.number[p]
+        value = np.float64(stack.samples[i, stack.start + p])
+        if count < 2 or p == pixel or value != value:
             continue
         error = segment.error[p] if segment.valid[p] else typical
-        unit = math.hypot(error, _steepness(centre, p, size))
-        unit *= math.sqrt((count - 1) / count)
-        for i in range(p % step, number, step):
-            value = np.float64(stack.samples[i, stack.start + p])
-            off = abs(value - measured.level[i] - segment.mean[p])
-            if off == off:
-                segment.buffer[found] = off / unit
-                found += 1
+        unit = math.hypot(error, _steepness(centre, p, size)) * math.sqrt((count - 1) / count)
+        segment.buffer[found] = abs(value - measured.level[i] - segment.mean[p]) / unit
+        found += 1
     ratio = GAUSSIAN * _median(segment.buffer, found) if found >= FEW_NEIGHBOURS else 0.0
     return ratio * math.hypot(expected, _steepness(centre, pixel, size))
 
