@@ -95,19 +95,19 @@ def usable_samples(sci, dq):
     return np.where(usable, sci, np.float32(np.nan))
 
 
-def exposure_image(sci, err, dq, sigma, maxiters, average=average_samples):
+def exposure_image(sci, err, dq, sigma, maxiters):
     """Turn one exposure into an image; also what became of its integrations."""
     samples = usable_samples(sci, dq)
     if sci.ndim == 2:
         return samples, err, np.zeros(3, int)
     if len(sci) == 1:
         return samples[0], err[0], np.zeros(3, int)
-    mean, uncertainty, kept, usable = average(samples, err, sigma, maxiters)
+    mean, uncertainty, kept, usable = average_samples(samples, err, sigma, maxiters)
     return mean, uncertainty, np.array([sci.size, usable, usable - kept.sum()])
 
 
-def average(exposures, shape, sigma=3.0, maxiters=None, average=average_samples):
-    """Average exposures (`Placed`) on a target of `shape`, all at once, as `average` clips."""
+def average(exposures, shape, sigma=3.0, maxiters=None):
+    """Average exposures (`Placed`) on a target of `shape`, all at once."""
     sci = np.full((len(exposures), *shape), np.nan, np.float32)
     err = np.zeros((len(exposures), *shape), np.float32)
     dq = np.zeros(shape, np.uint32)
@@ -123,14 +123,14 @@ def average(exposures, shape, sigma=3.0, maxiters=None, average=average_samples)
         part = (..., from_rows, from_columns)
         place = (to_rows, to_columns)
         sci[(index, *place)], err[(index, *place)], counts = exposure_image(
-            one.sci[part], one.err[part], one.dq[part], sigma, maxiters, average
+            one.sci[part], one.err[part], one.dq[part], sigma, maxiters
         )
         flags = one.dq[part].reshape(-1, *dq[place].shape)
         dq[place] |= np.bitwise_or.reduce(flags, axis=0)
         covered[place] = True
         integrations += counts
         offered += dq[place].size
-    mean, uncertainty, kept, usable = average(sci, err, sigma, maxiters)
+    mean, uncertainty, kept, usable = average_samples(sci, err, sigma, maxiters)
     dq[kept == 0] |= DO_NOT_USE
     return Average(
         sci=mean,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import reference
 import reference_clip
-from test_average import assert_same, mixed_exposures, place, ruin
+from test_average import mixed_exposures, place, ruin
 from webbkg import ImageOptions, average_background
 from webbkg.errors import OptionError
 from webbkg.image.average import average_exposures
@@ -97,8 +97,30 @@ def compare(sci, err, dq, sigma=3.0, maxiters=None):
 def test_images_and_cubes_anywhere_on_the_target(mixed):
     shape, exposures = mixed
     ours = average_exposures([place(one, shape) for one in exposures], shape, MODEL, threads=1)
-    twin = reference.average(exposures, shape, average=reference_clip.average_samples)
-    assert_same(ours, twin, rtol=1e-5, atol=1e-5)
+    images = [exposure_image(one, shape) for one in exposures]
+    sci, err = (np.stack(planes) for planes in zip(*images, strict=True))
+    mean, uncertainty, kept, _ = reference_clip.average_samples(sci, err, 3.0, None)
+    np.testing.assert_array_equal(ours.counts, kept)
+    np.testing.assert_allclose(ours.sci, mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.err, uncertainty, rtol=1e-5)
+
+
+def exposure_image(one, shape):
+    """Put an exposure on the target, NaN outside of it, and average its integrations there."""
+    cubes = [np.full((*one.sci.shape[:-2], *shape), fill, np.float32) for fill in (np.nan, 0)]
+    for cube, plane in zip(
+        cubes, (reference.usable_samples(one.sci, one.dq), one.err), strict=True
+    ):
+        rows = np.arange(plane.shape[-2]) + one.row
+        columns = np.arange(plane.shape[-1]) + one.column
+        on_rows, on_columns = (
+            (at >= 0) & (at < size) for at, size in zip((rows, columns), shape, strict=True)
+        )
+        part = plane[..., on_rows, :][..., on_columns]
+        cube[(..., *np.ix_(rows[on_rows], columns[on_columns]))] = part
+    if one.sci.ndim == 2 or len(one.sci) == 1:
+        return tuple(cube.reshape(shape) for cube in cubes)
+    return reference_clip.average_samples(*cubes, 3.0, None)[:2]
 
 
 # Bits.
