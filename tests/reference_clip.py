@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-SEGMENT, FEWEST, PROBES, CORE, TRUSTED, SPREAD = 512, 16, 15, 1.5, 0.1, 2.0
+SEGMENT, FEWEST, PROBES, LEVEL_PROBES, CORE, TRUSTED, SPREAD = 512, 16, 15, 9, 1.5, 0.1, 2.0
 REACH, NEAREST, FEW_NEIGHBOURS, UNREST, GAUSSIAN = 12, 4, 4, 1.5, 1.4826
 
 
@@ -55,15 +55,16 @@ class Segment:
         if pixels < FEWEST or most < 2:
             return 0.0, 1.0 if self.typical else np.inf
         off = np.where(chosen, self.values[i] - self.mean, np.nan)
-        step = max(self.size // PROBES, 1) if self.typical and 2 * pixels > self.size else 1
-        if np.isfinite(off[step // 2 :: step]).sum() < FEW_NEIGHBOURS:
-            step = 1
-        probed = slice(step // 2, None, step)
-        probes = off[probed][np.isfinite(off[probed])]
+        is_full = self.typical and 2 * pixels > self.size
+        probes = off[self.probed(LEVEL_PROBES if is_full else self.size)]
+        probes = probes[np.isfinite(probes)]
+        if len(probes) < FEW_NEIGHBOURS:
+            is_full, probes = False, off[np.isfinite(off)]
         level, part = lower_median(probes), np.sqrt((most - 1) / most)
         if not self.typical:
             noise = GAUSSIAN * lower_median(np.abs(probes - level)) / part
             return level, noise if noise > 0 else np.inf
+        probed = self.probed(PROBES if is_full else self.size)
         rated = (chosen & self.valid[i])[probed]
         ratios = (self.errors[i][probed])[rated] / self.error[probed][rated]
         noise = lower_median(ratios) if len(ratios) else 1.0
@@ -73,6 +74,10 @@ class Segment:
         return (
             level + np.clip(rest, -core, core).sum() / inside if 2 * inside >= pixels else 0.0
         ), noise
+
+    def probed(self, number):
+        step = max(self.size // number, 1)
+        return slice(step // 2, None, step)
 
     def around(self, p, reach):
         return range(max(p - reach, 0), min(p + reach + 1, self.size))

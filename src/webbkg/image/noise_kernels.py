@@ -21,7 +21,10 @@ FEWEST = 16
 """Least number of pixels from which an exposure's level and noise are measured."""
 
 PROBES = 15
-"""Pixels of a segment from which a first value of its level and noise is taken."""
+"""Pixels of a segment from which its noise is taken."""
+
+LEVEL_PROBES = 9
+"""Pixels of a segment from which a first value of its level is taken."""
 
 CORE = 1.5
 """Deviations count in full for a level up to this many times the scatter, and then no more."""
@@ -259,11 +262,12 @@ def _measure_sample(
     """
     if pixels < FEWEST or most < 2:
         return 0.0, 1.0 if typical > 0 else np.inf
-    step = max(size // PROBES, 1) if typical > 0 and 2 * pixels > size else 1
+    is_full = typical > 0 and 2 * pixels > size
+    step = max(size // LEVEL_PROBES, 1) if is_full else 1
     found = _gather_offsets(row, segment, size, step)
     if found < FEW_NEIGHBOURS:
-        step = 1
-        found = _gather_offsets(row, segment, size, step)
+        is_full = False
+        found = _gather_offsets(row, segment, size, 1)
     level = _median(segment.buffer, found)
     part = math.sqrt((most - 1) / most)
     if typical == 0:
@@ -271,6 +275,7 @@ def _measure_sample(
             segment.buffer[k] = abs(segment.buffer[k] - level)
         noise = GAUSSIAN * _median(segment.buffer, found) / part
         return level, noise if noise > 0 else np.inf
+    step = max(size // PROBES, 1) if is_full else 1
     found = _gather_ratios(err, segment, size, step)
     noise = _median(segment.buffer, found) if found else 1.0
     return _refine(row, segment, size, pixels, level, CORE * typical * noise * part), noise
@@ -310,18 +315,20 @@ def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical:
 def _shift_means(stack: Stack, segment: Segment, measured: Samples) -> None:
     """Bring the means to the common level."""
     number = stack.samples.shape[0]
+    shift, mean = segment.shift, segment.mean
     of_all = 0.0
     for i in range(number):
         of_all += measured.level[i]
+    shift[: stack.size] = of_all / number
     for p in range(stack.size):
-        total = of_all
         if segment.number[p] < number:
             total = 0.0
             for i in range(number):
                 value = stack.samples[i, stack.start + p]
                 total += measured.level[i] if value == value else 0.0
-        segment.shift[p] = total / max(segment.number[p], 1)
-        segment.mean[p] -= segment.shift[p]
+            shift[p] = total / max(segment.number[p], 1)
+    for p in range(stack.size):
+        mean[p] -= shift[p]
 
 
 @inlined
@@ -453,6 +460,7 @@ def _excess_around(
     Of each neighbour one sample is asked, in turn: of two samples the other says the same.
     """
     number = stack.samples.shape[0]
+    usual = math.sqrt((number - 1) / number)
     found, calm = 0, 0
     for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, stack.size)):
         i, count = p % number, segment.number[p]
@@ -460,14 +468,17 @@ def _excess_around(
         if count < 2 or p == pixel or value != value:
             continue
         error = segment.error[p] if segment.valid[p] else typical
-        unit = error * measured.noise[i] * math.sqrt((count - 1) / count)
+        part = usual if count == number else math.sqrt((count - 1) / count)
+        unit = error * measured.noise[i] * part
         off = GAUSSIAN * abs(value - measured.level[i] - segment.mean[p])
-        segment.buffer[found] = off / unit
         calm += 1 if off <= unit else 0
+        if calm > REACH:  # more than half, however many there are
+            return 1.0
+        segment.buffer[found] = off / unit
         found += 1
     if found < FEW_NEIGHBOURS or calm > (found - 1) // 2:
         return 1.0
-    return max(_median(segment.buffer, found), 1.0)
+    return _median(segment.buffer, found)
 
 
 @inlined
@@ -637,7 +648,7 @@ def _clip_pixel(
 @inlined
 def _average_all(
     stack: Stack, segment: Segment, mean: Array, uncertainty: Array, counts: Array
-) -> int:
+) -> Any:
     """Average all samples; return how many there are."""
     usable: Any = np.int64(0)
     for p in range(stack.size):
