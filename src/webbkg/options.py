@@ -221,8 +221,7 @@ class ImageOptions(Options):
     clip_noise: str = _parameter(
         "sample",
         "option('sample', 'model')",
-        "What the clip threshold counts: the scatter of the samples, or (model) that which their "
-        "ERR leads to expect, so that two to twelve can be clipped",
+        "Clip by the samples' own scatter (sample), or by what their ERR expects (model)",
         check=CLIP_NOISE,
     )
     band_memory: int = BAND_MEMORY
