@@ -184,6 +184,33 @@ def bench_whole(full, rounds):
     return rows
 
 
+def bench_robust(full, cubes, rounds):
+    """Time whole processes with the preset, beside the same without it."""
+    rows = []
+    for name, paths in (
+        ("5 backgrounds 2048²", full[:6]),
+        ("20 backgrounds 2048²", full),
+        ("4 × 10 integrations 1024×1032", cubes),
+    ):
+        command, environment = measure.commands(*paths[:1] * 2, paths[1:])["webbkg subtract"]
+        timed = {"default": (command, environment), "robust": ([*command, "--robust"], environment)}
+        runs = measure.alternate_processes(timed, paths[0].parent, rounds)
+        seconds = {name: [run.seconds for run in found] for name, found in runs.items()}
+        peaks = {name: measure.median([run.peak for run in found]) for name, found in runs.items()}
+        rows.append(
+            {
+                "case": name,
+                "default (s)": f"{measure.median(seconds['default']):.2f}",
+                "robust (s)": f"{measure.median(seconds['robust']):.2f}",
+                "÷ default": f"**{measure.ratio(seconds['robust'], seconds['default']):.2f}**",
+                "bar": "≤ 2",
+                "default (MB)": f"{peaks['default']:.0f}",
+                "robust (MB)": f"{peaks['robust']:.0f}",
+            }
+        )
+    return rows
+
+
 def bench_files(full, rounds):
     """Time file to file in one warm process, both implementations and the bytes in turn."""
     peer.without_crds()
@@ -246,4 +273,6 @@ def bench(section, folder, rounds):
         return bench_files(full, rounds)
     if section == "whole":
         return bench_whole(full, rounds)
+    if section == "robust":
+        return bench_robust(full, cubes, rounds)
     return bench_first_run(full)

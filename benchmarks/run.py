@@ -43,6 +43,7 @@ SECTIONS = {
     "image growth": "Image from image: growth of memory in a warm process",
     "image files": "Image from image: file to file in a warm process",
     "image whole": "Image from image: whole process, file to file",
+    "image robust": "Image from image: whole process, with the preset `robust`",
     "image first": "First run of a new installation",
     "wfss warm": "WFSS: fit and sky mask, warm process",
     "wfss growth": "WFSS: growth of memory in a warm process",

@@ -119,6 +119,8 @@ class Request:
     folders : tuple of Path
         Where files that the target or an association names are looked for; what the user names
         is looked for in the current folder first.
+    propagate_errors : bool
+        Whether the background's variance is to enter the target's uncertainties.
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
     keep_background : bool
@@ -132,6 +134,7 @@ class Request:
     source_catalog: Any = None
     references: Mapping[str, Any] = field(default_factory=dict)
     folders: tuple[Path, ...] = (Path(),)
+    propagate_errors: bool = False
     measure_medians: bool = False
     keep_background: bool = True
 

@@ -108,9 +108,11 @@ def open_images(
     with exposure:
         name = exposure.info.filename or str(reference)
         shape = exposure.planes.shape[exposure.n_integrations == 1 :]
-        yield ReferenceImages(
-            name, exposure.info, lambda plane: exposure.plane(plane).reshape(shape), is_own=True
-        )
+
+        def read(plane: str) -> npt.NDArray[Any] | None:
+            return exposure.plane(plane).reshape(shape) if exposure.planes.has(plane) else None
+
+        yield ReferenceImages(name, exposure.info, read, is_own=True)
 
 
 def _as_exposure(path: Path, needed: Sequence[str]) -> Exposure | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
+from webbkg.image.flags import bytes_a_pixel, flags_of
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
@@ -200,7 +201,8 @@ def average_exposures(
     Each exposure first becomes one image: of a 3-D one the integrations are clipped and
     averaged, and rounded to float32. Then the exposures are clipped and averaged. ERR is
     sqrt(sum err²)/n over the samples that SCI kept, at both levels; DQ is the bitwise OR over
-    all integrations of all exposures. The result does not depend on the bands or the threads.
+    all integrations of all exposures, or has what enough of them carry (`dq_threshold`). The
+    result does not depend on the bands or the threads.
 
     Parameters
     ----------
@@ -235,7 +237,8 @@ def average_exposures(
         integrations=SampleCounts(),
     )
     threads = available_threads() if threads is None else threads
-    height, crew = _share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
+    a_row = _bytes_a_row(sources, columns, options)
+    height, crew = _share_memory(a_row, options.band_memory, threads)
     parts = over_bands(
         split(rows, height),
         lambda: _BandAverager(sources, result, options, min(height, rows), errors).average,
@@ -260,11 +263,12 @@ def _coverage(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:
     return covered
 
 
-def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
+def _bytes_a_row(sources: Sequence[Placed], columns: int, options: ImageOptions) -> int:
     """Memory of a row on one thread: SCI and ERR of every sample, the words read, the rest."""
-    samples = len(sources) + max((s.planes.shape[0] for s in sources), default=0)
+    levels = len(sources), max((s.planes.shape[0] for s in sources), default=0)
     widest = max((s.planes.shape[2] for s in sources), default=0)
-    return 8 * columns * (samples + 2) + 12 * widest
+    flags = sum(bytes_a_pixel(options.dq_threshold, samples) for samples in levels)
+    return columns * (8 * (sum(levels) + 2) + flags) + 12 * widest
 
 
 def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int]:
@@ -387,6 +391,9 @@ class _BandAverager:
         widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)
+        area = height, columns
+        self._exposure_flags = flags_of(options.dq_threshold, len(sources), *area)
+        self._integration_flags = flags_of(options.dq_threshold, most, *area)
 
     def average(self, start: int, stop: int) -> tuple[SampleCounts, SampleCounts]:
         """Average target rows `start` to `stop` into the result."""
@@ -401,10 +408,13 @@ class _BandAverager:
             if rows[0] >= rows[1]:
                 sci.fill(np.nan)
                 err.fill(0)
-            elif source.planes.shape[0] == 1:
-                self._load(source, 0, rows, start, sci, err, dq)
+                continue
+            flags = self._exposure_flags.sample(dq)
+            if source.planes.shape[0] == 1:
+                self._load(source, 0, rows, start, sci, err, flags)
             else:
-                integrations += self._average_integrations(source, rows, start, sci, err, dq)
+                integrations += self._average_integrations(source, rows, start, sci, err, flags)
+            self._exposure_flags.count((rows[0] - start, rows[1] - start), columns)
             offered += max(0, rows[1] - rows[0]) * (columns[1] - columns[0])
         counted = self._exposures.average(
             len(self._sources),
@@ -413,6 +423,7 @@ class _BandAverager:
             self._result.err[start:stop] if self._unwanted is None else self._unwanted[:height],
             self._result.counts[start:stop],
         )
+        self._exposure_flags.put(dq)
         np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
         exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
         return exposures, integrations
@@ -430,7 +441,10 @@ class _BandAverager:
         height, (count, *_), columns = len(sci), source.planes.shape, source.overlap.columns
         for integration in range(count):
             one_sci, one_err = self._integrations.images(integration, height)
-            self._load(source, integration, rows, start, one_sci, one_err, dq)
+            flags = self._integration_flags.sample(dq)
+            self._load(source, integration, rows, start, one_sci, one_err, flags)
+            self._integration_flags.count((rows[0] - start, rows[1] - start), columns)
+        self._integration_flags.put(dq)
         counted = self._integrations.average(count, height, sci, err, self._counts[:height])
         err[self._counts[:height] == 0] = 0  # a missing sample has no error, not an unknown one
         pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,17 @@ from webbkg.files.references import (
 )
 from webbkg.modes import Request, Services, Target
 from webbkg.options import WfssOptions
-from webbkg.results import BoolImage, Outcome, ScaleFit, Status, WfssResult
+from webbkg.results import (
+    BoolImage,
+    Outcome,
+    Propagated,
+    ScaleFit,
+    Status,
+    WfssResult,
+    relative_error,
+)
 from webbkg.wfss import traces
-from webbkg.wfss.fit import fit_scale, scaled_background
+from webbkg.wfss.fit import fit_scale, scaled_background, scaled_variances
 
 Image = npt.NDArray[Any]
 
@@ -69,7 +77,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         user_mask=options.mask is not None,
         dispersion_axis=_dispersion_axis(target),
     )
-    return _outcome(fit, template, mask, options)
+    return _outcome(fit, template, mask, options, propagate=request.propagate_errors)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -188,15 +196,22 @@ def _orders(reference: Any, target: Target) -> tuple[traces.OrderLimits, ...]:
         return traces.orders_and_limits(extracted, ranges, element)
 
 
-def _outcome(fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions) -> Outcome:
-    background = None
+def _outcome(
+    fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions, *, propagate: bool
+) -> Outcome:
+    background = propagated = None
     if fit.status is Status.COMPLETE:
+        variances = scaled_variances(template.sci, template.err, fit) if propagate else None
         background = scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
+        background = replace(background, variances=variances)
+    if background is not None and propagate:
+        propagated = Propagated(common={"scale": relative_error(fit.scale, fit.scale_err)})
     return Outcome(
         status=fit.status,
         reason=fit.reason,
         background=background,
         sky_mask=mask.sky,
+        propagated=propagated,
         warnings=mask.warnings,
         result=WfssResult(
             options=options,
