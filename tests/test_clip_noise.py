@@ -10,7 +10,11 @@ import reference_clip
 from test_average import mixed_exposures, place, ruin
 from webbkg import ImageOptions, average_background
 from webbkg.errors import OptionError
+from webbkg.files.exposures import DetectorWindow
 from webbkg.image.average import average_exposures
+from webbkg.simulate.detector import BadPixels, Setup, expose
+from webbkg.simulate.imaging import ImagingScene, sky_on
+from webbkg.simulate.sources import Population
 
 MODEL = ImageOptions(clip_noise="model")
 DO_NOT_USE = 1
@@ -320,3 +324,32 @@ def test_each_iteration_takes_one_sample():
 def test_what_is_neither_is_refused():
     with pytest.raises(OptionError, match=r"clip_noise must be sample or model \(got 'both'\)"):
         ImageOptions(clip_noise="both")
+
+
+@pytest.mark.parametrize("kind", ["exposures", "integrations"])
+@pytest.mark.parametrize("samples", [2, 3, 5])
+def test_simulated_cosmic_rays_go_and_good_samples_stay(kind, samples):
+    """A small part of what benchmarks/clip_recovery.py measures, at twice its bars' width."""
+    scene = ImagingScene(population=Population(stars=0, galaxies=0))
+    part = scene.detector.part(DetectorWindow(600, 600, 512, 128))
+    setup = Setup(scene.detector, scene.readout, part)
+    light = sky_on(scene, setup.window)
+    bad = BadPixels(*(np.empty(0, kind) for kind in (int, int, np.float32, bool, bool)))
+    planes = [expose(light, setup, bad, 7, index, 0) for index in range(samples)]
+    sci, err, dq, rays = (
+        np.stack([getattr(one, name) for one in planes])
+        for name in ("sci", "err", "dq", "cosmic_rays")
+    )
+    noise = np.sqrt(setup.poisson_variance(light) + setup.read_variance)
+    if kind == "integrations":
+        ours = average_background(sci[np.newaxis], err[np.newaxis], dq[np.newaxis], MODEL)
+    else:
+        ours = average_background(sci, err, dq, MODEL)
+    high = rays > 20 * noise
+    hit, clean = high.any(axis=0), ~rays.any(axis=0)
+    assert hit.sum() > 30
+    excess = np.where(high, rays, 0).sum(axis=0)[hit].sum() / samples
+    assert (ours.sci - light)[hit].sum() <= (0.2 if samples == 2 else 0.02) * excess
+    assert abs(((ours.sci - light) / noise)[clean].mean()) * samples**0.5 <= 0.02
+    lost = (ours.exposures if kind == "exposures" else ours.integrations).clipped - high.sum()
+    assert lost <= 0.006 * sci.size
