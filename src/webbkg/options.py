@@ -71,6 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "propagate_errors": True,
         "dq_threshold": 0.51,  # the majority: of two backgrounds both
         "drop_mismatched": True,
+        "clip_noise": "model",
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
