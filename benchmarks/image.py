@@ -50,8 +50,8 @@ def read_listings(folder):
     )
 
 
-def average(paths, threads=None, matched=False):
-    """Average background files on the first one's window, with webbkg."""
+def average(paths, threads=None, **options):
+    """Average background files on the first one's window, with webbkg and options of its own."""
     from webbkg.files.exposures import Exposure
     from webbkg.image.average import average_exposures
     from webbkg.options import ImageOptions
@@ -59,13 +59,12 @@ def average(paths, threads=None, matched=False):
     exposures = [Exposure.from_file(path) for path in paths]
     target = exposures[0].place
     placed = [exposure.placed_on(target) for exposure in exposures]
-    options = ImageOptions()
-    if matched:
+    chosen = ImageOptions(**options)
+    if chosen.mask_sources or chosen.match_background != "none":
         from webbkg.image.prepare import prepare
 
-        options = ImageOptions(match_background="scale", mask_sources=True)
-        placed = prepare(placed, target.shape, options, threads=threads).sources
-    result = average_exposures(placed, target.shape, options, threads=threads)
+        placed = prepare(placed, target.shape, chosen, threads=threads).sources
+    result = average_exposures(placed, target.shape, chosen, threads=threads)
     for exposure in exposures:
         exposure.close()
     return result
@@ -117,6 +116,32 @@ def bench_warm(full, cubes, rounds):
     return rows
 
 
+def bench_clip(full, cubes, rounds):
+    """Time the two ways of clipping in turn, in one process, and the memory of the second."""
+    cases = [("2 backgrounds 2048²", full[1:3]), *(case[:2] for case in warm_cases(full, cubes))]
+    rows = []
+    for name, paths in cases:
+        seconds = measure.alternate(
+            {
+                "sample": lambda p=paths: average(p),
+                "model": lambda p=paths: average(p, clip_noise="model"),
+            },
+            rounds,
+        )
+        grown = measure.apart("image", "measure_growth", "webbkg", paths, "model")
+        rows.append(
+            {
+                "case": name,
+                "sample (s)": f"{measure.median(seconds['sample']):.3f}",
+                "model (s)": f"{measure.median(seconds['model']):.3f}",
+                "model ÷ sample": f"**{measure.ratio(seconds['model'], seconds['sample']):.2f}**",
+                "bar": "≤ 2",
+                "growth of memory, model (MB)": f"{grown:.0f}",
+            }
+        )
+    return rows
+
+
 def bench_growth(full, cubes):
     """Measure how much memory averaging takes, each in a fresh process that is warm."""
     cases = [
@@ -138,13 +163,13 @@ def bench_growth(full, cubes):
     return rows
 
 
-def measure_growth(implementation, paths):
+def measure_growth(implementation, paths, clip_noise="sample"):
     """Average two files to get warm, then all of them."""
     if implementation == "webbkg":
-        average(paths[:2])
+        average(paths[:2], clip_noise=clip_noise)
         # Nine cannot all survive by their number alone: every kernel is loaded.
-        average([paths[i % len(paths)] for i in range(9)])
-        return measure.growth(lambda: average(paths))
+        average([paths[i % len(paths)] for i in range(9)], clip_noise=clip_noise)
+        return measure.growth(lambda: average(paths, clip_noise=clip_noise))
     from stdatamodels.jwst import datamodels
 
     peer.without_crds()
@@ -199,8 +224,9 @@ def bench_matched(full, cubes, rounds):
 
 def measure_matched(paths):
     """Average two files to get warm, then all of them, matched and without sources."""
-    average(paths[:3], matched=True)
-    return measure.growth(lambda: average(paths[1:], matched=True))
+    asked = {"match_background": "scale", "mask_sources": True}
+    average(paths[:3], **asked)
+    return measure.growth(lambda: average(paths[1:], **asked))
 
 
 def bench_robust(full, cubes, rounds):
@@ -284,6 +310,8 @@ def bench(section, folder, rounds):
     full, cubes = read_listings(Path(folder))
     if section == "warm":
         return bench_warm(full, cubes, rounds)
+    if section == "clip":
+        return bench_clip(full, cubes, rounds)
     if section == "growth":
         return bench_growth(full, cubes)
     if section == "matched":

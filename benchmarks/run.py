@@ -39,6 +39,7 @@ def header(rounds):
 
 SECTIONS = {
     "image warm": "Image from image: files → combined background, warm process",
+    "image clip": "Image from image: clipping by the expected noise, files → combined, warm process",
     "image growth": "Image from image: growth of memory in a warm process",
     "image files": "Image from image: file to file in a warm process",
     "image whole": "Image from image: whole process, file to file",

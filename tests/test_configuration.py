@@ -27,6 +27,7 @@ OTHER_THAN_DEFAULT = {
     "save_combined_background": True,
     "sigma": 2.5,
     "maxiters": 4,
+    "clip_noise": "model",
     "soss_source_percentile": 31.5,
     "soss_bkg_percentile": [20.0, 60.0],
     "wfss_mmag_extract": 22.5,

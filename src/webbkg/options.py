@@ -72,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "propagate_errors": True,
         "dq_threshold": 0.51,  # the majority: of two backgrounds both
         "drop_mismatched": True,
+        "clip_noise": "model",
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -230,6 +231,7 @@ THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
+CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
@@ -281,6 +283,10 @@ class ImageOptions(Options):
         Whether sources are looked for in each background, against the others, and left out.
     source_mask : tuple of str, or None
         Files with masks, one for each background or one for all; a comma-separated string too.
+    clip_noise : str
+        In units of what a sample's distance is judged: ``sample``, the scatter of the samples
+        themselves, or ``model``, that which the ERR of the others leads to expect
+        (docs/clipping.md), of which one sample is taken out an iteration.
     dq_threshold : float
         A flag reaches the target's pixel where at least this fraction of the backgrounds that
         cover it, and at least one, carry it; of the integrations of a background likewise. 0
@@ -312,6 +318,12 @@ class ImageOptions(Options):
         None,
         "force_list",
         "One file for each background or for all; MASK extension not 0 for sky, 0 for source",
+    )
+    clip_noise: str = _parameter(
+        "sample",
+        "option('sample', 'model')",
+        "Clip by the samples' own scatter (sample), or by what their ERR expects (model)",
+        check=CLIP_NOISE,
     )
     dq_threshold: float = _parameter(
         0.0,

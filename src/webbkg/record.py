@@ -245,6 +245,7 @@ def _image_details(result: ImageResult) -> Details:
         mode="image",
         sigma=result.options.sigma,
         maxiters=result.options.maxiters,
+        clip_noise=result.options.clip_noise,
         dq_threshold=result.options.dq_threshold,
         drop_mismatched=result.options.drop_mismatched,
         backgrounds=list(result.backgrounds),

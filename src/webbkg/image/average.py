@@ -219,6 +219,7 @@ def average_exposures(
         Clip threshold and iterations, and the memory for samples.
     errors : bool
         Whether ERR is wanted: it is a third of what is read. If not, that of the result is NaN.
+        Clipping by the noise that ERR tells wants it always.
     threads : int, optional
         Default: as many as this task may use.
     progress : callable, optional
@@ -230,6 +231,7 @@ def average_exposures(
         The average on the target's window.
     """
     rows, columns = shape
+    errors = errors or options.clip_noise == "model"
     result = CombinedBackground(
         sci=np.empty(shape, np.float32),
         err=np.empty(shape, np.float32) if errors else np.broadcast_to(_UNKNOWN, shape),
@@ -311,9 +313,7 @@ class _Stack:
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        known = samples if self._errors else 0
-        sci_stack = self._sci[: samples * pixels].reshape(samples, pixels)
-        stack = sci_stack, self._err[: known * pixels].reshape(known, pixels)
+        stack = self._flat(samples, pixels)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         can_reject = self._sigma <= largest_deviation(samples) * (1 + clip.MARGIN)
         usable, listed = clip.average_untouched(
@@ -328,6 +328,50 @@ class _Stack:
             if near:
                 clipped += clip.average_near(*stack, touched[:near], *limits, *result)
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
+
+    def _flat(self, samples: int, pixels: int) -> tuple[FloatImage, FloatImage]:
+        """SCI and, if wanted, ERR of the first `samples`, (samples, pixels)."""
+        known = samples if self._errors else 0
+        return (
+            self._sci[: samples * pixels].reshape(samples, pixels),
+            self._err[: known * pixels].reshape(known, pixels),
+        )
+
+
+class _NoiseStack(_Stack):
+    """A stack that is clipped by the scatter that its ERR leads to expect."""
+
+    def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
+        super().__init__(samples, height, columns, options, errors=True)
+        from webbkg.image import noise_kernels  # what few want takes time to import
+
+        self._average = noise_kernels.average_by_noise
+        self._buffers = noise_kernels.make_scratch(samples)
+
+    def average(
+        self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
+    ) -> SampleCounts:
+        """Clip and average the first `samples`, into images of `height` rows."""
+        pixels = height * self._columns
+        usable, clipped = self._average(
+            *self._flat(samples, pixels),
+            self._columns,
+            self._sigma,
+            self._maxiters,
+            self._buffers,
+            sci.reshape(-1),
+            err.reshape(-1),
+            counts.reshape(-1),
+        )
+        return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
+
+
+def _make_stack(
+    samples: int, height: int, columns: int, options: ImageOptions, errors: bool
+) -> _Stack:
+    if options.clip_noise == "model":
+        return _NoiseStack(samples, height, columns, options)
+    return _Stack(samples, height, columns, options, errors)
 
 
 class _BandAverager:
@@ -346,9 +390,9 @@ class _BandAverager:
         self._unwanted = None if errors else np.empty((height, columns), np.float32)
         self._sources = sources
         self._result = result
-        self._exposures = _Stack(len(sources), height, columns, options, errors)
+        self._exposures = _make_stack(len(sources), height, columns, options, errors)
         most = max((s.planes.shape[0] for s in sources), default=1)
-        self._integrations = _Stack(most if most > 1 else 0, height, columns, options, errors)
+        self._integrations = _make_stack(most if most > 1 else 0, height, columns, options, errors)
         widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)

@@ -401,12 +401,12 @@ def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
 def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
     """Warn where so few exposures cannot lose a sample by clipping."""
     most = largest_deviation(exposures)
-    if exposures > 1 and options.sigma > most:
+    if exposures > 1 and options.sigma > most and options.clip_noise == "sample":
         yield (
             f"{exposures} backgrounds are too few to reject anything at sigma = "
             f"{options.sigma:g}: no sample can lie further from the median than "
             f"{most:.2f} standard deviations; "
-            "cosmic rays and sources in them stay in their average"
+            "cosmic rays and sources in them stay in their average (clip_noise = model can)"
         )
 
 
