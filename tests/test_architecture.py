@@ -26,7 +26,7 @@ LAYERS = (
     ("integration",),
     ("step",),
     ("run", "subtract"),
-    ("apply", "record"),
+    ("apply", "record", "report.metrics", "report.limits", "report.overlap", "report.sample"),
     tuple(f"{wing}.{room}" for wing in WINGS for room in GATHERING),
     ("modes",),  # what the wings are asked, and by which name they are found
     ("files",),

@@ -259,7 +259,8 @@ def test_flight_products_of_another_version(number, monkeypatch, real_data):
     assert ours.get_crds_parameters().keys() == theirs.get_crds_parameters().keys()
     with fits.open(own) as product, fits.open(target) as given:
         expected = {**dict(given[0].header), "S_BKDSUB": "COMPLETE"}
-        expected |= {name: product[0].header[name] for name in ("DATE", "FILENAME", "HISTORY")}
+        anew = ("DATE", "FILENAME", "HISTORY", "BKGVERD")
+        expected |= {name: product[0].header[name] for name in anew}
         assert dict(product[0].header).keys() == expected.keys()
         assert {k: v for k, v in expected.items() if k} == {
             k: (v if k != "HISTORY" else expected[k])

@@ -123,6 +123,10 @@ class Request:
         Whether the background's variance is to enter the target's uncertainties.
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
+    metrics : bool
+        Whether the outcome is to tell how good the subtraction is.
+    metric_limits : tuple of str
+        Limits of metrics in place of the table's, see `webbkg.report.limits.set_limits`.
     keep_background : bool
         Whether the outcome is to hold what was subtracted, with its ERR. If not, its memory is
         free before the result is copied from the target.
@@ -136,6 +140,8 @@ class Request:
     folders: tuple[Path, ...] = (Path(),)
     propagate_errors: bool = False
     measure_medians: bool = False
+    metrics: bool = True
+    metric_limits: tuple[str, ...] = ()
     keep_background: bool = True
 
     def options_as(self, kind: type[Chosen]) -> Chosen:

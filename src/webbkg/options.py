@@ -220,11 +220,11 @@ def _are_percentages(values: Any) -> bool:
     return isinstance(values, Sequence) and len(values) == 2 and all(map(_is_percentage, values))
 
 
-def _as_names(given: Any) -> tuple[str, ...] | None:
+def as_names(given: Any, parameter: str) -> tuple[str, ...] | None:
     """Take names one by one, or with commas between them; None for none."""
     listed = list(given or ()) if isinstance(given, list | tuple | None) else [given]
     if not all(isinstance(one, str | os.PathLike) for one in listed):
-        raise OptionError(f"source_mask must be names of files (got {given!r})")
+        raise OptionError(f"{parameter} must be a list of texts (got {given!r})")
     names = [name.strip() for one in listed for name in os.fspath(one).split(",")]
     return tuple(filter(None, names)) or None
 
@@ -263,6 +263,14 @@ class RunOptions(Options):
     )
     propagate_errors: bool = _parameter(
         False, "boolean", "Add the background's variance to the target's ERR and variances"
+    )
+    metrics: bool = _parameter(
+        True, "boolean", "Measure how good each subtraction is, and say so: good, look or bad"
+    )
+    metric_limits: Any = _parameter(
+        None,
+        "force_list",
+        "Limits of metrics that differ from the table's, such as sky_level=0.2:1",
     )
 
 
@@ -342,7 +350,7 @@ class ImageOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "source_mask", _as_names(self.source_mask))
+        object.__setattr__(self, "source_mask", as_names(self.source_mask, "source_mask"))
         if self.band_memory <= 0:
             raise OptionError(f"band_memory must be above 0 bytes (got {self.band_memory})")
 

@@ -17,6 +17,8 @@ from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
 from webbkg.results import (
     ImageResult,
+    Metric,
+    Metrics,
     Outcome,
     Propagated,
     SampleCounts,
@@ -35,6 +37,9 @@ HISTORY_WIDTH = 72
 """Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4): a longer entry would be cut
 there into cards, wherever that falls."""
 
+VERDICT_KEYWORD = "BKGVERD"
+"""Of the primary header of a product: the verdict of its metrics."""
+
 Details = dict[str, Any]
 Summary = tuple[tuple[str, str], ...]
 
@@ -51,11 +56,14 @@ class Record:
         All numbers of the result, plain values only, for ``meta.background.webbkg``.
     history : tuple of str
         Entries of at most `HISTORY_WIDTH` ASCII characters.
+    cards : tuple of (str, str, str)
+        Keyword, value and comment of cards that no schema knows.
     """
 
     meta: Mapping[str, Any] = field(default_factory=dict)
     tree: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
+    cards: tuple[tuple[str, str, str], ...] = ()
 
 
 def record(outcome: Outcome) -> Record:
@@ -72,8 +80,10 @@ def record(outcome: Outcome) -> Record:
             "status": str(outcome.status),
             "reason": outcome.reason or "None",
             **details(outcome),
+            **({} if outcome.metrics is None else {"metrics": _metrics(outcome.metrics)}),
         },
         history=_history(outcome) if outcome.status is Status.COMPLETE else (),
+        cards=_verdict_card(outcome.metrics),
     )
 
 
@@ -124,6 +134,7 @@ def as_json(
             "median_before": outcome.median_before,
             "median_after": outcome.median_after,
             "details": details(outcome),
+            "metrics": None if outcome.metrics is None else _metrics(outcome.metrics),
         }
     output = None if product is None else str(product)
     return {**told, "output": output, "warnings": list(warnings)}
@@ -134,6 +145,8 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
     if outcome.reason:
         yield "because", outcome.reason
     yield from summary(outcome)
+    if outcome.metrics is not None:
+        yield from _metrics_lines(outcome.metrics)
     if outcome.median_before is not None and outcome.median_after is not None:
         medians = f"{outcome.median_before:.6g}, {outcome.median_after:.6g}"
         yield "median before, after", medians
@@ -214,6 +227,46 @@ def _plain_values(**values: Any) -> Details:
 
 
 # What every mode has.
+
+
+def _verdict_card(metrics: Metrics | None) -> tuple[tuple[str, str, str], ...]:
+    if metrics is None:
+        return ()
+    return ((VERDICT_KEYWORD, str(metrics.verdict), "webbkg: good, look or bad"),)
+
+
+def _metrics(metrics: Metrics) -> Details:
+    """Give metrics as plain values."""
+    return {
+        "verdict": str(metrics.verdict),
+        "reasons": list(metrics.reasons),
+        **_plain_values(
+            level=metrics.level,
+            scatter=metrics.scatter,
+            background=metrics.background,
+            pixels=metrics.pixels,
+        ),
+        "values": {one.name: _metric(one) for one in metrics.values},
+    }
+
+
+def _metric(one: Metric) -> Details:
+    told = _plain_values(value=one.value, error=one.error, grade=str(one.grade))
+    if one.unit:
+        told["unit"] = one.unit
+    return told if math.isnan(one.share) else {**told, "share": _plain(one.share)}
+
+
+def _metrics_lines(metrics: Metrics) -> Iterator[tuple[str, str]]:
+    level, scatter = metrics.find("sky_level"), metrics.find("scatter")
+    if level is not None:
+        share_left = f", {100 * level.share:+.2g} % of it" if math.isfinite(level.share) else ""
+        yield "sky left", f"{metrics.level:+.3g}, {level.value:+.2g} {level.unit}{share_left}"
+    if scatter is not None:
+        yield "sky scatter", f"{metrics.scatter:.3g}, {scatter.value:.3g} times what ERR says"
+    yield "verdict", str(metrics.verdict)
+    for reason in metrics.reasons:
+        yield "", reason
 
 
 def _verdict(one: Verdict) -> Details:

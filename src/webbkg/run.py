@@ -35,6 +35,7 @@ from webbkg.files.models import (
     is_model,
     open_model,
     path_of,
+    put_cards,
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
@@ -43,7 +44,7 @@ from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
 from webbkg.numerics.summary import finite_median
-from webbkg.options import ImageOptions, RunOptions
+from webbkg.options import ImageOptions, RunOptions, as_names
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
 
@@ -311,6 +312,8 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
         folders=(*(Path(folder) for folder in named if folder), Path()),
         propagate_errors=options.propagate_errors,
         measure_medians=setting.measure_medians,
+        metrics=options.metrics,
+        metric_limits=as_names(options.metric_limits, "metric_limits") or (),
         keep_background=kept or item.streamed,
     )
 
@@ -384,11 +387,31 @@ def _subtract(
             item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
         else:
             item.outcome = measured
+        if request.metrics:
+            item.outcome = _with_metrics(item, target, request)
         if item.survey is None:
             _make_result(item, request)
         else:
             _make_draft(item, item.survey, target, request)
     _record(item)
+
+
+def _with_metrics(item: Item, target: Target, request: Request) -> Outcome:
+    """Measure how good the subtraction of a target will be, while it is as it was."""
+    outcome = item.outcome
+    assert outcome is not None
+    if outcome.background is None:
+        return outcome
+    from webbkg.report.limits import set_limits
+    from webbkg.report.metrics import measure_metrics
+
+    limits = set_limits(request.metric_limits)
+    if item.path is not None and (item.survey is not None or item.streamed):
+        exposure = Exposure.from_file(item.path, needed=("SCI", "DQ"))
+    else:
+        exposure = Exposure.from_model(target.model)
+    with exposure:
+        return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
 
 
 def _done_already(name: str) -> Outcome:
@@ -550,6 +573,7 @@ def _record(item: Item) -> None:
         values = {**told.meta, **record.members(item.job, None)}
         result.values |= {**values, "meta.background.webbkg": told.tree} if told.tree else values
         result.history, result.software = told.history, record.SOFTWARE
+        result.cards = told.cards
         result.mask = outcome.sky_mask
     else:
         _record_in_model(item, told, outcome.sky_mask)
@@ -565,6 +589,8 @@ def _record_in_model(item: Item, told: record.Record, sky_mask: Any) -> None:
         model[path] = value
     if told.tree:
         model.meta.background.webbkg = dict(told.tree)
+    if told.cards:
+        put_cards(model, told.cards)
     if sky_mask is not None:
         model.mask = sky_mask.astype("uint32")
     with door.reading(item.name, "its metadata cannot be added to"):  # asdf looks at all of them

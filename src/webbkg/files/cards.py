@@ -8,7 +8,7 @@ keyword of a primary header; those of the others are of extensions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -172,6 +172,17 @@ class Cards:
         kinds = (bool(_STRUCTURE.fullmatch(card[:8].rstrip())) for card in self._cards)
         return 1 + max(i for i, is_structure in enumerate(kinds) if is_structure)
 
+    def put_cards(self, cards: Iterable[tuple[str, str, str]]) -> None:
+        """Set cards (keyword, value, comment) that no schema knows; new ones come last."""
+        for name, value, comment in cards:
+            new = format_card(name, value, comment)
+            if any(card[:10] == f"{name:8}= " for card in self._cards):
+                start, stop = self._span(name)
+            else:
+                places = [i for i, card in enumerate(self._cards) if card[:8] == "HISTORY "]
+                start = stop = places[0] if places else len(self._cards)
+            self._cards[start:stop] = new
+
     @property
     def history(self) -> list[str]:
         """The texts of the HISTORY cards."""
@@ -186,6 +197,14 @@ class Cards:
     def as_bytes(self) -> bytes:
         """Return the blocks of the header."""
         return header_of(self._cards)
+
+
+def merged_cards(
+    known: Iterable[Sequence[Any]], new: Iterable[tuple[str, str, str]]
+) -> list[list[Any]]:
+    """Put cards (keyword, value, comment) among others: where the keyword is, or at the end."""
+    named = {str(card[0]): list(card) for card in known if card}
+    return [*(named | {card[0]: list(card) for card in new}).values()]
 
 
 def header_of(cards: Iterable[str]) -> bytes:

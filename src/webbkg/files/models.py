@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.asdf import check_product
+from webbkg.files.cards import merged_cards
 from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
 from webbkg.results import Background, CombinedBackground
@@ -113,6 +114,15 @@ def open_header(path: str | os.PathLike[str]) -> Any:
         fits.open(path, memmap=False, lazy_load_hdus=True) as hdus,
     ):
         return datamodels.JwstDataModel(fits.HDUList([hdus[0].copy()]))
+
+
+def put_cards(model: Any, cards: Iterable[tuple[str, str, str]]) -> None:
+    """Set cards (keyword, value, comment) of the primary header that no schema knows."""
+    extra = model.instance.get("extra_fits") or {}
+    primary = extra.get("PRIMARY") or {}
+    header = merged_cards(primary.get("header") or (), cards)
+    # What a copy of a model shares with it is not changed.
+    model.instance["extra_fits"] = {**extra, "PRIMARY": {**primary, "header": header}}
 
 
 def background_model(background: Background, target: Any) -> Any:

@@ -269,6 +269,8 @@ class Draft:
         What becomes of the rows of a plane, in the byte order of this machine; the others stay.
     mask : (rows, columns) bool ndarray or None
         Sky mask, True where sky, for the extension MASK; `survey` must have been told of it.
+    cards : sequence of (str, str, str)
+        Keyword, value and comment of cards that no schema knows.
     """
 
     target: Survey
@@ -277,6 +279,7 @@ class Draft:
     software: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Change] = field(default_factory=dict)
     mask: npt.NDArray[np.bool_] | None = None
+    cards: Sequence[tuple[str, str, str]] = ()
 
     def write(self, stream: IO[bytes], name: str) -> None:
         """Write the product to an open, empty file; `name` is its FILENAME.
@@ -292,11 +295,14 @@ class Draft:
         cards = Cards(self.target.hdus[0].raw)
         former = cards.history
         cards.put(values)
+        cards.put_cards(self.cards)
         cards.add_history(self.history)
         parts = [Part(cards.as_bytes()), *_extensions(self.target, self.changes, self.mask)]
         tree = Tree(self.target.asdf)
         for path, value in values.items():
             tree.put(path, value)
+        if self.cards:
+            tree.put_cards(self.cards)
         if self.mask is not None:
             tree.put_array("mask", "dq", "fits:MASK,1")
         if former or self.history:

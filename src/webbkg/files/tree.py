@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from webbkg.files.cards import merged_cards
+
 _FIRST = ("asdf_library", "history")
 """Keys that ASDF puts before the others, which come by the alphabet."""
 
@@ -111,6 +113,15 @@ class Tree:
         new = deepcopy(self._get(like))  # a node that stands twice is an alias
         _insert(new, "source", _node(source))
         self._put(path, new)
+
+    def put_cards(self, cards: Iterable[tuple[str, str, str]]) -> None:
+        """Note cards of the primary header that no schema knows, as the data models do."""
+        import yaml
+
+        path = "extra_fits.PRIMARY.header"
+        node = self._get(path)
+        known = [] if node is None else yaml.SafeLoader("").construct_object(node, deep=True)
+        self.put(path, merged_cards(known, cards))
 
     def plain(self, paths: Iterable[str]) -> dict[str, Any]:
         """Return what there is of plain values, by their paths."""

@@ -1,0 +1,1 @@
+"""What was done, made visible: metrics and a verdict of each subtraction."""

@@ -1,0 +1,370 @@
+"""How good a subtraction is: numbers of its result, each with a grade, and a verdict.
+
+A metric is a function of the sample (`webbkg.report.sample`) and the outcome, which returns it or
+None where it does not apply; a new one is a function, its name in `MEASURES`, and a line in the
+table of limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.numerics.planes import PlaneSource
+from webbkg.report.limits import LIMITS, Limit, judge
+from webbkg.report.overlap import overlapping_pixels
+from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw
+from webbkg.results import (
+    Background,
+    ImageResult,
+    Metric,
+    Metrics,
+    Outcome,
+    SossResult,
+    WfssResult,
+)
+
+PARTS = 8
+"""Parts of a profile along rows or columns; and of a chequerboard, each way."""
+
+RANGE_ERROR = 1.5
+"""Three times this is above the range of `PARTS` values of unit scatter in 999 of 1000 cases."""
+
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median in those of a mean: sqrt(pi / 2), for Gaussian noise."""
+
+FAR = 5.0
+"""What counts as far from the sky, and the largest deviation in chi² (standard deviations)."""
+
+JUMP_REACH, JUMP_WIDTH, JUMP_FLANK = 30, 6, 90
+"""How far from the jump its rest is looked for, in parts of what width, and how far the sky to
+compare with goes (columns)."""
+
+FEWEST = 16
+"""Pixels without which a median says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What every metric may look at."""
+
+    sample: Sample
+    outcome: Outcome
+    background: Background
+    planes: PlaneSource
+    level: float  #: median of the residual
+    scatter: float  #: its robust standard deviation
+    noise: float  #: median of ERR
+    expected: float  #: that of ERR with the background's
+    sky: float  #: that of the background
+
+
+def measure_metrics(
+    planes: PlaneSource,
+    outcome: Outcome,
+    limits: Mapping[str, Limit] = LIMITS,
+) -> Metrics:
+    """Measure how good a subtraction is.
+
+    Parameters
+    ----------
+    planes : PlaneSource
+        SCI, and ERR and DQ where it has them, of the target before the subtraction. Some of its
+        rows are read, and in image mode SCI once, in bands.
+    outcome : Outcome
+        COMPLETE, with its background.
+    limits : mapping of str to Limit
+        See `webbkg.report.limits.set_limits`.
+
+    Returns
+    -------
+    Metrics
+        The same for any number of threads, and for planes in memory and in files.
+
+    Raises
+    ------
+    ValueError
+        If the outcome has no background.
+    """
+    background = outcome.background
+    if background is None:
+        raise ValueError("metrics need the background that was subtracted: outcome.background")
+    sample = draw(planes, background, outcome)
+    residual = sample.residual
+    level = _median(residual)
+    seen = Seen(
+        sample=sample,
+        outcome=outcome,
+        background=background,
+        planes=planes,
+        level=level,
+        scatter=MAD_TO_SIGMA * _median(np.abs(residual - np.float32(level))),
+        noise=_median(sample.err),
+        expected=_median(sample.expected),
+        sky=_median(sample.background),
+    )
+    found = (measure(seen) for measure in MEASURES)
+    return Metrics(
+        values=tuple(judge(one, limits) for one in found if one and math.isfinite(one.value)),
+        level=level,
+        scatter=seen.scatter,
+        background=seen.sky,
+        pixels=len(sample),
+    )
+
+
+def _median(values: Values) -> float:
+    return float(np.median(values)) if values.size else math.nan
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _in_noise(name: str, seen: Seen, value: float, error: float) -> Metric:
+    """Make a metric of something in the target's unit: in units of ERR, and of the background."""
+    return Metric(
+        name=name,
+        value=_ratio(value, seen.noise),
+        unit="ERR" if seen.sample.quoted else "scatter",
+        error=_ratio(error, seen.noise),
+        share=_ratio(value, abs(seen.sky)),
+    )
+
+
+def _error_of_median(seen: Seen, number: float) -> float:
+    return MEDIAN_ERROR * seen.scatter / math.sqrt(max(number, 1))
+
+
+# Of every mode.
+
+
+def _sky_level(seen: Seen) -> Metric:
+    error = _error_of_median(seen, len(seen.sample))
+    return _in_noise("sky_level", seen, seen.level, error)
+
+
+def _scatter(seen: Seen) -> Metric | None:
+    if not seen.sample.quoted:
+        return None
+    value = _ratio(seen.scatter, seen.expected)
+    return Metric(name="scatter", value=value, error=value / math.sqrt(max(len(seen.sample), 1)))
+
+
+def _gradient_rows(seen: Seen) -> Metric | None:
+    return _profile("gradient_rows", seen, seen.sample.row, seen.sample.shape[1])
+
+
+def _gradient_columns(seen: Seen) -> Metric | None:
+    columns = seen.sample.column
+    if columns.size == 0:
+        return None
+    first = int(columns.min())
+    return _profile("gradient_columns", seen, columns - first, int(columns.max()) - first + 1)
+
+
+def _profile(name: str, seen: Seen, place: npt.NDArray[np.int32], length: int) -> Metric | None:
+    """Measure the range of the medians of the parts of a profile."""
+    medians, numbers = _medians(seen.sample.residual, place * PARTS // length)
+    if len(medians) < 2:
+        return None
+    error = RANGE_ERROR * _error_of_median(seen, min(numbers))
+    return _in_noise(name, seen, max(medians) - min(medians), error)
+
+
+def _medians(
+    values: Values, part: npt.NDArray[np.int32], share: float = 0.1
+) -> tuple[list[float], list[int]]:
+    """Return the medians of parts, and of how many values; not of those with few."""
+    least = max(FEWEST, share * len(values) / PARTS)
+    chosen = [values[part == one] for one in range(int(part.max(initial=-1)) + 1)]
+    enough = [one for one in chosen if len(one) >= least]
+    return [_median(one) for one in enough], [len(one) for one in enough]
+
+
+def _split_scale(seen: Seen) -> Metric | None:
+    sample = seen.sample
+    _, rows, columns = sample.shape
+    odd = (sample.row * PARTS // rows + sample.column * PARTS // columns) % 2 == 1
+    return _difference_of_scales("split_scale", seen, odd)
+
+
+def _difference_of_scales(name: str, seen: Seen, half: npt.NDArray[np.bool_]) -> Metric | None:
+    """Compare the scales of the background in two halves of the sample, by least squares."""
+    one, other = _scale(seen, half), _scale(seen, ~half)
+    if one is None or other is None:
+        return None
+    difference = one[0] - other[0]
+    error = math.hypot(one[1], other[1]) * max(1.0, _ratio(seen.scatter, seen.expected))
+    return Metric(name=name, value=_ratio(difference, error), unit="sigma", share=difference)
+
+
+def _scale(seen: Seen, chosen: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Fit what is left to the background: a scale, right if it is 0, and its standard error."""
+    part = seen.sample.where(chosen)
+    near = np.abs(part.residual - np.float32(seen.level)) < FAR * seen.scatter
+    sky = part.background[near].astype(np.float64)
+    weight = 1 / part.expected[near].astype(np.float64) ** 2
+    total = float(np.sum(weight * sky**2))
+    if np.count_nonzero(near) < FEWEST or not total > 0:
+        return None
+    return float(np.sum(weight * sky * part.residual[near])) / total, 1 / math.sqrt(total)
+
+
+def _chi2_dof(seen: Seen) -> Metric | None:
+    """Take the mean square of the deviations; none counts as more than `FAR`."""
+    if not seen.sample.quoted or len(seen.sample) == 0:
+        return None
+    square = np.square(seen.sample.residual / seen.sample.expected)
+    value = float(np.mean(np.minimum(square, np.float32(FAR**2)), dtype=np.float64))
+    return Metric(name="chi2_dof", value=value, error=math.sqrt(2 / len(seen.sample)))
+
+
+def _sky_fraction(seen: Seen) -> Metric:
+    value = len(seen.sample) / max(seen.sample.looked_at, 1)
+    return Metric(name="sky_fraction", value=value)
+
+
+def _newly_flagged(seen: Seen) -> Metric:
+    value = seen.sample.newly_flagged / max(seen.sample.looked_at, 1)
+    return Metric(name="newly_flagged", value=value)
+
+
+def _clipped(seen: Seen) -> Metric | None:
+    result = seen.outcome.result
+    if isinstance(result, ImageResult):
+        counts = result.exposures + result.integrations
+        return Metric(name="clipped", value=_ratio(counts.clipped, counts.usable))
+    if isinstance(result, WfssResult):
+        return Metric(name="clipped", value=_ratio(result.fit.rejected, result.fit.offered))
+    return None
+
+
+# Image from image.
+
+
+def _uncovered(seen: Seen) -> Metric | None:
+    result = seen.outcome.result
+    if not isinstance(result, ImageResult):
+        return None
+    return Metric(name="uncovered", value=_ratio(result.pixels_uncovered, result.pixels))
+
+
+def _unknown(seen: Seen) -> Metric | None:
+    result = seen.outcome.result
+    if not isinstance(result, ImageResult):
+        return None
+    return Metric(name="unknown", value=_ratio(result.pixels_unknown, result.pixels))
+
+
+def _background_levels(seen: Seen) -> Metric | None:
+    result = seen.outcome.result
+    if not isinstance(result, ImageResult) or result.levels is None or not result.levels.combined:
+        return None
+    whole = result.levels.combined
+    shares = [level / whole - 1 for level in result.levels.backgrounds if math.isfinite(level)]
+    worst = max(shares, key=abs, default=math.nan)
+    return Metric(name="background_levels", value=worst, share=worst)
+
+
+def _source_overlap(seen: Seen) -> Metric | None:
+    if not isinstance(seen.outcome.result, ImageResult):
+        return None
+    pixels = overlapping_pixels(seen.planes, seen.background)
+    return Metric(name="source_overlap", value=pixels / seen.background.sci.size)
+
+
+# Grism skies.
+
+
+def _light_left(seen: Seen) -> Metric | None:
+    """Count what is far above the sky, less what is as far below it."""
+    if not isinstance(seen.outcome.result, WfssResult) or len(seen.sample) == 0:
+        return None
+    away = (seen.sample.residual - np.float32(seen.level)) / np.float32(seen.scatter or math.nan)
+    above, below = np.count_nonzero(away > FAR), np.count_nonzero(away < -FAR)
+    number = len(seen.sample)
+    error = math.sqrt(above + below) / number
+    return Metric(name="light_left", value=(above - below) / number, error=error)
+
+
+# SOSS.
+
+
+def _jump_left(seen: Seen) -> Metric | None:
+    """Find what is left at the jump: the largest difference to the sky on both sides of it."""
+    result, sample = seen.outcome.result, seen.sample
+    if not isinstance(result, SossResult) or not result.fit.jump.size or len(sample) == 0:
+        return None
+    away = sample.column - result.fit.jump[sample.row].astype(np.int32)
+    flanks = [(away >= -JUMP_FLANK) & (away < -JUMP_REACH), (away >= JUMP_REACH)]
+    flanks[1] &= away < JUMP_FLANK
+    sides, sizes = zip(*(_of_part(sample, one) for one in flanks), strict=True)
+    whole = float(np.mean(sides))
+    near = (away >= -JUMP_REACH) & (away < JUMP_REACH)
+    part = (away[near] + JUMP_REACH) // JUMP_WIDTH
+    medians, numbers = _medians(sample.residual[near], part)
+    if not medians or min(sizes) < FEWEST:
+        return None
+    left = [sides[1] - sides[0], *(one - whole for one in medians)]
+    error = RANGE_ERROR * _error_of_median(seen, min(numbers))
+    return _in_noise("jump_left", seen, max(left, key=abs), error)
+
+
+def _of_part(sample: Sample, chosen: npt.NDArray[np.bool_]) -> tuple[float, int]:
+    values = sample.residual[chosen]
+    return _median(values), len(values)
+
+
+def _template_margin(seen: Seen) -> Metric | None:
+    result = seen.outcome.result
+    if not isinstance(result, SossResult):
+        return None
+    totals = np.sort(result.fit.rmse.sum(axis=1))  # NaN comes last
+    if len(totals) < 2:
+        return None
+    return Metric(name="template_margin", value=float(totals[1] / totals[0] - 1))
+
+
+def _time_scale(seen: Seen) -> Metric | None:
+    number = seen.sample.shape[0]
+    if number < 2:
+        return None
+    return _difference_of_scales("time_scale", seen, seen.sample.integration * 2 >= number)
+
+
+def _segment_scale(seen: Seen) -> Metric | None:
+    result = seen.outcome.result
+    if not isinstance(result, SossResult) or result.segments < 2:
+        return None
+    found = _scale(seen, np.ones(len(seen.sample), np.bool_))
+    if found is None:
+        return None
+    return _in_noise("segment_scale", seen, found[0] * seen.sky, found[1] * abs(seen.sky))
+
+
+MEASURES: tuple[Callable[[Seen], Metric | None], ...] = (
+    _sky_level,
+    _scatter,
+    _gradient_rows,
+    _gradient_columns,
+    _split_scale,
+    _chi2_dof,
+    _sky_fraction,
+    _clipped,
+    _uncovered,
+    _unknown,
+    _newly_flagged,
+    _light_left,
+    _source_overlap,
+    _background_levels,
+    _jump_left,
+    _template_margin,
+    _time_scale,
+    _segment_scale,
+)
+"""The metrics, in the order in which they are told."""
