@@ -151,9 +151,8 @@ def _as_option(one: Parameter) -> inspect.Parameter:
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
     dashed = one.name.replace("_", "-")
-    # What is on, or what a preset switches on, can be switched off.
-    switched = kind is bool and (one.presets or one.default)
-    flag = f"--{dashed}/--no-{dashed}" if switched else f"--{dashed}"
+    # What a preset switches on can be switched off again.
+    flag = f"--{dashed}/--no-{dashed}" if kind is bool and one.presets else f"--{dashed}"
     metavar = "|".join(one.choices) or None
     option = typer.Option(flag, help=f"{one.text}.", show_default=shown, metavar=metavar)
     annotation: Any = Annotated[kind | None, option]

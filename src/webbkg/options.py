@@ -264,8 +264,8 @@ class RunOptions(Options):
     propagate_errors: bool = _parameter(
         False, "boolean", "Add the background's variance to the target's ERR and variances"
     )
-    metrics: bool = _parameter(
-        True, "boolean", "Measure how good each subtraction is, and say so: good, look or bad"
+    skip_metrics: bool = _parameter(
+        False, "boolean", "Do not measure how good each subtraction is: good, look or bad"
     )
     metric_limits: Any = _parameter(
         None,

@@ -312,7 +312,7 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
         folders=(*(Path(folder) for folder in named if folder), Path()),
         propagate_errors=options.propagate_errors,
         measure_medians=setting.measure_medians,
-        metrics=options.metrics,
+        metrics=not options.skip_metrics,
         metric_limits=as_names(options.metric_limits, "metric_limits") or (),
         keep_background=kept or item.streamed,
     )
