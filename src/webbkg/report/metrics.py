@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.numerics.planes import PlaneSource
-from webbkg.report.limits import LIMITS, Limit, judge
-from webbkg.report.overlap import overlapping_pixels
+from webbkg.options import SOSS_LAST_COLUMN
+from webbkg.report.limits import LIMITS, SURE, Limit, judge
+from webbkg.report.overlap import lit_share, overlapping_pixels
 from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw
 from webbkg.results import (
     Background,
@@ -31,6 +32,9 @@ from webbkg.results import (
 PARTS = 8
 """Parts of a profile along rows or columns; and of a chequerboard, each way."""
 
+FINE = 8
+"""Into so many pieces a part is cut, to see how they scatter."""
+
 RANGE_ERROR = 1.5
 """Three times this is above the range of `PARTS` values of unit scatter in 999 of 1000 cases."""
 
@@ -38,7 +42,7 @@ MEDIAN_ERROR = 1.2533
 """Standard error of a median in those of a mean: sqrt(pi / 2), for Gaussian noise."""
 
 FAR = 5.0
-"""What counts as far from the sky, and the largest deviation in chi² (standard deviations)."""
+"""The largest deviation that counts in chi² and in a scale (standard deviations)."""
 
 JUMP_REACH, JUMP_WIDTH, JUMP_FLANK = 30, 6, 90
 """How far from the jump its rest is looked for, in parts of what width, and how far the sky to
@@ -126,7 +130,12 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _in_noise(name: str, seen: Seen, value: float, error: float) -> Metric:
-    """Make a metric of something in the target's unit: in units of ERR, and of the background."""
+    """Make a metric of something in the target's unit: in units of ERR, and of the background.
+
+    Light that the star may have left is as good as an error.
+    """
+    if value > 0:
+        error = max(error, min(seen.sample.lift, value) / SURE)
     return Metric(
         name=name,
         value=_ratio(value, seen.noise),
@@ -156,6 +165,8 @@ def _scatter(seen: Seen) -> Metric | None:
 
 
 def _gradient_rows(seen: Seen) -> Metric | None:
+    if isinstance(seen.outcome.result, SossResult):
+        return None  # the wings of the star change from row to row
     return _profile("gradient_rows", seen, seen.sample.row, seen.sample.shape[1])
 
 
@@ -172,15 +183,24 @@ def _profile(name: str, seen: Seen, place: npt.NDArray[np.int32], length: int) -
     medians, numbers = _medians(seen.sample.residual, place * PARTS // length)
     if len(medians) < 2:
         return None
-    error = RANGE_ERROR * _error_of_median(seen, min(numbers))
+    fine, _ = _medians(seen.sample.residual, place * (PARTS * FINE) // length, parts=PARTS * FINE)
+    error = max(_error_of_median(seen, min(numbers)), _roughness(fine) / math.sqrt(FINE))
+    error *= RANGE_ERROR
     return _in_noise(name, seen, max(medians) - min(medians), error)
 
 
+def _roughness(medians: list[float]) -> float:
+    """Tell by how much neighbours scatter: 1/f noise is common to whole rows or columns."""
+    if len(medians) < FEWEST:
+        return 0.0
+    return MAD_TO_SIGMA * float(np.median(np.abs(np.diff(medians)))) / math.sqrt(2)
+
+
 def _medians(
-    values: Values, part: npt.NDArray[np.int32], share: float = 0.1
+    values: Values, part: npt.NDArray[np.int32], *, parts: int = PARTS
 ) -> tuple[list[float], list[int]]:
     """Return the medians of parts, and of how many values; not of those with few."""
-    least = max(FEWEST, share * len(values) / PARTS)
+    least = max(FEWEST, 0.1 * len(values) / parts)
     chosen = [values[part == one] for one in range(int(part.max(initial=-1)) + 1)]
     enough = [one for one in chosen if len(one) >= least]
     return [_median(one) for one in enough], [len(one) for one in enough]
@@ -225,7 +245,12 @@ def _chi2_dof(seen: Seen) -> Metric | None:
 
 
 def _sky_fraction(seen: Seen) -> Metric:
+    result, (number, rows, _) = seen.outcome.result, seen.sample.shape
     value = len(seen.sample) / max(seen.sample.looked_at, 1)
+    if isinstance(result, SossResult):
+        sides = [side.n_sky for side in (result.fit.left, result.fit.right) if side]
+        pixels = rows * (SOSS_LAST_COLUMN + 1)
+        value = sum(sides) / (pixels * max(result.fit.n_integrations, number))
     return Metric(name="sky_fraction", value=value)
 
 
@@ -282,14 +307,11 @@ def _source_overlap(seen: Seen) -> Metric | None:
 
 
 def _light_left(seen: Seen) -> Metric | None:
-    """Count what is far above the sky, less what is as far below it."""
-    if not isinstance(seen.outcome.result, WfssResult) or len(seen.sample) == 0:
+    """Measure in which part of the sky there are streaks of light."""
+    mask = seen.outcome.sky_mask
+    if not isinstance(seen.outcome.result, WfssResult) or mask is None:
         return None
-    away = (seen.sample.residual - np.float32(seen.level)) / np.float32(seen.scatter or math.nan)
-    above, below = np.count_nonzero(away > FAR), np.count_nonzero(away < -FAR)
-    number = len(seen.sample)
-    error = math.sqrt(above + below) / number
-    return Metric(name="light_left", value=(above - below) / number, error=error)
+    return Metric(name="light_left", value=lit_share(seen.planes, seen.background, mask))
 
 
 # SOSS.
@@ -307,10 +329,10 @@ def _jump_left(seen: Seen) -> Metric | None:
     whole = float(np.mean(sides))
     near = (away >= -JUMP_REACH) & (away < JUMP_REACH)
     part = (away[near] + JUMP_REACH) // JUMP_WIDTH
-    medians, numbers = _medians(sample.residual[near], part)
+    medians, numbers = _medians(sample.residual[near], part, parts=2 * JUMP_REACH // JUMP_WIDTH)
     if not medians or min(sizes) < FEWEST:
         return None
-    left = [sides[1] - sides[0], *(one - whole for one in medians)]
+    left = [one - whole for one in medians]
     error = RANGE_ERROR * _error_of_median(seen, min(numbers))
     return _in_noise("jump_left", seen, max(left, key=abs), error)
 

@@ -1,4 +1,4 @@
-"""Sources that a background has and its target has not: compact dark spots in the result.
+"""Sources in the result: dark spots where a background has them, streaks where no mask has.
 
 In blocks of 4 by 4 pixels of which the outermost row and column sums are left out, so that a hot
 pixel or a cosmic ray makes no block stand out, and a star of two pixels' width does.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import PlaneSource
 from webbkg.report.sample import MAD_TO_SIGMA
-from webbkg.results import Background, FloatImage
+from webbkg.results import Background, BoolImage, FloatImage
 
 SIZE = 4
 """Pixels on a side of a block."""
@@ -24,6 +24,12 @@ BOX = 16
 
 BAND = 64
 """Rows of a band: those of the blocks of a box."""
+
+STRIP = 16
+"""Blocks of a strip, in which light of traces is looked for."""
+
+LIGHT = 5.0
+"""How far a strip with light is above its surroundings (robust standard deviations)."""
 
 BRIGHT, DARK = 6.0, 5.0
 """How far a block of the background is above its surroundings, and one of the result below (robust
@@ -66,15 +72,73 @@ def overlapping_pixels(planes: PlaneSource, background: Background) -> int:
     return int(np.count_nonzero(peaks & (_stand_out(left) < -DARK))) * SIZE**2
 
 
-def _blocks(values: FloatImage, extreme: np.ufunc) -> FloatImage:
-    """Sum blocks up without their outermost row and column; NaN where a pixel is."""
+def lit_share(planes: PlaneSource, background: Background, sky_mask: BoolImage) -> float:
+    """Tell which share of the sky has streaks of light, less that with dark ones.
+
+    Traces are long and narrow: blocks are averaged in strips along the rows, and along the
+    columns, and the larger share of the two is told.
+
+    Parameters
+    ----------
+    planes : PlaneSource
+        SCI of the target.
+    background : Background
+        What is subtracted.
+    sky_mask : (rows, columns) bool ndarray
+        True where sky.
+    """
+    _, rows, columns = planes.shape
+    blocks = rows // SIZE, columns // SIZE
+    if min(blocks) < STRIP:
+        return 0.0
+    left = np.empty(blocks, np.float32)
+
+    def make_worker() -> Callable[[int, int], None]:
+        room = np.empty((1, BAND, columns), np.uint32)
+
+        def work(start: int, stop: int) -> None:
+            (sci,) = planes.rows(["SCI"], 0, start, stop, room[:, : stop - start])
+            with np.errstate(invalid="ignore", over="ignore"):
+                residual = sci - background.sci[start:stop]
+                residual[~sky_mask[start:stop]] = np.nan
+                left[start // SIZE : stop // SIZE] = _blocks(residual, np.minimum, np.maximum)
+
+        return work
+
+    over_bands(split(blocks[0] * SIZE, BAND), make_worker, threads=available_threads())
+    return max(_streaks(left), _streaks(np.ascontiguousarray(left.T)))
+
+
+def _streaks(blocks: FloatImage) -> float:
+    """Average blocks in strips along a row; tell the share that stands out in light."""
+    number = blocks.shape[1] // STRIP
+    strips = blocks[:, : number * STRIP].reshape(len(blocks), number, STRIP)
+    known = np.isfinite(strips)
+    count = known.sum(axis=2)
+    enough = count >= STRIP // 4
+    mean = np.where(known, strips, 0).sum(axis=2) / np.maximum(count, 1)
+    # A mean of fewer blocks scatters more.
+    away = _stand_out(np.where(enough, mean, np.nan).astype(np.float32))
+    away = away * np.sqrt(count / STRIP)
+    total = max(int(np.count_nonzero(enough)), 1)
+    return float(np.count_nonzero(away > LIGHT) - np.count_nonzero(away < -LIGHT)) / total
+
+
+def _blocks(values: FloatImage, *extremes: np.ufunc) -> FloatImage:
+    """Sum blocks up without their outermost row and column; NaN where a pixel is.
+
+    `extremes` tell which are outermost: `np.minimum`, `np.maximum`, or both.
+    """
     number, columns = len(values) // SIZE, values.shape[1] // SIZE * SIZE
     for_rows = values[:, :columns].reshape(number, SIZE, columns)
     with np.errstate(invalid="ignore", over="ignore"):
-        total = for_rows.sum(axis=1) - extreme.reduce(for_rows, axis=1)
-        for_columns = [total[:, i::SIZE] for i in range(SIZE)]
-        most = extreme(extreme(*for_columns[:2]), extreme(*for_columns[2:]))
-        summed: FloatImage = sum(for_columns) - most
+        total = for_rows.sum(axis=1)
+        for extreme in extremes:
+            total -= extreme.reduce(for_rows, axis=1)
+        parts = [total[:, i::SIZE] for i in range(SIZE)]
+        summed: FloatImage = sum(parts)
+        for extreme in extremes:
+            summed = summed - extreme(extreme(*parts[:2]), extreme(*parts[2:]))
     return summed
 
 

@@ -1,7 +1,7 @@
 """Pixels of a subtraction that its metrics look at: rows of the target, background taken off.
 
 Not every row: the error of a median falls with the root of the number of pixels, and
-`SAMPLE_PIXELS` make it 0.004 of a pixel's noise, far below any limit. No plane is held.
+`SAMPLE_PIXELS` make it 0.003 of a pixel's noise, far below any limit. No plane is held.
 """
 
 from __future__ import annotations
@@ -20,16 +20,25 @@ Places = npt.NDArray[np.int32]
 
 PLANES = ("SCI", "ERR", "DQ")
 
-SAMPLE_PIXELS = 2**17
+SAMPLE_PIXELS = 2**18
 """About so many pixels are looked at, over all integrations."""
 
-MOST_INTEGRATIONS = 8
+MOST_INTEGRATIONS = 4
 """So many integrations of a cube are looked at, evenly in time."""
 
 CLIP = 3.0
 """Image mode: what is further from the sky than this is a source (robust standard deviations)."""
 
 CLIP_ROUNDS = 5
+
+DARK_COLUMNS, DARK_SHARE = 32, 0.25
+"""SOSS: in blocks of so many columns this share of the rows is looked at, those with the least
+light of the star: its wings are everywhere, and no template has them."""
+
+FREE_ROWS = 128
+"""SOSS: a strip of fewer rows, SUBSTRIP96, has none that is free of the star's wings: 10 % of the
+sky in simulations. Light that is left there is not held against the background."""
+
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of a Gaussian in median absolute deviations."""
 
@@ -53,6 +62,9 @@ class Sample:
         Those of them that got DO_NOT_USE.
     quoted : bool
         Whether the target quotes an ERR.
+    lift : float
+        SOSS: by how much the star's wings may lift the sky, in the target's unit; infinite where
+        no row is far enough from the star to say.
     """
 
     residual: Values
@@ -66,6 +78,7 @@ class Sample:
     looked_at: int
     newly_flagged: int
     quoted: bool = True
+    lift: float = 0.0
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Sample:
         """Take some of its pixels."""
@@ -86,14 +99,14 @@ def draw(planes: PlaneSource, background: Background, outcome: Outcome) -> Sampl
     background : Background
         What is subtracted.
     outcome : Outcome
-        Says what is sky: the mask of a WFSS fit; in SOSS what the fit took as sky, below its
-        source threshold; in image mode what is left of robust clipping.
+        Says what is sky: the mask of a WFSS fit; in SOSS, in the columns of the fit, the rows
+        with the least light; in image mode what is left of robust clipping.
     """
     whole = _read(planes, background)
     if outcome.sky_mask is not None:
         return whole.where(_masked(whole, outcome.sky_mask))
     if isinstance(outcome.result, SossResult):
-        return whole.where(_below(whole, outcome.result.fit.source_threshold))
+        return _away_from_star(whole.where(whole.column <= SOSS_LAST_COLUMN))
     return whole.where(_unclipped(whole.residual))
 
 
@@ -162,17 +175,38 @@ def _masked(sample: Sample, sky_mask: BoolImage) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def _below(sample: Sample, threshold: float) -> npt.NDArray[np.bool_]:
-    """Take what lies below a threshold on average over time, in the columns of the SOSS fit.
+def _away_from_star(sample: Sample) -> Sample:
+    """Take the rows of each block of columns in which least is left, for the background's size.
 
-    One by one the values would be cut where their noise crosses the threshold.
+    It is judged by averages over the block, so that hardly any noise decides. How much more is
+    left in as many rows that come next tells how much starlight there may be in them.
     """
+    rank = _ranks(sample)
+    dark = sample.where(rank < DARK_SHARE)
+    following = sample.residual[(rank >= DARK_SHARE) & (rank < 2 * DARK_SHARE)]
+    if len(dark) == 0 or following.size == 0:
+        return dark
+    if sample.shape[1] < FREE_ROWS:
+        return replace(dark, lift=np.inf)
+    return replace(dark, lift=float(np.median(following)) - float(np.median(dark.residual)))
+
+
+def _ranks(sample: Sample) -> npt.NDArray[np.floating]:
+    """Give each pixel the rank, from 0 to 1, of its row in its block of columns; 2 for none."""
     _, rows, columns = sample.shape
-    place = sample.row * columns + sample.column
-    number = np.bincount(place, minlength=rows * columns)
-    total = np.bincount(place, sample.residual + sample.background, minlength=rows * columns)
-    inside: npt.NDArray[np.bool_] = total[place] < threshold * number[place]
-    return inside & (sample.column <= SOSS_LAST_COLUMN)
+    blocks = -(-columns // DARK_COLUMNS)
+    place = sample.column // DARK_COLUMNS * rows + sample.row
+    size = blocks * rows
+    number = np.bincount(place, minlength=size)
+    left = np.bincount(place, sample.residual, minlength=size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = left / np.bincount(place, np.abs(sample.background), minlength=size)
+    ratio = np.where(number >= DARK_COLUMNS // 4, ratio, np.nan).reshape(blocks, rows)
+    known = np.isfinite(ratio)
+    order = np.argsort(np.argsort(np.where(known, ratio, np.inf), axis=1), axis=1)
+    rank = np.where(known, order / np.maximum(known.sum(axis=1, keepdims=True), 1), 2)
+    found: npt.NDArray[np.floating] = rank.reshape(-1)[place]
+    return found
 
 
 def _unclipped(values: Values) -> npt.NDArray[np.bool_]:
