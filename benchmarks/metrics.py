@@ -28,6 +28,7 @@ from webbkg.simulate.grism_scene import NIRCAM_C, NIRCAM_R, NIRISS_C, NIRISS_R, 
 from webbkg.simulate.sources import Population
 from webbkg.soss.fit import fit_templates, template_background
 
+BRIGHT = Population(stars=1500, galaxies=500, faintest=10.0, brightest=2000.0)
 BLANK = Population(stars=0, galaxies=0)
 ROBUST = ImageOptions.of({"preset": "robust"})
 
@@ -101,13 +102,13 @@ def image_zodiacal(seed: int) -> Metrics:
 
 def image_source(seed: int) -> Metrics:
     """Nods so small that the sources of the backgrounds lie on those of the target."""
-    scene = replace(imaging.ImagingScene(), dither=4.0)
+    scene = replace(imaging.ImagingScene(), population=BRIGHT, dither=4.0)
     return image(seed, scene)
 
 
 def image_sources(seed: int) -> Metrics:
     """Backgrounds with sources, averaged as the default has it."""
-    return image(seed, imaging.ImagingScene())
+    return image(seed, replace(imaging.ImagingScene(), population=BRIGHT))
 
 
 # Grism skies.
@@ -134,10 +135,10 @@ SCENES = (NIRCAM_R, NIRCAM_C, NIRISS_C, NIRISS_R)
 
 
 def busy(seed: int) -> WfssScene:
-    """A field with three times the sources."""
+    """A field with twice the sources."""
     scene = SCENES[seed % len(SCENES)]
     population = scene.population
-    more = {"stars": 3 * population.stars, "galaxies": 3 * population.galaxies}
+    more = {"stars": 2 * population.stars, "galaxies": 2 * population.galaxies}
     return replace(scene, population=replace(population, **more))
 
 
@@ -155,11 +156,11 @@ def grism_template(seed: int) -> Metrics:
 
 
 def grism_mask(seed: int) -> Metrics:
-    return grism(seed, busy(seed), catalog="none")
+    return grism(seed, busy(seed), side=768, catalog="none")
 
 
 def grism_catalog(seed: int) -> Metrics:
-    return grism(seed, busy(seed), catalog="other")
+    return grism(seed, busy(seed), side=768, catalog="other")
 
 
 # SOSS.

@@ -127,17 +127,17 @@ LIMITS: dict[str, Limit] = {
         why="the bad pixels and cosmic rays of a background or two",
     ),
     "light_left": Limit(
-        look=0.012,
+        look=0.003,
         bad=0.15,
         words="{value:.2g} of the sky has streaks of light: sources that the mask misses",
-        why="faint wings of masked sources make it up to 0.01; no mask at all 0.2",
+        why="faint wings of masked sources make it up to 0.005, and no mask 0.03 to 0.2",
     ),
     "source_overlap": Limit(
-        look=5e-5,
-        bad=5e-3,
-        words="compact dark spots where the background is bright, {value:.2g} of the pixels: "
-        "sources of the background, or of the target itself, were subtracted",
-        why="one bright source of 10 pixels in a full frame is 2e-5",
+        look=4.0,
+        bad=50.0,
+        words="the result is dark, by {value:.2g} standard deviations, where the background is "
+        "bright: sources of the backgrounds, or the target's own, were subtracted",
+        why="above 4 in two blocks it is no noise; what is left of sources that are masked stays below",
     ),
     "background_levels": Limit(
         look=0.1,

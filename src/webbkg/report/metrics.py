@@ -17,7 +17,7 @@ import numpy.typing as npt
 from webbkg.numerics.planes import PlaneSource
 from webbkg.options import SOSS_LAST_COLUMN
 from webbkg.report.limits import LIMITS, SURE, Limit, judge
-from webbkg.report.overlap import lit_share, overlapping_pixels
+from webbkg.report.overlap import darkest_spot, lit_share
 from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw
 from webbkg.results import (
     Background,
@@ -299,8 +299,8 @@ def _background_levels(seen: Seen) -> Metric | None:
 def _source_overlap(seen: Seen) -> Metric | None:
     if not isinstance(seen.outcome.result, ImageResult):
         return None
-    pixels = overlapping_pixels(seen.planes, seen.background)
-    return Metric(name="source_overlap", value=pixels / seen.background.sci.size)
+    depth = darkest_spot(seen.planes, seen.background)
+    return Metric(name="source_overlap", value=depth, unit="sigma")
 
 
 # Grism skies.
@@ -311,7 +311,8 @@ def _light_left(seen: Seen) -> Metric | None:
     mask = seen.outcome.sky_mask
     if not isinstance(seen.outcome.result, WfssResult) or mask is None:
         return None
-    return Metric(name="light_left", value=lit_share(seen.planes, seen.background, mask))
+    share, error = lit_share(seen.planes, seen.background, mask)
+    return Metric(name="light_left", value=share, error=error)
 
 
 # SOSS.

@@ -6,6 +6,7 @@ pixel or a cosmic ray makes no block stand out, and a star of two pixels' width 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -31,13 +32,13 @@ STRIP = 16
 LIGHT = 5.0
 """How far a strip with light is above its surroundings (robust standard deviations)."""
 
-BRIGHT, DARK = 6.0, 5.0
-"""How far a block of the background is above its surroundings, and one of the result below (robust
-standard deviations)."""
+BRIGHT = 6.0
+"""How far a block of the background with a source is above its surroundings (robust standard
+deviations)."""
 
 
-def overlapping_pixels(planes: PlaneSource, background: Background) -> int:
-    """Count the pixels in compact dark spots of a result where its background is bright.
+def darkest_spot(planes: PlaneSource, background: Background) -> float:
+    """Find the darkest compact spot of a result where its background is bright.
 
     Parameters
     ----------
@@ -45,10 +46,16 @@ def overlapping_pixels(planes: PlaneSource, background: Background) -> int:
         SCI of the target, of which one integration, that in the middle, is looked at.
     background : Background
         What is subtracted; only its `sci` matters.
+
+    Returns
+    -------
+    float
+        How far a block, and one beside it, are both below their surroundings, in robust standard
+        deviations of blocks; 0 if there is none. A cosmic ray seldom fills two.
     """
     number, rows, columns = planes.shape
     if rows < SIZE or columns < SIZE:
-        return 0
+        return 0.0
     blocks = rows // SIZE, columns // SIZE
     bright, left = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
 
@@ -68,11 +75,20 @@ def overlapping_pixels(planes: PlaneSource, background: Background) -> int:
     over_bands(split(blocks[0] * SIZE, BAND), make_worker, threads=available_threads())
     peaks = _stand_out(bright) > BRIGHT
     if not peaks.any():
-        return 0
-    return int(np.count_nonzero(peaks & (_stand_out(left) < -DARK))) * SIZE**2
+        return 0.0
+    depth = np.where(peaks, -_stand_out(left), 0)
+    pairs = [
+        np.minimum(depth[:-1], depth[1:]),
+        np.minimum(depth[:, :-1], depth[:, 1:]),
+        np.minimum(depth[:-1, :-1], depth[1:, 1:]),
+        np.minimum(depth[1:, :-1], depth[:-1, 1:]),
+    ]
+    return float(max(0.0, *(pair.max(initial=0.0) for pair in pairs)))
 
 
-def lit_share(planes: PlaneSource, background: Background, sky_mask: BoolImage) -> float:
+def lit_share(
+    planes: PlaneSource, background: Background, sky_mask: BoolImage
+) -> tuple[float, float]:
     """Tell which share of the sky has streaks of light, less that with dark ones.
 
     Traces are long and narrow: blocks are averaged in strips along the rows, and along the
@@ -86,11 +102,16 @@ def lit_share(planes: PlaneSource, background: Background, sky_mask: BoolImage) 
         What is subtracted.
     sky_mask : (rows, columns) bool ndarray
         True where sky.
+
+    Returns
+    -------
+    share, error : float
+        The error is that of counting.
     """
     _, rows, columns = planes.shape
     blocks = rows // SIZE, columns // SIZE
     if min(blocks) < STRIP:
-        return 0.0
+        return 0.0, 0.0
     left = np.empty(blocks, np.float32)
 
     def make_worker() -> Callable[[int, int], None]:
@@ -109,7 +130,7 @@ def lit_share(planes: PlaneSource, background: Background, sky_mask: BoolImage) 
     return max(_streaks(left), _streaks(np.ascontiguousarray(left.T)))
 
 
-def _streaks(blocks: FloatImage) -> float:
+def _streaks(blocks: FloatImage) -> tuple[float, float]:
     """Average blocks in strips along a row; tell the share that stands out in light."""
     number = blocks.shape[1] // STRIP
     strips = blocks[:, : number * STRIP].reshape(len(blocks), number, STRIP)
@@ -121,7 +142,8 @@ def _streaks(blocks: FloatImage) -> float:
     away = _stand_out(np.where(enough, mean, np.nan).astype(np.float32))
     away = away * np.sqrt(count / STRIP)
     total = max(int(np.count_nonzero(enough)), 1)
-    return float(np.count_nonzero(away > LIGHT) - np.count_nonzero(away < -LIGHT)) / total
+    above, below = np.count_nonzero(away > LIGHT), np.count_nonzero(away < -LIGHT)
+    return (above - below) / total, math.sqrt(above + below) / total
 
 
 def _blocks(values: FloatImage, *extremes: np.ufunc) -> FloatImage:
