@@ -5,6 +5,7 @@ from pathlib import Path
 import webbkg
 from webbkg import options
 from webbkg.options import ImageOptions, Options, RunOptions, SossOptions, WfssOptions
+from webbkg.report.limits import LIMITS
 
 project = "webbkg"
 author = "The webbkg developers"
@@ -41,10 +42,22 @@ def preset_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def limits_table() -> str:
+    """Write the limits of the metrics, and why they are where they are."""
+    rows = ["| metric | look | bad | and, % of the background | why |", "| --- |" + " --- |" * 4]
+    for name, one in LIMITS.items():
+        sign = "below " if one.least else "above "
+        shares = f"{100 * one.look_share:g}, {100 * one.bad_share:g}" if one.bad_share else ""
+        ends = (f"{sign}{one.look:g}", f"{sign}{one.bad:g}") if one.look or one.bad else ("–",) * 2
+        rows.append(f"| `{name}` | {ends[0]} | {ends[1]} | {shares} | {one.why} |")
+    return "\n".join(rows) + "\n"
+
+
 def setup(app):
     """Write a file for each mode, which the pages include."""
     folder = Path(app.srcdir) / "_tables"
     folder.mkdir(exist_ok=True)
     for name, kind in TABLES.items():
         (folder / f"{name}.md").write_text(table(kind))
+    (folder / "limits.md").write_text(limits_table())
     (folder / "preset.md").write_text(preset_table())

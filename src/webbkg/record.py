@@ -113,6 +113,8 @@ def log_line(outcome: Outcome, name: str) -> str:
     as_expected = [_verdict_line(one) for one in outcome.verdicts if not one.reason]
     shown = (line for line in summary(outcome) if line not in as_expected)
     told = "; ".join(f"{label}: {value}" for label, value in shown)
+    if outcome.metrics is not None:
+        told = "; ".join([told, f"verdict: {outcome.metrics.verdict}", *outcome.metrics.reasons])
     return f"{name}: background subtracted; {told}"
 
 

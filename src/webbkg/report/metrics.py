@@ -201,8 +201,9 @@ def _medians(
 ) -> tuple[list[float], list[int]]:
     """Return the medians of parts, and of how many values; not of those with few."""
     least = max(FEWEST, 0.1 * len(values) / parts)
-    chosen = [values[part == one] for one in range(int(part.max(initial=-1)) + 1)]
-    enough = [one for one in chosen if len(one) >= least]
+    order = np.argsort(part.astype(np.uint8), kind="stable")
+    ends = np.cumsum(np.bincount(part, minlength=1))[:-1]
+    enough = [one for one in np.split(values[order], ends) if len(one) >= least]
     return [_median(one) for one in enough], [len(one) for one in enough]
 
 

@@ -166,13 +166,16 @@ def _blocks(values: FloatImage, *extremes: np.ufunc) -> FloatImage:
 
 def _stand_out(blocks: FloatImage) -> npt.NDArray[np.floating]:
     """Tell by how many standard deviations each block is above its surroundings; NaN is none."""
-    out = np.zeros(blocks.shape, np.float32)
-    for top in range(0, blocks.shape[0], BOX):
-        for left in range(0, blocks.shape[1], BOX):
-            box = blocks[top : top + BOX, left : left + BOX]
-            known = box[np.isfinite(box)]
-            if known.size:
-                out[top : top + BOX, left : left + BOX] = box - np.median(known)
+    rows, columns = blocks.shape
+    high, wide = -(-rows // BOX), -(-columns // BOX)
+    padded = np.full((high * BOX, wide * BOX), np.nan, np.float32)
+    padded[:rows, :columns] = np.where(np.isfinite(blocks), blocks, np.nan)
+    boxes = padded.reshape(high, BOX, wide, BOX).swapaxes(1, 2).reshape(high, wide, BOX**2)
+    number = np.isfinite(boxes).sum(axis=2, keepdims=True)
+    middle = np.maximum(number - 1, 0) // 2
+    level = np.take_along_axis(np.sort(boxes, axis=2), middle, axis=2)  # NaN comes last
+    out = (boxes - level).reshape(high, wide, BOX, BOX).swapaxes(1, 2).reshape(padded.shape)
+    out = out[:rows, :columns]
     usable = out[np.isfinite(out)]
     sigma = MAD_TO_SIGMA * float(np.median(np.abs(usable))) if usable.size else 0.0
     with np.errstate(invalid="ignore"):
