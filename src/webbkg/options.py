@@ -168,6 +168,7 @@ def _are_percentages(values: Any) -> bool:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -227,6 +228,9 @@ class SossOptions(Options):
 
     Attributes
     ----------
+    method : {"percentile", "robust"}
+        By percentiles of the ratios, as is established, or by generalised least squares on the
+        deep frame, with the star's wings and the 1/f noise in the model.
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
@@ -234,6 +238,12 @@ class SossOptions(Options):
     """
 
     prefix: ClassVar[str] = "soss_"
+    method: str = _parameter(
+        "percentile",
+        "string",
+        "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
+        check=SOSS_METHOD,
+    )
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
     )

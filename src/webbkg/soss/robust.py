@@ -1,0 +1,241 @@
+"""SOSS, robust fit: from a stream and a library to a template, its scales, and how good they are.
+
+Errors are those of the posterior, inflated by what halves of the rows and of the columns disagree
+by. Where the model cannot be trusted that far, the result says why it should be looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.options import SossOptions
+from webbkg.results import BoolImage, SideFit, SossNoise, SossRobust, Status, TemplateFit
+from webbkg.soss import gls
+from webbkg.soss.flicker import NONE
+from webbkg.soss.gls import Layout
+from webbkg.soss.library import Library
+from webbkg.soss.rounds import WING_ERROR, Fit, Solution, make_frame
+from webbkg.soss.stack import stack
+from webbkg.soss.stream import Stream
+
+Values = npt.NDArray[np.float64]
+
+HALF_COLUMNS = 64  # the halves of the columns are made of blocks so wide
+CLOSE = 2.0  # log-likelihood by which the best template should lead
+MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
+ODD_CHI2 = 1.2
+NEAR_JUMP = 100  # columns on either side of the jump
+JUMP_LEFT = 0.01  # of the jump, that may be left over
+JUMP_SIGMA = 4.0
+COARSE = 0.02  # relative standard error of a scale
+
+
+def fit_stream(stream: Stream, library: Library, options: SossOptions) -> TemplateFit:
+    """Choose and scale the template of a library for all integrations of a stream.
+
+    Parameters
+    ----------
+    stream : Stream
+        SCI and DQ of the segments.
+    library : (templates, rows, columns) float32
+        Of the target's shape.
+    options : SossOptions
+        Of which nothing but the method is used so far.
+
+    Returns
+    -------
+    TemplateFit
+        COMPLETE, or SKIPPED with a reason.
+    """
+    frame = make_frame(stack(stream), library)
+    nothing = np.full((len(library), 2), np.nan)
+    for label, side in (("left", ~frame.right), ("right", frame.right)):
+        if not frame.lit[side].any():
+            return TemplateFit(
+                status=Status.SKIPPED,
+                reason=f"no usable pixel on the {label} side of the jump",
+                rmse=nothing,
+                n_integrations=frame.deep.integrations,
+            )
+    fit = Fit(frame, stream.threads)
+    return report(fit, fit.run())
+
+
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the verdict rests on."""
+
+    errors: Values  #: of the two scales, inflated
+    used: tuple[float, float]
+    starlight: tuple[float, float]
+    chi2: float
+    jump_left: float  #: in the residual, as a share of the jump of the sky
+    jump_err: float  #: of that
+
+
+def report(fit: Fit, solution: Solution) -> TemplateFit:
+    """Tell what the last round found."""
+    frame, state, best = fit.frame, fit.state, solution.best
+    scales = solution.scales.astype(np.float32).astype(np.float64)
+    errors = np.sqrt(np.diagonal(solution.covariances, axis1=1, axis2=2))
+    evidence = gather_evidence(fit, solution)
+    errors = errors * (evidence.errors / errors[best])
+    robust = SossRobust(
+        scales=scales,
+        scale_errs=errors,
+        log_likelihood=(solution.chi2[best] - solution.chi2) / 2,
+        used=evidence.used,
+        starlight=evidence.starlight,
+        chi2_dof=evidence.chi2,
+        jump_left=evidence.jump_left,
+        noise=_noise(fit),
+    )
+    look = tuple(_reasons(robust, scales[best], evidence))
+    sides = (~frame.right, frame.right)
+    left, right = (
+        _side(fit, side, float(scale), float(err))
+        for side, scale, err in zip(sides, scales[best], evidence.errors, strict=True)
+    )
+    return TemplateFit(
+        status=Status.COMPLETE,
+        template=best,
+        left=left,
+        right=right,
+        rmse=np.full((len(scales), 2), np.nan),
+        jump=frame.splits[best],
+        n_integrations=frame.deep.integrations,
+        robust=replace(robust, look=look),
+    )
+
+
+def _side(fit: Fit, side: npt.NDArray[np.bool_], scale: float, err: float) -> SideFit:
+    used = fit.state.mask & side[:, np.newaxis]
+    samples = int(fit.frame.deep.count[used].sum())
+    rmse = float(np.sqrt(np.mean(fit.residual()[used] ** 2))) if used.any() else math.nan
+    return SideFit(scale=scale, scale_err=err, rmse=rmse, n_sky=samples, n_scale=samples)
+
+
+def _noise(fit: Fit) -> SossNoise:
+    law, flicker = fit.frame.deep.law, fit.state.flicker or NONE
+    return SossNoise(
+        read_variance=law.read,
+        photon_variance=law.photon,
+        shared=fit.state.floor,
+        flicker_strength=flicker.strength,
+        flicker_exponent=flicker.exponent,
+        flicker_white=flicker.white,
+        reference_pixels=fit.state.reference is not None,
+    )
+
+
+def gather_evidence(fit: Fit, solution: Solution) -> Evidence:
+    """Measure what tells of the trust that the result deserves."""
+    frame, state, weights = fit.frame, fit.state, solution.weights
+    sides = (~frame.right, frame.right)
+    used, starlight = [], []
+    for side in sides:
+        lit, here = frame.lit[side], weights[side]
+        used.append(float(np.count_nonzero(here) / max(np.count_nonzero(lit), 1)))
+        wings = (here * state.wings[side] * state.sky[side]).sum()
+        starlight.append(float(wings / max((here * state.sky[side] ** 2).sum(), 1e-300)))
+    known = weights > 0
+    variance = fit.variance() + (WING_ERROR * state.wings) ** 2
+    chi2 = float(np.mean(fit.residual()[known] ** 2 / variance[known])) if known.any() else math.nan
+    jump, jump_err = _jump_left(fit, solution)
+    return Evidence(
+        errors=_inflated(fit, solution),
+        used=(used[0], used[1]),
+        starlight=(starlight[0], starlight[1]),
+        chi2=chi2,
+        jump_left=jump,
+        jump_err=jump_err,
+    )
+
+
+def _inflated(fit: Fit, solution: Solution) -> Values:
+    """Standard errors of the two scales, enlarged by what halves disagree by."""
+    covariance = np.diag(solution.covariances[solution.best])
+    excess = np.zeros(2)
+    for halves in (_row_halves(fit, solution), _column_halves(fit, solution)):
+        (one, one_variance), (other, other_variance) = halves
+        beyond = (one - other) ** 2 - one_variance - other_variance
+        excess = np.maximum(excess, beyond / 4)
+    return np.sqrt(covariance + np.where(np.isfinite(excess), excess, 0.0))
+
+
+Half = tuple[Values, Values]
+"""The two scales, and their variances."""
+
+
+def _solve_half(fit: Fit, solution: Solution, weights: Values) -> Half:
+    template = fit.frame.templates[solution.best][np.newaxis]
+    moments = gls.find_moments(fit.frame.data, weights, template, solution.basis, fit.threads)
+    layout = Layout(1, len(solution.basis), fit.frame.right, fit.hats)
+    normal = gls.normal_equations(fit.tie(moments), layout, fit.flicker)
+    found, covariance = gls.solve(normal, layout.of_template(0))
+    return found[:2], np.diag(covariance)[:2]
+
+
+def _row_halves(fit: Fit, solution: Solution) -> tuple[Half, Half]:
+    """Cut the rows so that both halves weigh the same."""
+    total = np.cumsum(solution.weights.sum(axis=0))
+    lower = np.arange(len(total)) <= np.searchsorted(total, total[-1] / 2)
+    return (
+        _solve_half(fit, solution, solution.weights * lower),
+        _solve_half(fit, solution, solution.weights * ~lower),
+    )
+
+
+def _column_halves(fit: Fit, solution: Solution) -> tuple[Half, Half]:
+    """Take every other block of columns."""
+    even = (np.arange(len(solution.weights)) // HALF_COLUMNS % 2 == 0)[:, np.newaxis]
+    return (
+        _solve_half(fit, solution, solution.weights * even),
+        _solve_half(fit, solution, solution.weights * ~even),
+    )
+
+
+def _jump_left(fit: Fit, solution: Solution) -> tuple[float, float]:
+    """Step of the residual at the jump, as a share of the sky's, and its standard error."""
+    frame, state = fit.frame, fit.state
+    residual = frame.data - state.sky - state.wings
+    first, last = int(frame.splits.min()), int(frame.splits.max())
+    weight = np.zeros(len(residual))
+    step = 0.0
+    for start, stop, sign in ((first - NEAR_JUMP, first, -1.0), (last, last + NEAR_JUMP, 1.0)):
+        here = slice(max(start, 0), stop)
+        known = solution.weights[here] > 0
+        number = np.count_nonzero(known)
+        if not number:
+            return math.nan, math.nan
+        weight[here] = sign * known.sum(axis=1) / number
+        step += sign * float(np.mean(state.sky[here][known]))
+    sums = np.where(solution.weights > 0, residual, 0.0).sum(axis=1)
+    number = np.maximum(np.count_nonzero(solution.weights, axis=1), 1)
+    left = float(weight @ (sums / number))
+    pixel = np.where(solution.weights > 0, fit.variance(), 0.0).sum(axis=1) / number**2
+    error = math.sqrt(float(weight**2 @ pixel) + fit.flicker.variance_of(weight))
+    return left / step, error / abs(step)
+
+
+def _reasons(robust: SossRobust, scales: Values, evidence: Evidence) -> Iterator[str]:
+    """Say why the result should be looked at."""
+    for label, light in zip(("left", "right"), robust.starlight, strict=True):
+        if light > MUCH_STARLIGHT:
+            yield f"the star's wings are {100 * light:.0f} % of the sky on the {label} side"
+    if robust.margin < CLOSE:
+        yield f"another template is as likely (log-likelihood {robust.margin:.2g} behind)"
+    if not robust.chi2_dof < ODD_CHI2:
+        yield f"the model does not describe the frame (chi-square {robust.chi2_dof:.3g})"
+    if abs(evidence.jump_left) > max(JUMP_LEFT, JUMP_SIGMA * evidence.jump_err):
+        yield f"{100 * evidence.jump_left:+.1f} % of the jump is left"
+    for label, scale, err in zip(("left", "right"), scales, evidence.errors, strict=True):
+        if not 0 < err < COARSE * scale:
+            yield f"the {label} scale is known to {100 * err / max(scale, 1e-9):.1f} % only"
