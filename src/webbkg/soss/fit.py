@@ -27,7 +27,7 @@ from webbkg.options import (
     SossOptions,
 )
 from webbkg.results import Background, FlagImage, FloatImage, SideFit, Status, TemplateFit
-from webbkg.soss import kernels, robust
+from webbkg.soss import kernels
 from webbkg.soss.library import (
     Library,
     Splits,
@@ -140,6 +140,8 @@ def fit_segments(
         )
         return _skipped(reason, nothing, math.nan, stream)
     if options.method == "robust":
+        from webbkg.soss import robust  # with much of SciPy, which no other fit needs
+
         return robust.fit_stream(stream, fitted, options)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):

@@ -6,6 +6,7 @@ proportional to their number (Foreman-Mackey et al. 2017, AJ 154, 220).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,16 +129,18 @@ def fit_flicker(levels: Values, measured: Values) -> Flicker:
         expected = model(parameters)
         return float(np.sum(np.log(expected) + power / expected))
 
-    best = None
-    for exponent in (0.3, 1.0):
-        low, high = power[:20].mean() * frequency[:20].mean(), power[-len(power) // 5 :].mean()
-        start = [np.log(max(low, 1e-30)), exponent, np.log(max(high - floor, 1e-3 * high, 1e-30))]
-        options = {"maxiter": 600, "xatol": 1e-3, "fatol": 1e-3}
-        found = optimize.minimize(cost, start, method="Nelder-Mead", options=options)
-        best = found if best is None or found.fun < best.fun else best
+    starts = [_start(power, frequency, floor, exponent) for exponent in (0.3, 1.0)]
+    settings = {"maxiter": 600, "xatol": 1e-3, "fatol": 1e-3}
+    found = [optimize.minimize(cost, one, method="Nelder-Mead", options=settings) for one in starts]
+    best = min(found, key=lambda one: float(one.fun))
     strength, exponent, white = (float(value) for value in best.x)
     exponent = float(np.clip(exponent, 0.0, STEEPEST))
     return _as_exponentials(np.exp(strength), exponent, np.exp(white), columns)
+
+
+def _start(power: Values, frequency: Values, floor: float, exponent: float) -> list[float]:
+    low, high = power[:20].mean() * frequency[:20].mean(), power[-len(power) // 5 :].mean()
+    return [math.log(max(low, 1e-30)), exponent, math.log(max(high - floor, 1e-3 * high, 1e-30))]
 
 
 def _as_exponentials(strength: float, exponent: float, white: float, columns: int) -> Flicker:

@@ -6,6 +6,7 @@ Gaussian with the covariance of the 1/f noise and are integrated out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 COLUMNS_A_BAND = 64
+DRAW_SEED = 12
 RIDGE = 1e-10  # of the scaled matrix, whose diagonal is 1
 
 
@@ -51,15 +53,23 @@ class Layout:
         return np.concatenate([template, wing, [self.templates + self.wings]])
 
     @property
+    def kinds(self) -> Values:
+        """The different factors along the columns: left, right, each hat, and 1."""
+        sides = np.stack([~self.right, self.right]).astype(np.float64)
+        return np.concatenate([sides, self.hats, np.ones((1, len(self.right)))])
+
+    @property
+    def kind(self) -> Numbers:
+        """For each parameter, and last the data, which of these it has."""
+        hats = 2 + np.arange(len(self.hats))
+        return np.concatenate(
+            [np.tile([0, 1], self.templates), np.tile(hats, self.wings), [2 + len(hats)]]
+        )
+
+    @property
     def factors(self) -> Values:
         """Factors along the columns, for each parameter, and 1 for the data: (columns, n)."""
-        sides = np.stack([~self.right, self.right]).astype(np.float64)
-        rows = [
-            np.tile(sides, (self.templates, 1)),
-            np.tile(self.hats, (self.wings, 1)),
-            np.ones((1, len(self.right))),
-        ]
-        return np.ascontiguousarray(np.concatenate(rows).T)
+        return np.ascontiguousarray(self.kinds[self.kind].T)
 
     def of_template(self, index: int) -> Numbers:
         """Parameters of a template and of all wings."""
@@ -86,18 +96,15 @@ def find_moments(
     data: Values, weights: Values, templates: Values, wings: Values, threads: int
 ) -> Values:
     """Products of templates, wings, data and 1 in each column: (columns, q, q) float64."""
-    columns, rows = data.shape
+    columns = len(data)
     q = len(templates) + len(wings) + 2
     moments = np.zeros((columns, q, q))
-    roots = np.sqrt(weights)
 
-    def make_worker() -> object:
-        room = np.empty((q, rows + 3))
+    def make_worker() -> Callable[[int, int], None]:
+        room = np.empty(q)
 
         def work(start: int, stop: int) -> None:
-            kernels.column_moments(
-                start, stop, data, roots, templates, wings, BIN, room, moments
-            )
+            kernels.column_moments(start, stop, data, weights, templates, wings, BIN, room, moments)
 
         return work
 
@@ -125,21 +132,29 @@ def normal_equations(moments: Values, layout: Layout, flicker: Flicker) -> Norma
     seen = weight > 0
     safe = np.where(seen, weight, 1.0)
     sums = moments[:, :-1, -1]
-    within = moments[:, :-1, :-1] - sums[:, :, np.newaxis] * sums[:, np.newaxis] / safe[
-        :, np.newaxis, np.newaxis
-    ]
+    within = (
+        moments[:, :-1, :-1]
+        - sums[:, :, np.newaxis] * sums[:, np.newaxis] / safe[:, np.newaxis, np.newaxis]
+    )
     source, factor = layout.sources, layout.factors
-    full = np.zeros((len(source), len(source)))
-    for start, stop in split(len(weight), 256):
-        part = within[start:stop][:, source[:, np.newaxis], source]
-        part *= factor[start:stop, :, np.newaxis]
-        full += np.einsum("cpq,cq->pq", part, factor[start:stop])
+    full = _summed(within, layout)
     means = sums[:, source] * factor / safe[:, np.newaxis]
     solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
     white = solver.whiten(means)
     full += np.einsum("cp,cq->pq", white, white)
     full = (full + full.T) / 2
     return Normal(full[:-1, :-1], full[:-1, -1], float(full[-1, -1]))
+
+
+def _summed(products: Values, layout: Layout) -> Values:
+    """Sum products (columns, q, q) over the columns, for each pair of parameters and the data."""
+    kinds, kind = layout.kinds, layout.kind
+    pairs = kinds[:, np.newaxis] * kinds
+    flat = products.reshape(len(products), -1)
+    sums = np.einsum("kc,cp->kp", pairs.reshape(-1, pairs.shape[-1]), flat)
+    sums = sums.reshape(len(kinds), len(kinds), *products.shape[1:])
+    source = layout.sources
+    return np.asarray(sums[kind[:, np.newaxis], kind, source[:, np.newaxis], source])
 
 
 def column_levels(
@@ -156,6 +171,33 @@ def column_levels(
     return flicker.solver(np.where(seen, 1 / safe, np.inf)).levels(np.where(seen, residual, 0.0))
 
 
+@dataclass(frozen=True)
+class _Scaled:
+    """A normal matrix with a diagonal of 1, in the form that a non-negative solver takes."""
+
+    unit: Values  #: what parameters are multiplied by to be of one size
+    present: npt.NDArray[np.bool_]  #: False for a parameter that the data do not know
+    matrix: Values
+    lower: Values  #: its Cholesky factor
+
+    @classmethod
+    def of(cls, matrix: Values) -> _Scaled:
+        size = np.sqrt(np.maximum(np.diag(matrix), 0.0))
+        present = size > 1e-12 * max(size.max(), 1e-300)
+        unit = np.where(present, size, 1.0)
+        scaled = matrix / unit[:, np.newaxis] / unit
+        scaled = np.where(np.outer(present, present), scaled, 0.0)
+        scaled[np.diag_indices(len(unit))] = 1.0 + RIDGE
+        return cls(unit, present, scaled, np.asarray(np.linalg.cholesky(scaled), np.float64))
+
+    def solve(self, vector: Values) -> Values:
+        """Find the parameters, none of them negative."""
+        right = np.where(self.present, vector / self.unit, 0.0)
+        target = linalg.solve_triangular(self.lower, right, lower=True)
+        found, _ = optimize.nnls(self.lower.T, target, maxiter=50 * len(right))
+        return np.asarray(found / self.unit)
+
+
 def solve(normal: Normal, chosen: Numbers, free: int = 2) -> tuple[Values, Values]:
     """Solve for some of the parameters, none of them negative.
 
@@ -165,21 +207,69 @@ def solve(normal: Normal, chosen: Numbers, free: int = 2) -> tuple[Values, Value
     covariance : (n, n) float64
         Over the first `free` parameters and those that are not 0; 0 for all others.
     """
-    matrix, vector = normal.matrix[np.ix_(chosen, chosen)], normal.vector[chosen]
-    size = np.sqrt(np.maximum(np.diag(matrix), 0.0))
-    present = size > 1e-12 * max(size.max(), 1e-300)
-    unit = np.where(present, size, 1.0)
-    scaled = matrix / unit[:, np.newaxis] / unit
-    scaled = np.where(np.outer(present, present), scaled, 0.0)
-    scaled[np.diag_indices(len(unit))] = 1.0
-    scaled += RIDGE * np.eye(len(unit))
-    lower = np.linalg.cholesky(scaled)
-    target = linalg.solve_triangular(lower, np.where(present, vector / unit, 0.0), lower=True)
-    found, _ = optimize.nnls(lower.T, target, maxiter=50 * len(unit))
+    scaled = _Scaled.of(normal.matrix[np.ix_(chosen, chosen)])
+    found = scaled.solve(normal.vector[chosen])
     active = found > 0
     active[:free] = True
-    active &= present
-    covariance = np.zeros_like(scaled)
-    inverse = np.linalg.inv(scaled[np.ix_(active, active)])
-    covariance[np.ix_(active, active)] = inverse
-    return found / unit, covariance / unit[:, np.newaxis] / unit
+    active &= scaled.present
+    covariance = np.zeros_like(scaled.matrix)
+    covariance[np.ix_(active, active)] = np.linalg.inv(scaled.matrix[np.ix_(active, active)])
+    return found, covariance / scaled.unit[:, np.newaxis] / scaled.unit
+
+
+def draw(normal: Normal, chosen: Numbers, found: Values, change: Values, number: int) -> Values:
+    """Solve again with other noise, so many times: (number, n) float64.
+
+    Parameters
+    ----------
+    normal, chosen
+        As in `solve`, whose parameters are `found`, taken for the truth.
+    change : (n, n) float64
+        What `scatter` found: the noise of the vector is that matrix and the normal one.
+    number : int
+        How many.
+    """
+    matrix = normal.matrix[np.ix_(chosen, chosen)]
+    scaled = _Scaled.of(matrix)
+    noise = (matrix + change) / scaled.unit[:, np.newaxis] / scaled.unit
+    values, vectors = np.linalg.eigh((noise + noise.T) / 2)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    expected = matrix @ found
+    # The same noise for each exposure: the result is a function of the data.
+    unit_noise = np.random.default_rng(DRAW_SEED).standard_normal((number // 2, len(chosen)))
+    drawn = np.concatenate([unit_noise, -unit_noise]) @ root.T
+    return np.stack([scaled.solve(expected + one * scaled.unit) for one in drawn])
+
+
+def scatter(
+    moments: Values, beyond: Values, layout: Layout, flicker: Flicker, chosen: Numbers
+) -> Values:
+    """What a change of the pixels' variance does to M' S**-1 M, the inverse of the covariance.
+
+    With weights that are not those of the noise the covariance of the solution is
+    C + C Q C, where C is that of `solve` and Q this matrix; that of the vector is C**-1 + Q.
+
+    Parameters
+    ----------
+    moments : (columns, q, q) float64
+        With the weights w.
+    beyond : (columns, q, q) float64
+        With w**2 (variance - 1 / w) for weights.
+    layout, flicker, chosen
+        As they were solved with.
+
+    Returns
+    -------
+    (n, n) float64
+    """
+    weight = moments[:, -1, -1]
+    seen = weight > 0
+    safe = np.where(seen, weight, 1.0)
+    source, factor = layout.sources[chosen], layout.factors[:, chosen]
+    means = moments[:, source, -1] * factor / safe[:, np.newaxis]
+    solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
+    levels = np.stack([solver.levels(one) for one in means.T], axis=1)
+    products = np.einsum("cpq,cp,cq->pq", beyond[:, source[:, np.newaxis], source], factor, factor)
+    cross = np.einsum("cp,cq->pq", levels, beyond[:, source, -1] * factor)
+    square = np.einsum("cp,cq->pq", levels * beyond[:, -1, -1][:, np.newaxis], levels)
+    return np.asarray(products - cross - cross.T + square)

@@ -197,7 +197,7 @@ def column_moments(
     start: int,
     stop: int,
     data: Array,
-    root_weights: Array,
+    weights: Array,
     templates: Array,
     wings: Array,
     width: int,
@@ -206,38 +206,25 @@ def column_moments(
 ) -> None:
     """Sum the weighted products of everything with everything in columns `start` to `stop`.
 
-    All float64. `data` and `root_weights`, the square roots of the weights, are (columns, rows),
-    `templates` (templates, columns, rows), `wings` (kernels, bins of `width` columns, rows).
-    `moments` (columns, q, q) takes the products of templates, wings, data and 1, in this order;
-    `room` is (q, rows).
+    All float64. `data` and `weights` are (columns, rows), `templates` (templates, columns, rows),
+    `wings` (kernels, bins of `width` columns, rows). `moments` (columns, q, q), 0 before, takes
+    the products of templates, wings, data and 1, in this order; `room` is (q,).
     """
     many, few = templates.shape[0], wings.shape[0]
     q = many + few + 2
     for column in range(start, stop):
-        used = np.int64(0)
         at = column // width
+        products = moments[column]
         for row in range(data.shape[1]):
-            root = root_weights[column, row]
-            if root > 0.0:
+            weight = weights[column, row]
+            if weight > 0.0:
                 for t in range(many):
-                    room[t, used] = root * templates[t, column, row]
+                    room[t] = templates[t, column, row]
                 for k in range(few):
-                    room[many + k, used] = root * wings[k, at, row]
-                room[q - 2, used] = root * data[column, row]
-                room[q - 1, used] = root
-                used += 1
-        while used % 4:
-            for i in range(q):
-                room[i, used] = 0.0
-            used += 1
-        for i in range(q):
-            for j in range(i + 1):
-                one, two, three, four = 0.0, 0.0, 0.0, 0.0
-                for row in range(0, used, 4):
-                    one += room[i, row] * room[j, row]
-                    two += room[i, row + 1] * room[j, row + 1]
-                    three += room[i, row + 2] * room[j, row + 2]
-                    four += room[i, row + 3] * room[j, row + 3]
-                total = (one + two) + (three + four)
-                moments[column, i, j] = total
-                moments[column, j, i] = total
+                    room[many + k] = wings[k, at, row]
+                room[q - 2] = data[column, row]
+                room[q - 1] = 1.0
+                for i in range(q):
+                    weighted = weight * room[i]
+                    for j in range(q):
+                        products[i, j] += weighted * room[j]

@@ -66,8 +66,16 @@ def _outcome(result: SossResult, templates: npt.NDArray[Any], target: Target) ->
         reason=fit.reason,
         background=template_background(fit, templates) if complete else None,
         result=result,
-        warnings=tuple(_little_evidence(fit, target)),
+        warnings=tuple(_warnings(fit, target)),
     )
+
+
+def _warnings(fit: TemplateFit, target: Target) -> Iterator[str]:
+    if fit.robust is None:
+        yield from _little_evidence(fit, target)
+    else:
+        for reason in fit.robust.look:
+            yield f"{target.name}: look at the SOSS background: {reason}"
 
 
 def _little_evidence(fit: TemplateFit, target: Target) -> Iterator[str]:

@@ -14,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.options import SossOptions
-from webbkg.results import BoolImage, SideFit, SossNoise, SossRobust, Status, TemplateFit
+from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
 from webbkg.soss import gls
 from webbkg.soss.flicker import NONE
 from webbkg.soss.gls import Layout
 from webbkg.soss.library import Library
-from webbkg.soss.rounds import WING_ERROR, Fit, Solution, make_frame
+from webbkg.soss.rounds import WING_BLOCK, Fit, Solution, make_frame
 from webbkg.soss.stack import stack
 from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
 
+DRAWS = 100
 HALF_COLUMNS = 64  # the halves of the columns are made of blocks so wide
 CLOSE = 2.0  # log-likelihood by which the best template should lead
 MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
@@ -66,8 +67,6 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
     return report(fit, fit.run())
 
 
-
-
 @dataclass(frozen=True)
 class Evidence:
     """What the verdict rests on."""
@@ -82,10 +81,12 @@ class Evidence:
 
 def report(fit: Fit, solution: Solution) -> TemplateFit:
     """Tell what the last round found."""
-    frame, state, best = fit.frame, fit.state, solution.best
-    scales = solution.scales.astype(np.float32).astype(np.float64)
+    frame, best = fit.frame, solution.best
+    bias, variance = _draw_again(fit, solution)
+    scales = solution.scales * (1 - bias / np.maximum(solution.scales[best], 1e-30))
+    scales = scales.astype(np.float32).astype(np.float64)
     errors = np.sqrt(np.diagonal(solution.covariances, axis1=1, axis2=2))
-    evidence = gather_evidence(fit, solution)
+    evidence = gather_evidence(fit, solution, variance)
     errors = errors * (evidence.errors / errors[best])
     robust = SossRobust(
         scales=scales,
@@ -135,22 +136,22 @@ def _noise(fit: Fit) -> SossNoise:
     )
 
 
-def gather_evidence(fit: Fit, solution: Solution) -> Evidence:
+def gather_evidence(fit: Fit, solution: Solution, variance: Values) -> Evidence:
     """Measure what tells of the trust that the result deserves."""
     frame, state, weights = fit.frame, fit.state, solution.weights
     sides = (~frame.right, frame.right)
     used, starlight = [], []
     for side in sides:
-        lit, here = frame.lit[side], weights[side]
-        used.append(float(np.count_nonzero(here) / max(np.count_nonzero(lit), 1)))
+        here = weights[side]
+        used.append(float(np.sum(here > 0) / max(int(frame.lit[side].sum()), 1)))
         wings = (here * state.wings[side] * state.sky[side]).sum()
         starlight.append(float(wings / max((here * state.sky[side] ** 2).sum(), 1e-300)))
     known = weights > 0
-    variance = fit.variance() + (WING_ERROR * state.wings) ** 2
-    chi2 = float(np.mean(fit.residual()[known] ** 2 / variance[known])) if known.any() else math.nan
+    expected = fit.variance() + (state.wing_error * state.wings) ** 2
+    chi2 = float(np.mean(fit.residual()[known] ** 2 / expected[known])) if known.any() else math.nan
     jump, jump_err = _jump_left(fit, solution)
     return Evidence(
-        errors=_inflated(fit, solution),
+        errors=_inflated(fit, solution, variance),
         used=(used[0], used[1]),
         starlight=(starlight[0], starlight[1]),
         chi2=chi2,
@@ -159,15 +160,40 @@ def gather_evidence(fit: Fit, solution: Solution) -> Evidence:
     )
 
 
-def _inflated(fit: Fit, solution: Solution) -> Values:
+def _inflated(fit: Fit, solution: Solution, variance: Values) -> Values:
     """Standard errors of the two scales, enlarged by what halves disagree by."""
-    covariance = np.diag(solution.covariances[solution.best])
+    posterior = np.diag(solution.covariances[solution.best])
     excess = np.zeros(2)
     for halves in (_row_halves(fit, solution), _column_halves(fit, solution)):
         (one, one_variance), (other, other_variance) = halves
-        beyond = (one - other) ** 2 - one_variance - other_variance
-        excess = np.maximum(excess, beyond / 4)
-    return np.sqrt(covariance + np.where(np.isfinite(excess), excess, 0.0))
+        expected = (one_variance + other_variance) * variance / posterior
+        excess = np.maximum(excess, ((one - other) ** 2 - expected) / 4)
+    return np.sqrt(variance + np.where(np.isfinite(excess), excess, 0.0))
+
+
+def _draw_again(fit: Fit, solution: Solution) -> tuple[Values, Values]:
+    """Bias and variance of the two scales, from solutions with other noise.
+
+    Its noise is that which there is, not that of the weights, which allow the wings a larger
+    error than their residual shows. That no wing is negative makes wings out of noise, and so
+    takes from the sky: that is the bias.
+    """
+    frame, state, weights = fit.frame, fit.state, solution.weights
+    template = frame.templates[solution.best][np.newaxis]
+    layout = Layout(1, len(solution.basis), frame.right, fit.hats)
+    noise = fit.variance() + WING_BLOCK * (state.wing_error * state.wings) ** 2
+    beyond = weights * (weights * noise - 1)
+    moments, more, less = (
+        gls.find_moments(frame.data, one, template, solution.basis, fit.threads)
+        for one in (weights, np.maximum(beyond, 0), np.maximum(-beyond, 0))
+    )
+    moments = fit.tie(moments)
+    normal = gls.normal_equations(moments, layout, fit.flicker)
+    chosen = layout.of_template(0)
+    found, _ = gls.solve(normal, chosen)
+    change = gls.scatter(moments, more - less, layout, fit.flicker, chosen)
+    drawn = gls.draw(normal, chosen, found, change, DRAWS)[:, :2]
+    return drawn.mean(axis=0) - found[:2], drawn.var(axis=0)
 
 
 Half = tuple[Values, Values]

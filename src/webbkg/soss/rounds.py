@@ -28,8 +28,11 @@ FULL_ROUNDS = 2  # the last of them, with the whole library
 ROUNDS_BY_SHAPE = 2  # the first, which tell a trace from its wings by its width alone
 GUARD = 2  # columns on either side of the jump
 HATS = 2  # the wings' strength changes linearly along dispersion
-WING_ERROR = 0.05  # share of the wings' light that their model may be wrong by
-WING_BLOCK = 256  # pixels over which it is wrong alike
+WING_ERROR = 0.05  # share of the wings' light that their model may be wrong by, at first
+LEAST_WING_ERROR = 0.01
+CAUTION = 2.0  # times the wings' error that the residual shows, in the weights
+WING_SIDE = 16  # rows and columns over which it is wrong alike
+WING_BLOCK = WING_SIDE**2
 BRIGHTEST_WINGS = 1.0  # in skies; brighter ones are masked
 STANDS_OUT = 4.0  # standard deviations of a mean of 5 x 5 pixels
 GROWN = 3  # pixels around what is masked
@@ -65,6 +68,7 @@ class Frame:
 
     @property
     def data(self) -> Values:
+        """The deep frame's light."""
         return self.deep.mean
 
 
@@ -76,6 +80,8 @@ class State:
     wings: Values
     levels: Values
     floor: float = 0.0
+    wing_error: float = WING_ERROR  # that the residual shows
+    wing_share: float = WING_ERROR  # that the weights allow for
     flicker: Flicker | None = None
     reference: Values | None = None
     light: Values | None = None
@@ -101,9 +107,16 @@ class Fit:
     def __init__(self, frame: Frame, threads: int) -> None:
         self.frame = frame
         self.threads = threads
-        self.pattern = frame.templates.mean(axis=0)[np.newaxis]
+        self.pattern: Values = frame.templates.mean(axis=0)[np.newaxis]
         columns, _ = frame.data.shape
         self.hats = wings.slopes_along(columns, HATS)
+        lit = frame.lit.astype(np.float64)
+        self.lit_in_box = {
+            size: np.maximum(
+                np.rint(ndimage.uniform_filter(lit, size, mode="constant") * size**2), 1
+            )
+            for size in (3, 5)
+        }
         sky = self._first_guess()
         self.state = State(sky, np.zeros_like(sky), np.zeros(columns))
 
@@ -120,7 +133,7 @@ class Fit:
         ratio = np.where(frame.lit, frame.data / np.where(pattern > 0, pattern, 1.0), np.nan)
         sides = (~frame.right, frame.right)
         left, right = (_faintest(ratio[side]) for side in sides)
-        return np.where(frame.right[:, np.newaxis], right, left) * pattern
+        return np.asarray(np.where(frame.right[:, np.newaxis], right, left) * pattern)
 
     def variance(self) -> Values:
         """Independent noise of the deep frame's pixels."""
@@ -136,7 +149,7 @@ class Fit:
         basis = wings.spread(state.light)
         state.mask = self._find_mask(number, excess, variance)
         weights = np.where(
-            state.mask, 1 / (variance + WING_BLOCK * (WING_ERROR * state.wings) ** 2), 0.0
+            state.mask, 1 / (variance + WING_BLOCK * (state.wing_share * state.wings) ** 2), 0.0
         )
         if state.flicker is None and len(frame.deep.differences):
             state.flicker, state.reference = measure_flicker(frame, state)
@@ -150,6 +163,7 @@ class Fit:
 
     @property
     def flicker(self) -> Flicker:
+        """Covariance of the deep frame's column levels."""
         return (self.state.flicker or NONE).over(self.frame.deep.integrations)
 
     def tie(self, moments: Values) -> Values:
@@ -174,20 +188,26 @@ class Fit:
         frame, state = self.frame, self.state
         lit = frame.lit
         rest = np.where(lit, excess - state.wings, 0.0)
-        coarse, noise = _box(rest, variance, lit, 5)
+        coarse, noise = self._box(rest, variance, 5)
         if number == 0:
             bad = coarse > np.maximum(3 * noise, 0.2 * state.sky)
         else:
-            fine, fine_noise = _box(rest, variance, lit, 3)
-            slack = 2 * WING_ERROR * state.wings
+            fine, fine_noise = self._box(rest, variance, 3)
+            slack = 2 * state.wing_share * state.wings
             bad = coarse > np.hypot(STANDS_OUT * noise, slack)
             bad |= fine > np.hypot((STANDS_OUT + 0.5) * fine_noise, slack)
             bad |= np.abs(rest) > 5 * np.sqrt(variance + slack**2)
             bad |= state.wings > BRIGHTEST_WINGS * state.sky
             cores = ndimage.maximum_filter1d(state.light, 9, axis=1) > 0
-            bad |= wings.unbin(cores, len(bad))
+            bad |= np.repeat(cores, wings.BIN, axis=0)[: len(bad)]
         grown = ndimage.binary_dilation(bad & lit, iterations=GROWN)
         return np.asarray(lit & ~grown)
+
+    def _box(self, image: Values, variance: Values, size: int) -> tuple[Values, Values]:
+        """Mean of the lit pixels in boxes, and its standard deviation."""
+        number = self.lit_in_box[size]
+        total = ndimage.uniform_filter(image, size, mode="constant") * size**2
+        return total / number, np.sqrt(variance / number)
 
     def _adopt(self, solution: Solution, templates: Values, basis: Values) -> None:
         state, frame = self.state, self.frame
@@ -220,6 +240,8 @@ class Fit:
         pull = np.median(np.abs(residual[dark]) / np.sqrt(known[dark]))
         excess = (MAD_TO_SIGMA * float(pull)) ** 2 - SHARED_FROM
         state.floor = math.sqrt(max(excess, 0.0) * float(np.median(known[dark])))
+        state.wing_error = measure_wing_error(residual, state, self.variance())
+        state.wing_share = max(CAUTION * state.wing_error, LEAST_WING_ERROR)
         if not len(frame.deep.differences):
             state.flicker = _flicker_of_one(residual + state.levels[:, np.newaxis], state, variance)
 
@@ -258,7 +280,9 @@ def choose(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
     normal = gls.normal_equations(moments, layout, flicker)
     chosen = [layout.of_template(index) for index in range(layout.templates)]
     solved = [gls.solve(normal, one) for one in chosen]
-    chi2 = np.array([normal.chi2(found, one) for (found, _), one in zip(solved, chosen, strict=True)])
+    chi2 = np.array(
+        [normal.chi2(found, one) for (found, _), one in zip(solved, chosen, strict=True)]
+    )
     best = int(np.argmin(chi2))
     found = solved[best][0]
     return Solution(
@@ -287,13 +311,27 @@ def _faintest(ratio: Values) -> float:
     return float(np.quantile(medians, FAINT_BLOCKS))
 
 
-def _box(image: Values, variance: Values, lit: BoolImage, size: int) -> tuple[Values, Values]:
-    """Mean of the lit pixels in boxes, and its standard deviation."""
-    weight = ndimage.uniform_filter(lit.astype(np.float64), size, mode="constant")
-    number = np.maximum(np.rint(weight * size**2), 1)
-    total = ndimage.uniform_filter(image, size, mode="constant") * size**2
-    usual = ndimage.uniform_filter(variance, size)
-    return total / number, np.sqrt(np.maximum(usual, 0.0) / number)
+def _in_blocks(image: Values) -> Values:
+    """Sum an image over blocks of `WING_SIDE` columns and rows; what is left at the ends is not."""
+    columns, rows = (size // WING_SIDE for size in image.shape)
+    cut = image[: columns * WING_SIDE, : rows * WING_SIDE]
+    return np.asarray(cut.reshape(columns, WING_SIDE, rows, WING_SIDE).sum(axis=(1, 3)))
+
+
+def measure_wing_error(residual: Values, state: State, variance: Values) -> float:
+    """Share of the wings' light that blocks of the residual scatter by, beyond their noise."""
+    number = _in_blocks(state.mask.astype(np.float64))
+    enough = number > WING_BLOCK / 4
+    if not enough.any():
+        return WING_ERROR
+    mean, noise, light = (
+        _in_blocks(np.where(state.mask, one, 0.0))[enough] / number[enough]
+        for one in (residual, variance, state.wings)
+    )
+    noise = noise / number[enough]
+    weight = (light / (noise + (WING_ERROR * light) ** 2)) ** 2
+    excess = float(weight @ (mean**2 - noise)) / max(float(weight @ light**2), 1e-300)
+    return math.sqrt(max(excess, 0.0))
 
 
 def measure_flicker(frame: Frame, state: State) -> tuple[Flicker, Values | None]:
@@ -308,7 +346,7 @@ def measure_flicker(frame: Frame, state: State) -> tuple[Flicker, Values | None]
         levels.append(np.where(good, difference, 0).sum(axis=1, dtype=np.float64))
     counts = np.array(number)
     level = np.array(levels) / np.maximum(counts, 1)
-    seen = (counts >= 8).all(axis=0)
+    seen = np.asarray((counts >= 8).all(axis=0))
     if np.count_nonzero(seen) < 32:
         return NONE, None
     usual = np.where(state.mask, variance, 0).sum(axis=1) / np.maximum(state.mask.sum(axis=1), 1)

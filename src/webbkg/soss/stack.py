@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +179,7 @@ def _binned(values: Cube, lights: Cube) -> tuple[Values, Values, Values]:
     """Mean light, variance and the root of its weight in bins of sorted light."""
     shares = [*np.linspace(0.02, 0.9, 13), 0.95, 0.98, 0.99, 0.995]
     edges = np.unique(np.rint(len(values) * np.array(shares)).astype(int))
-    bins = [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b - a > SMALLEST_SAMPLE]
+    bins = [(a, b) for a, b in pairwise(edges) if b - a > SMALLEST_SAMPLE]
     bins = bins or [(0, len(values))]
     x = np.array([lights[a:b].mean(dtype=np.float64) for a, b in bins])
     variance = np.array([(MAD_TO_SIGMA * float(np.median(values[a:b]))) ** 2 for a, b in bins])
@@ -221,9 +222,7 @@ def _clipped_mean(
     def make_worker() -> Look:
         def look(row: int, sci: FloatImage, dq: FlagImage) -> None:
             here = slice(row, row + len(sci))
-            kernels.add_near(
-                sci, dq, centre[here], tolerance[here], total[here], count[here]
-            )
+            kernels.add_near(sci, dq, centre[here], tolerance[here], total[here], count[here])
 
         return look
 

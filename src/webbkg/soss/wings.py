@@ -96,9 +96,10 @@ def spread(light: Values, *, sides: bool = True) -> Values:
     directions = [distance > HOLE, distance < -HOLE] if sides else [np.abs(distance) > HOLE]
     spectrum = fft.rfft(light, size, axis=1)
     kernels = [np.where(where, shape, 0.0) for where in directions for shape in shapes]
-    return np.stack(
-        [fft.irfft(spectrum * fft.rfft(one), size, axis=1)[:, :rows] for one in kernels]
-    )
+    result = np.empty((len(kernels), *light.shape))
+    for one, kernel in zip(result, kernels, strict=True):
+        one[...] = fft.irfft(spectrum * fft.rfft(kernel), size, axis=1)[:, :rows]
+    return result
 
 
 def slopes_along(columns: int, number: int) -> Values:
