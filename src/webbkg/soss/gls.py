@@ -28,7 +28,10 @@ RIDGE = 1e-10  # of the scaled matrix, whose diagonal is 1
 
 @dataclass(frozen=True)
 class Layout:
-    """What the parameters are: each template left and right, then each kernel with each hat.
+    """What the parameters are: each template left and right, then those of the wings.
+
+    The wings have a strength for each kernel with each hat, in this order, some of which may be
+    tied together.
 
     Attributes
     ----------
@@ -38,16 +41,24 @@ class Layout:
         Where the right side is.
     hats : (hats, columns) float64
         Along dispersion.
+    tie : (wings * hats, n) float64
+        What makes the strengths of n parameters.
     """
 
     templates: int
     wings: int
     right: npt.NDArray[np.bool_]
     hats: Values
+    tie: Values
+
+    @property
+    def transform(self) -> Values:
+        """What makes the scales and strengths of the parameters."""
+        return np.asarray(linalg.block_diag(np.eye(2 * self.templates), self.tie))
 
     @property
     def sources(self) -> Numbers:
-        """For each parameter, and last the data, its place in the moments."""
+        """For each scale and strength, and last the data, its place in the moments."""
         template = np.repeat(np.arange(self.templates), 2)
         wing = self.templates + np.repeat(np.arange(self.wings), len(self.hats))
         return np.concatenate([template, wing, [self.templates + self.wings]])
@@ -60,7 +71,7 @@ class Layout:
 
     @property
     def kind(self) -> Numbers:
-        """For each parameter, and last the data, which of these it has."""
+        """For each scale and strength, and last the data, which of these it has."""
         hats = 2 + np.arange(len(self.hats))
         return np.concatenate(
             [np.tile([0, 1], self.templates), np.tile(hats, self.wings), [2 + len(hats)]]
@@ -68,12 +79,12 @@ class Layout:
 
     @property
     def factors(self) -> Values:
-        """Factors along the columns, for each parameter, and 1 for the data: (columns, n)."""
+        """Factors along the columns, for each scale and strength, and 1 for the data: (columns, n)."""
         return np.ascontiguousarray(self.kinds[self.kind].T)
 
     def of_template(self, index: int) -> Numbers:
         """Parameters of a template and of all wings."""
-        wings = np.arange(2 * self.templates, 2 * self.templates + self.wings * len(self.hats))
+        wings = 2 * self.templates + np.arange(self.tie.shape[1])
         return np.concatenate([[2 * index, 2 * index + 1], wings])
 
 
@@ -142,7 +153,8 @@ def normal_equations(moments: Values, layout: Layout, flicker: Flicker) -> Norma
     solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
     white = solver.whiten(means)
     full += np.einsum("cp,cq->pq", white, white)
-    full = (full + full.T) / 2
+    transform = linalg.block_diag(layout.transform, 1.0)
+    full = transform.T @ ((full + full.T) / 2) @ transform
     return Normal(full[:-1, :-1], full[:-1, -1], float(full[-1, -1]))
 
 
@@ -164,11 +176,26 @@ def column_levels(
     weight = moments[:, -1, -1]
     seen = weight > 0
     safe = np.where(seen, weight, 1.0)
-    model = np.append(-parameters, 1.0)
-    at = np.append(chosen, len(layout.sources) - 1)
+    model = np.append(-layout.transform[:, chosen] @ parameters, 1.0)
     sums = moments[:, :-1, -1]
-    residual = (sums[:, layout.sources[at]] * layout.factors[:, at]) @ model / safe
+    residual = (sums[:, layout.sources] * layout.factors) @ model / safe
     return flicker.solver(np.where(seen, 1 / safe, np.inf)).levels(np.where(seen, residual, 0.0))
+
+
+def held_out(halves: list[Normal], layout: Layout, chosen: Numbers) -> float:
+    """Chi-square of each half of the data with the parameters that the other one gives.
+
+    The halves are normal equations of all scales and strengths, none of them tied.
+    """
+    transform = layout.transform
+    tied = [
+        Normal(transform.T @ one.matrix @ transform, transform.T @ one.vector, one.square)
+        for one in halves
+    ]
+    return sum(
+        other.chi2(solve(one, chosen)[0], chosen)
+        for one, other in zip(tied, reversed(tied), strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -241,9 +268,7 @@ def draw(normal: Normal, chosen: Numbers, found: Values, change: Values, number:
     return np.stack([scaled.solve(expected + one * scaled.unit) for one in drawn])
 
 
-def scatter(
-    moments: Values, beyond: Values, layout: Layout, flicker: Flicker, chosen: Numbers
-) -> Values:
+def scatter(moments: Values, beyond: Values, layout: Layout, flicker: Flicker) -> Values:
     """What a change of the pixels' variance does to M' S**-1 M, the inverse of the covariance.
 
     With weights that are not those of the noise the covariance of the solution is
@@ -255,7 +280,7 @@ def scatter(
         With the weights w.
     beyond : (columns, q, q) float64
         With w**2 (variance - 1 / w) for weights.
-    layout, flicker, chosen
+    layout, flicker
         As they were solved with.
 
     Returns
@@ -265,11 +290,12 @@ def scatter(
     weight = moments[:, -1, -1]
     seen = weight > 0
     safe = np.where(seen, weight, 1.0)
-    source, factor = layout.sources[chosen], layout.factors[:, chosen]
+    source, factor = layout.sources[:-1], layout.factors[:, :-1]
     means = moments[:, source, -1] * factor / safe[:, np.newaxis]
     solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
     levels = np.stack([solver.levels(one) for one in means.T], axis=1)
-    products = np.einsum("cpq,cp,cq->pq", beyond[:, source[:, np.newaxis], source], factor, factor)
+    products = _summed(beyond[:, :-1, :-1], layout)[:-1, :-1]
     cross = np.einsum("cp,cq->pq", levels, beyond[:, source, -1] * factor)
     square = np.einsum("cp,cq->pq", levels * beyond[:, -1, -1][:, np.newaxis], levels)
-    return np.asarray(products - cross - cross.T + square)
+    change = products - cross - cross.T + square
+    return np.asarray(layout.transform.T @ change @ layout.transform)

@@ -17,16 +17,14 @@ from webbkg.options import SossOptions
 from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
 from webbkg.soss import gls
 from webbkg.soss.flicker import NONE
-from webbkg.soss.gls import Layout
 from webbkg.soss.library import Library
-from webbkg.soss.rounds import WING_BLOCK, Fit, Solution, make_frame
+from webbkg.soss.rounds import WING_BLOCK, Fit, Solution, column_halves, make_frame
 from webbkg.soss.stack import stack
 from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
 
 DRAWS = 100
-HALF_COLUMNS = 64  # the halves of the columns are made of blocks so wide
 CLOSE = 2.0  # log-likelihood by which the best template should lead
 MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
 ODD_CHI2 = 1.2
@@ -180,7 +178,7 @@ def _draw_again(fit: Fit, solution: Solution) -> tuple[Values, Values]:
     """
     frame, state, weights = fit.frame, fit.state, solution.weights
     template = frame.templates[solution.best][np.newaxis]
-    layout = Layout(1, len(solution.basis), frame.right, fit.hats)
+    layout = replace(solution.layout, templates=1)
     noise = fit.variance() + WING_BLOCK * (state.wing_error * state.wings) ** 2
     beyond = weights * (weights * noise - 1)
     moments, more, less = (
@@ -191,7 +189,7 @@ def _draw_again(fit: Fit, solution: Solution) -> tuple[Values, Values]:
     normal = gls.normal_equations(moments, layout, fit.flicker)
     chosen = layout.of_template(0)
     found, _ = gls.solve(normal, chosen)
-    change = gls.scatter(moments, more - less, layout, fit.flicker, chosen)
+    change = gls.scatter(moments, more - less, layout, fit.flicker)
     drawn = gls.draw(normal, chosen, found, change, DRAWS)[:, :2]
     return drawn.mean(axis=0) - found[:2], drawn.var(axis=0)
 
@@ -203,7 +201,7 @@ Half = tuple[Values, Values]
 def _solve_half(fit: Fit, solution: Solution, weights: Values) -> Half:
     template = fit.frame.templates[solution.best][np.newaxis]
     moments = gls.find_moments(fit.frame.data, weights, template, solution.basis, fit.threads)
-    layout = Layout(1, len(solution.basis), fit.frame.right, fit.hats)
+    layout = replace(solution.layout, templates=1)
     normal = gls.normal_equations(fit.tie(moments), layout, fit.flicker)
     found, covariance = gls.solve(normal, layout.of_template(0))
     return found[:2], np.diag(covariance)[:2]
@@ -221,10 +219,10 @@ def _row_halves(fit: Fit, solution: Solution) -> tuple[Half, Half]:
 
 def _column_halves(fit: Fit, solution: Solution) -> tuple[Half, Half]:
     """Take every other block of columns."""
-    even = (np.arange(len(solution.weights)) // HALF_COLUMNS % 2 == 0)[:, np.newaxis]
+    one, other = column_halves(len(solution.weights))
     return (
-        _solve_half(fit, solution, solution.weights * even),
-        _solve_half(fit, solution, solution.weights * ~even),
+        _solve_half(fit, solution, solution.weights * one[:, np.newaxis]),
+        _solve_half(fit, solution, solution.weights * other[:, np.newaxis]),
     )
 
 

@@ -39,6 +39,8 @@ GROWN = 3  # pixels around what is masked
 SHARED_FROM = 1.02  # chi-square from which on there is noise that all integrations share
 BLOCK = (32, 16)  # columns, rows of the blocks for a first guess
 FAINT_BLOCKS = 0.1  # quantile of them
+HALF_COLUMNS = 64  # the halves of the columns are made of blocks so wide
+PAYS = 4.0  # chi-square of held-out columns, that more freedom must gain
 FOLLOWS = (0.8, 1.25)  # reference pixels move with the lit ones by such a factor
 SMOOTHED = 64  # columns over which that is judged
 
@@ -80,6 +82,7 @@ class State:
     wings: Values
     levels: Values
     floor: float = 0.0
+    model: str = "plain"
     wing_error: float = WING_ERROR  # that the residual shows
     wing_share: float = WING_ERROR  # that the weights allow for
     flicker: Flicker | None = None
@@ -155,11 +158,34 @@ class Fit:
             state.flicker, state.reference = measure_flicker(frame, state)
         moments = gls.find_moments(frame.data, weights, templates, basis, self.threads)
         moments = self.tie(moments)
-        layout = Layout(len(templates), len(basis), frame.right, self.hats)
-        solution = choose(moments, layout, self.flicker)
+        solution = choose(moments, self._layout(number, moments, templates, basis), self.flicker)
         self._adopt(solution, templates, basis)
         self._look_at_residual(number, variance)
         return replace(solution, weights=weights, basis=basis)
+
+    def _layout(self, number: int, moments: Values, templates: Values, basis: Values) -> Layout:
+        """Give the wings the freedom that held-out columns pay for."""
+        tie = wings.tie(self.state.model, HATS)
+        layout = Layout(len(templates), len(basis), self.frame.right, self.hats, tie)
+        if number < ROUNDS_BY_SHAPE:
+            return layout
+        best = 0 if len(templates) == 1 else len(templates) // 2
+        halves = [
+            gls.normal_equations(
+                np.where(half[:, np.newaxis, np.newaxis], moments, 0.0),
+                replace(layout, tie=np.eye(len(tie))),
+                self.flicker,
+            )
+            for half in column_halves(len(moments))
+        ]
+        costs = {}
+        for model in wings.MODELS:
+            layouts = replace(layout, tie=wings.tie(model, HATS))
+            costs[model] = gls.held_out(halves, layouts, layouts.of_template(best))
+        plain = costs["plain"] - PAYS
+        self.state.model = min(costs, key=lambda one: plain if one == "plain" else costs[one])
+        self.state.costs = costs
+        return replace(layout, tie=wings.tie(self.state.model, HATS))
 
     @property
     def flicker(self) -> Flicker:
@@ -214,7 +240,7 @@ class Fit:
         scale = np.where(frame.right, *solution.scales[solution.best][::-1])
         state.sky = scale[:, np.newaxis] * templates[solution.best]
         state.levels = solution.levels
-        strength = solution.strength.reshape(len(basis), len(self.hats))
+        strength = (solution.layout.tie @ solution.strength).reshape(len(basis), len(self.hats))
         columns = len(frame.data)
         total = np.zeros_like(state.sky)
         for hat, along in zip(strength.T, self.hats, strict=True):
@@ -257,7 +283,7 @@ class Solution:
     scales : (templates, 2) float64
     covariances : (templates, 2, 2) float64
     chi2 : (templates,) float64
-    strength : (kernels * hats,) float64
+    strength : (n,) float64
         Of the wings, with the best template.
     levels : (columns,) float64
         Of the columns, with the best template.
@@ -295,6 +321,12 @@ def choose(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
         normal=normal,
         layout=layout,
     )
+
+
+def column_halves(columns: int) -> list[npt.NDArray[np.bool_]]:
+    """Cut the columns in two halves, every other block of `HALF_COLUMNS`."""
+    even = np.arange(columns) // HALF_COLUMNS % 2 == 0
+    return [even, ~even]
 
 
 def _faintest(ratio: Values) -> float:

@@ -102,6 +102,24 @@ def spread(light: Values, *, sides: bool = True) -> Values:
     return result
 
 
+MODELS = ("plain", "sides", "colour", "both")
+"""Of the wings: one fall for all; other ones above and below; changing along dispersion; both."""
+
+
+def tie(model: str, hats: int) -> Values:
+    """Tie the strengths of `spread` with sides, times hats, for one of `MODELS`.
+
+    Returns
+    -------
+    (kernels * hats, n) float64
+        What makes the strengths of the n parameters of the model.
+    """
+    width = np.eye(len(WIDTHS) + 1)
+    side = np.eye(2) if model in ("sides", "both") else np.ones((2, 1))
+    hat = np.eye(hats) if model in ("colour", "both") else np.ones((hats, 1))
+    return np.kron(np.kron(side, width), hat)
+
+
 def slopes_along(columns: int, number: int) -> Values:
     """Hat functions, (number, columns), by which a kernel's strength changes along dispersion."""
     nodes = np.linspace(0, max(columns - 1, 1), number)
