@@ -308,6 +308,7 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         pixels_used=list(robust.used),
         starlight=list(robust.starlight),
         chi2_dof=robust.chi2_dof,
+        level_chi2=robust.level_chi2,
         jump_left=robust.jump_left,
         noise=_plain_values(**vars(robust.noise)),
         look=list(robust.look),

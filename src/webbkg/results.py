@@ -296,6 +296,9 @@ class SossRobust(Frozen):
         Light of the star's wings over that of the sky in them, weighted as the fit is.
     chi2_dof : float
         Chi-square a pixel of the fit, whose noise was measured on the differences.
+    level_chi2 : float
+        Chi-square, a mode, of the slow part of the columns' levels with the covariance that the
+        1/f noise gives them; a sky that no template has makes it large.
     jump_left : float
         Step of the residual at the jump, as a share of that of the sky.
     noise : SossNoise
@@ -310,6 +313,7 @@ class SossRobust(Frozen):
     used: tuple[float, float]
     starlight: tuple[float, float]
     chi2_dof: float
+    level_chi2: float
     jump_left: float
     noise: SossNoise
     look: tuple[str, ...] = ()

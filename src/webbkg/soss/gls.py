@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, optimize  # type: ignore[import-untyped]
+from scipy import fft, linalg, optimize  # type: ignore[import-untyped]
 
 from webbkg.numerics.parallel import over_bands, split
 from webbkg.soss import kernels
@@ -22,6 +22,7 @@ Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 COLUMNS_A_BAND = 64
+SLOW = 64
 DRAW_SEED = 12
 RIDGE = 1e-10  # of the scaled matrix, whose diagonal is 1
 
@@ -171,15 +172,27 @@ def _summed(products: Values, layout: Layout) -> Values:
 
 def column_levels(
     moments: Values, layout: Layout, flicker: Flicker, parameters: Values, chosen: Numbers
-) -> Values:
-    """Most likely column levels, given the parameters."""
+) -> tuple[Values, float]:
+    """Most likely column levels, given the parameters, and how odd they are.
+
+    Returns
+    -------
+    levels : (columns,) float64
+    oddness : float
+        Chi-square of the slowest `SLOW` modes of the residual's column means, over their number,
+        with the covariance that the levels and their measurement should have: 1 is right, and a
+        sky that no template has makes more.
+    """
     weight = moments[:, -1, -1]
     seen = weight > 0
     safe = np.where(seen, weight, 1.0)
     model = np.append(-layout.transform[:, chosen] @ parameters, 1.0)
     sums = moments[:, :-1, -1]
     residual = (sums[:, layout.sources] * layout.factors) @ model / safe
-    return flicker.solver(np.where(seen, 1 / safe, np.inf)).levels(np.where(seen, residual, 0.0))
+    residual = np.where(seen, residual, 0.0)
+    solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
+    modes = fft.dct(solver.whiten(residual[:, np.newaxis])[seen, 0], norm="ortho")[:SLOW]
+    return solver.levels(residual), float(np.mean(modes**2)) if len(modes) else 1.0
 
 
 def held_out(halves: list[Normal], layout: Layout, chosen: Numbers) -> float:

@@ -28,9 +28,10 @@ DRAWS = 100
 CLOSE = 2.0  # log-likelihood by which the best template should lead
 MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
 ODD_CHI2 = 1.2
+ODD_LEVELS = 2.0
 NEAR_JUMP = 100  # columns on either side of the jump
 JUMP_LEFT = 0.01  # of the jump, that may be left over
-JUMP_SIGMA = 4.0
+JUMP_SIGMA = 5.0
 COARSE = 0.02  # relative standard error of a scale
 
 
@@ -81,6 +82,7 @@ def report(fit: Fit, solution: Solution) -> TemplateFit:
     """Tell what the last round found."""
     frame, best = fit.frame, solution.best
     bias, variance = _draw_again(fit, solution)
+    variance *= max(solution.oddness, 1.0)
     scales = solution.scales * (1 - bias / np.maximum(solution.scales[best], 1e-30))
     scales = scales.astype(np.float32).astype(np.float64)
     errors = np.sqrt(np.diagonal(solution.covariances, axis1=1, axis2=2))
@@ -93,6 +95,7 @@ def report(fit: Fit, solution: Solution) -> TemplateFit:
         used=evidence.used,
         starlight=evidence.starlight,
         chi2_dof=evidence.chi2,
+        level_chi2=solution.oddness,
         jump_left=evidence.jump_left,
         noise=_noise(fit),
     )
@@ -227,9 +230,12 @@ def _column_halves(fit: Fit, solution: Solution) -> tuple[Half, Half]:
 
 
 def _jump_left(fit: Fit, solution: Solution) -> tuple[float, float]:
-    """Step of the residual at the jump, as a share of the sky's, and its standard error."""
+    """Step of the residual at the jump, as a share of the sky's, and its standard error.
+
+    Without the columns' levels: 1/f noise has steps too.
+    """
     frame, state = fit.frame, fit.state
-    residual = frame.data - state.sky - state.wings
+    residual = fit.residual()
     first, last = int(frame.splits.min()), int(frame.splits.max())
     weight = np.zeros(len(residual))
     step = 0.0
@@ -245,7 +251,7 @@ def _jump_left(fit: Fit, solution: Solution) -> tuple[float, float]:
     number = np.maximum(np.count_nonzero(solution.weights, axis=1), 1)
     left = float(weight @ (sums / number))
     pixel = np.where(solution.weights > 0, fit.variance(), 0.0).sum(axis=1) / number**2
-    error = math.sqrt(float(weight**2 @ pixel) + fit.flicker.variance_of(weight))
+    error = math.sqrt(float(weight**2 @ pixel))
     return left / step, error / abs(step)
 
 
@@ -255,9 +261,14 @@ def _reasons(robust: SossRobust, scales: Values, evidence: Evidence) -> Iterator
         if light > MUCH_STARLIGHT:
             yield f"the star's wings are {100 * light:.0f} % of the sky on the {label} side"
     if robust.margin < CLOSE:
-        yield f"another template is as likely (log-likelihood {robust.margin:.2g} behind)"
+        yield f"another template is as likely ({robust.margin:.1f} behind in log-likelihood)"
     if not robust.chi2_dof < ODD_CHI2:
         yield f"the model does not describe the frame (chi-square {robust.chi2_dof:.3g})"
+    if not robust.level_chi2 < ODD_LEVELS:
+        yield (
+            "the columns' levels are not those of 1/f noise, as where no template is right "
+            f"(chi-square {robust.level_chi2:.3g})"
+        )
     if abs(evidence.jump_left) > max(JUMP_LEFT, JUMP_SIGMA * evidence.jump_err):
         yield f"{100 * evidence.jump_left:+.1f} % of the jump is left"
     for label, scale, err in zip(("left", "right"), scales, evidence.errors, strict=True):

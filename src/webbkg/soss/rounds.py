@@ -165,26 +165,10 @@ class Fit:
 
     def _layout(self, number: int, moments: Values, templates: Values, basis: Values) -> Layout:
         """Give the wings the freedom that held-out columns pay for."""
-        tie = wings.tie(self.state.model, HATS)
+        tie = wings.tie("plain", HATS)
         layout = Layout(len(templates), len(basis), self.frame.right, self.hats, tie)
-        if number < ROUNDS_BY_SHAPE:
-            return layout
-        best = 0 if len(templates) == 1 else len(templates) // 2
-        halves = [
-            gls.normal_equations(
-                np.where(half[:, np.newaxis, np.newaxis], moments, 0.0),
-                replace(layout, tie=np.eye(len(tie))),
-                self.flicker,
-            )
-            for half in column_halves(len(moments))
-        ]
-        costs = {}
-        for model in wings.MODELS:
-            layouts = replace(layout, tie=wings.tie(model, HATS))
-            costs[model] = gls.held_out(halves, layouts, layouts.of_template(best))
-        plain = costs["plain"] - PAYS
-        self.state.model = min(costs, key=lambda one: plain if one == "plain" else costs[one])
-        self.state.costs = costs
+        if number >= ROUNDS_BY_SHAPE:
+            self.state.model = what_pays(moments, layout, self.flicker)
         return replace(layout, tie=wings.tie(self.state.model, HATS))
 
     @property
@@ -287,6 +271,8 @@ class Solution:
         Of the wings, with the best template.
     levels : (columns,) float64
         Of the columns, with the best template.
+    oddness : float
+        Of these; see `column_levels`.
     """
 
     best: int
@@ -295,6 +281,7 @@ class Solution:
     chi2: Values
     strength: Values
     levels: Values
+    oddness: float
     normal: Normal
     layout: Layout
     weights: Values = field(default_factory=lambda: np.empty(0))
@@ -311,13 +298,15 @@ def choose(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
     )
     best = int(np.argmin(chi2))
     found = solved[best][0]
+    levels, oddness = gls.column_levels(moments, layout, flicker, found, chosen[best])
     return Solution(
         best=best,
         scales=np.stack([one[:2] for one, _ in solved]),
         covariances=np.stack([one[:2, :2] for _, one in solved]),
         chi2=chi2,
         strength=found[2:],
-        levels=gls.column_levels(moments, layout, flicker, found, chosen[best]),
+        levels=levels,
+        oddness=oddness,
         normal=normal,
         layout=layout,
     )
@@ -327,6 +316,26 @@ def column_halves(columns: int) -> list[npt.NDArray[np.bool_]]:
     """Cut the columns in two halves, every other block of `HALF_COLUMNS`."""
     even = np.arange(columns) // HALF_COLUMNS % 2 == 0
     return [even, ~even]
+
+
+def what_pays(moments: Values, layout: Layout, flicker: Flicker) -> str:
+    """Choose the model of the wings that predicts each half of the columns best from the other.
+
+    All with the template in the middle of the library, since what is asked is about the wings.
+    """
+    free = replace(layout, tie=np.eye(layout.wings * len(layout.hats)))
+    halves = [
+        gls.normal_equations(np.where(half[:, np.newaxis, np.newaxis], moments, 0.0), free, flicker)
+        for half in column_halves(len(moments))
+    ]
+
+    def cost(model: str) -> float:
+        tied = replace(layout, tie=wings.tie(model, len(layout.hats)))
+        return gls.held_out(halves, tied, tied.of_template(layout.templates // 2))
+
+    costs = {model: cost(model) for model in wings.MODELS}
+    costs["plain"] -= PAYS
+    return min(wings.MODELS, key=costs.__getitem__)
 
 
 def _faintest(ratio: Values) -> float:
