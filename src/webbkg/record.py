@@ -310,6 +310,8 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         chi2_dof=robust.chi2_dof,
         level_chi2=robust.level_chi2,
         jump_left=robust.jump_left,
+        wings=list(robust.wings),
+        stray_light=robust.stray_light,
         noise=_plain_values(**vars(robust.noise)),
         look=list(robust.look),
         integrations=fit.n_integrations,

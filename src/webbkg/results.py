@@ -301,6 +301,11 @@ class SossRobust(Frozen):
         1/f noise gives them; a sky that no template has makes it large.
     jump_left : float
         Step of the residual at the jump, as a share of that of the sky.
+    wings : tuple of str
+        What the model of the wings has because held-out columns pay for it: "sides", "colour",
+        "bent", "orders", "compact".
+    stray_light : bool
+        Smooth light would pay too, but is too like the templates to be told from them.
     noise : SossNoise
         Of the exposure.
     look : tuple of str
@@ -315,6 +320,8 @@ class SossRobust(Frozen):
     chi2_dof: float
     level_chi2: float
     jump_left: float
+    wings: tuple[str, ...]
+    stray_light: bool
     noise: SossNoise
     look: tuple[str, ...] = ()
 

@@ -195,18 +195,19 @@ def column_levels(
     return solver.levels(residual), float(np.mean(modes**2)) if len(modes) else 1.0
 
 
-def held_out(halves: list[Normal], layout: Layout, chosen: Numbers) -> float:
-    """Chi-square of each half of the data with the parameters that the other one gives.
+def held_out(halves: list[Normal], layout: Layout) -> float:
+    """Chi-square of each half of the data with all parameters as the other one gives them.
 
     The halves are normal equations of all scales and strengths, none of them tied.
     """
     transform = layout.transform
+    chosen = np.arange(transform.shape[1])
     tied = [
         Normal(transform.T @ one.matrix @ transform, transform.T @ one.vector, one.square)
         for one in halves
     ]
     return sum(
-        other.chi2(solve(one, chosen)[0], chosen)
+        other.chi2(_Scaled.of(one.matrix).solve(one.vector), chosen)
         for one, other in zip(tied, reversed(tied), strict=True)
     )
 

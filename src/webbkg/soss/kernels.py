@@ -226,5 +226,8 @@ def column_moments(
                 room[q - 1] = 1.0
                 for i in range(q):
                     weighted = weight * room[i]
-                    for j in range(q):
+                    for j in range(i, q):
                         products[i, j] += weighted * room[j]
+        for i in range(q):
+            for j in range(i):
+                products[i, j] = products[j, i]

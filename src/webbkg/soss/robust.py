@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from webbkg.options import SossOptions
 from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
-from webbkg.soss import gls
+from webbkg.soss import gls, wings
 from webbkg.soss.flicker import NONE
 from webbkg.soss.library import Library
 from webbkg.soss.rounds import WING_BLOCK, Fit, Solution, column_halves, make_frame
@@ -83,6 +83,7 @@ def report(fit: Fit, solution: Solution) -> TemplateFit:
     frame, best = fit.frame, solution.best
     bias, variance = _draw_again(fit, solution)
     variance *= max(solution.oddness, 1.0)
+    variance += _between_templates(solution) + _with_stray_light(fit, solution)
     scales = solution.scales * (1 - bias / np.maximum(solution.scales[best], 1e-30))
     scales = scales.astype(np.float32).astype(np.float64)
     errors = np.sqrt(np.diagonal(solution.covariances, axis1=1, axis2=2))
@@ -97,6 +98,8 @@ def report(fit: Fit, solution: Solution) -> TemplateFit:
         chi2_dof=evidence.chi2,
         level_chi2=solution.oddness,
         jump_left=evidence.jump_left,
+        wings=tuple(one for one in wings.EXTENSIONS if one in fit.state.model),
+        stray_light=fit.state.stray,
         noise=_noise(fit),
     )
     look = tuple(_reasons(robust, scales[best], evidence))
@@ -145,8 +148,8 @@ def gather_evidence(fit: Fit, solution: Solution, variance: Values) -> Evidence:
     for side in sides:
         here = weights[side]
         used.append(float(np.sum(here > 0) / max(int(frame.lit[side].sum()), 1)))
-        wings = (here * state.wings[side] * state.sky[side]).sum()
-        starlight.append(float(wings / max((here * state.sky[side] ** 2).sum(), 1e-300)))
+        light = (here * state.wings[side] * state.sky[side]).sum()
+        starlight.append(float(light / max((here * state.sky[side] ** 2).sum(), 1e-300)))
     known = weights > 0
     expected = fit.variance() + (state.wing_error * state.wings) ** 2
     chi2 = float(np.mean(fit.residual()[known] ** 2 / expected[known])) if known.any() else math.nan
@@ -195,6 +198,27 @@ def _draw_again(fit: Fit, solution: Solution) -> tuple[Values, Values]:
     change = gls.scatter(moments, more - less, layout, fit.flicker)
     drawn = gls.draw(normal, chosen, found, change, DRAWS)[:, :2]
     return drawn.mean(axis=0) - found[:2], drawn.var(axis=0)
+
+
+def _between_templates(solution: Solution) -> Values:
+    """Mean square by which the scales of other templates differ, weighted by likelihood."""
+    likelihood = np.exp((solution.chi2[solution.best] - solution.chi2) / 2)
+    share = likelihood / likelihood.sum()
+    return np.asarray(share @ (solution.scales - solution.scales[solution.best]) ** 2)
+
+
+def _with_stray_light(fit: Fit, solution: Solution) -> Values:
+    """Square by which the scales would change with stray light, if that would pay."""
+    if not fit.state.stray:
+        return np.zeros(2)
+    model = fit.state.model | {wings.STRAY_LIGHT}
+    basis, tie = wings.compress(solution.images, model, len(fit.hats))
+    layout = replace(solution.layout, templates=1, wings=len(basis), tie=tie)
+    template = fit.frame.templates[solution.best][np.newaxis]
+    moments = gls.find_moments(fit.frame.data, solution.weights, template, basis, fit.threads)
+    normal = gls.normal_equations(fit.tie(moments), layout, fit.flicker)
+    found, _ = gls.solve(normal, layout.of_template(0))
+    return np.asarray((found[:2] - solution.scales[solution.best]) ** 2)
 
 
 Half = tuple[Values, Values]
@@ -260,6 +284,8 @@ def _reasons(robust: SossRobust, scales: Values, evidence: Evidence) -> Iterator
     for label, light in zip(("left", "right"), robust.starlight, strict=True):
         if light > MUCH_STARLIGHT:
             yield f"the star's wings are {100 * light:.0f} % of the sky on the {label} side"
+    if robust.stray_light:
+        yield "there is smooth light that is neither sky nor wings"
     if robust.margin < CLOSE:
         yield f"another template is as likely ({robust.margin:.1f} behind in log-likelihood)"
     if not robust.chi2_dof < ODD_CHI2:

@@ -27,7 +27,8 @@ ROUNDS = 5
 FULL_ROUNDS = 2  # the last of them, with the whole library
 ROUNDS_BY_SHAPE = 2  # the first, which tell a trace from its wings by its width alone
 GUARD = 2  # columns on either side of the jump
-HATS = 2  # the wings' strength changes linearly along dispersion
+HATS = 3  # the wings' strength changes along dispersion, linearly between so many columns
+CHOICES = (2, 3)  # rounds in which the model of the wings is chosen
 WING_ERROR = 0.05  # share of the wings' light that their model may be wrong by, at first
 LEAST_WING_ERROR = 0.01
 CAUTION = 2.0  # times the wings' error that the residual shows, in the weights
@@ -40,7 +41,8 @@ SHARED_FROM = 1.02  # chi-square from which on there is noise that all integrati
 BLOCK = (32, 16)  # columns, rows of the blocks for a first guess
 FAINT_BLOCKS = 0.1  # quantile of them
 HALF_COLUMNS = 64  # the halves of the columns are made of blocks so wide
-PAYS = 4.0  # chi-square of held-out columns, that more freedom must gain
+STRAY_PAYS = 25.0
+PAYS = 8.0  # chi-square of held-out columns, that more freedom must gain
 FOLLOWS = (0.8, 1.25)  # reference pixels move with the lit ones by such a factor
 SMOOTHED = 64  # columns over which that is judged
 
@@ -82,7 +84,8 @@ class State:
     wings: Values
     levels: Values
     floor: float = 0.0
-    model: str = "plain"
+    model: frozenset[str] = frozenset()  # of the wings
+    stray: bool = False  # light that no model of the wings has
     wing_error: float = WING_ERROR  # that the residual shows
     wing_share: float = WING_ERROR  # that the weights allow for
     flicker: Flicker | None = None
@@ -149,27 +152,40 @@ class Fit:
         excess = frame.data - state.sky - state.levels[:, np.newaxis]
         variance = self.variance()
         state.light = self._find_light(number, excess, variance)
-        basis = wings.spread(state.light)
+        images = wings.basis(state.light, self._find_compact(excess, variance))
         state.mask = self._find_mask(number, excess, variance)
         weights = np.where(
             state.mask, 1 / (variance + WING_BLOCK * (state.wing_share * state.wings) ** 2), 0.0
         )
         if state.flicker is None and len(frame.deep.differences):
             state.flicker, state.reference = measure_flicker(frame, state)
+        if number in CHOICES:
+            state.model, state.stray = self._choose_model(weights, images)
+        basis, tie = wings.compress(images, state.model, HATS)
         moments = gls.find_moments(frame.data, weights, templates, basis, self.threads)
-        moments = self.tie(moments)
-        solution = choose(moments, self._layout(number, moments, templates, basis), self.flicker)
+        layout = Layout(len(templates), len(basis), frame.right, self.hats, tie)
+        solution = choose(self.tie(moments), layout, self.flicker)
         self._adopt(solution, templates, basis)
         self._look_at_residual(number, variance)
-        return replace(solution, weights=weights, basis=basis)
+        return replace(solution, weights=weights, basis=basis, images=images)
 
-    def _layout(self, number: int, moments: Values, templates: Values, basis: Values) -> Layout:
+    def _choose_model(self, weights: Values, images: Values) -> tuple[wings.Model, bool]:
         """Give the wings the freedom that held-out columns pay for."""
-        tie = wings.tie("plain", HATS)
-        layout = Layout(len(templates), len(basis), self.frame.right, self.hats, tie)
-        if number >= ROUNDS_BY_SHAPE:
-            self.state.model = what_pays(moments, layout, self.flicker)
-        return replace(layout, tie=wings.tie(self.state.model, HATS))
+        frame = self.frame
+        moments = self.tie(
+            gls.find_moments(frame.data, weights, frame.templates, images, self.threads)
+        )
+        free = np.eye(len(images) * HATS)
+        layout = Layout(len(frame.templates), len(images), frame.right, self.hats, free)
+        return what_pays(moments, layout, self.flicker)
+
+    def _find_compact(self, excess: Values, variance: Values) -> Values:
+        frame, state = self.frame, self.state
+        known = (frame.deep.count > 0) & ~frame.deep.reference
+        rest, sky = (wings.bin_columns(one, known) for one in (excess - state.wings, state.sky))
+        noise = math.sqrt(float(np.median(variance[frame.lit])) / wings.BIN)
+        light = np.zeros_like(rest) if state.light is None else state.light
+        return wings.compact_light(rest, noise, sky, light)
 
     @property
     def flicker(self) -> Flicker:
@@ -286,6 +302,7 @@ class Solution:
     layout: Layout
     weights: Values = field(default_factory=lambda: np.empty(0))
     basis: Values = field(default_factory=lambda: np.empty(0))
+    images: Values = field(default_factory=lambda: np.empty(0))
 
 
 def choose(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
@@ -318,24 +335,33 @@ def column_halves(columns: int) -> list[npt.NDArray[np.bool_]]:
     return [even, ~even]
 
 
-def what_pays(moments: Values, layout: Layout, flicker: Flicker) -> str:
+def what_pays(moments: Values, layout: Layout, flicker: Flicker) -> tuple[wings.Model, bool]:
     """Choose the model of the wings that predicts each half of the columns best from the other.
 
-    All with the template in the middle of the library, since what is asked is about the wings.
+    One extension after the other, as long as one pays. The sky may meanwhile be any mixture of
+    the templates, lest the wings make up for a template. The second tells whether stray light
+    would pay as well.
     """
-    free = replace(layout, tie=np.eye(layout.wings * len(layout.hats)))
     halves = [
-        gls.normal_equations(np.where(half[:, np.newaxis, np.newaxis], moments, 0.0), free, flicker)
+        gls.normal_equations(
+            np.where(half[:, np.newaxis, np.newaxis], moments, 0.0), layout, flicker
+        )
         for half in column_halves(len(moments))
     ]
 
-    def cost(model: str) -> float:
+    def cost(model: wings.Model) -> float:
         tied = replace(layout, tie=wings.tie(model, len(layout.hats)))
-        return gls.held_out(halves, tied, tied.of_template(layout.templates // 2))
+        return gls.held_out(halves, tied)
 
-    costs = {model: cost(model) for model in wings.MODELS}
-    costs["plain"] -= PAYS
-    return min(wings.MODELS, key=costs.__getitem__)
+    model: wings.Model = frozenset()
+    best = cost(model)
+    while more := [one for one in wings.EXTENSIONS if one not in model]:
+        costs = {one: cost(model | {one}) for one in more}
+        cheapest = min(costs, key=costs.__getitem__)
+        if costs[cheapest] > best - PAYS:
+            break
+        model, best = model | {cheapest}, costs[cheapest]
+    return model, cost(model | {wings.STRAY_LIGHT}) < best - STRAY_PAYS
 
 
 def _faintest(ratio: Values) -> float:
