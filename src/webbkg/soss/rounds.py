@@ -41,8 +41,8 @@ SHARED_FROM = 1.02  # chi-square from which on there is noise that all integrati
 BLOCK = (32, 16)  # columns, rows of the blocks for a first guess
 FAINT_BLOCKS = 0.1  # quantile of them
 HALF_COLUMNS = 64  # the halves of the columns are made of blocks so wide
-STRAY_PAYS = 25.0
-PAYS = 8.0  # chi-square of held-out columns, that more freedom must gain
+STRAY_PAYS = 12.0
+PAYS = 20.0  # chi-square of held-out columns, that more freedom must gain
 FOLLOWS = (0.8, 1.25)  # reference pixels move with the lit ones by such a factor
 SMOOTHED = 64  # columns over which that is judged
 
@@ -182,10 +182,9 @@ class Fit:
     def _find_compact(self, excess: Values, variance: Values) -> Values:
         frame, state = self.frame, self.state
         known = (frame.deep.count > 0) & ~frame.deep.reference
-        rest, sky = (wings.bin_columns(one, known) for one in (excess - state.wings, state.sky))
+        rest, sky = (wings.bin_columns(one, known) for one in (excess, state.sky))
         noise = math.sqrt(float(np.median(variance[frame.lit])) / wings.BIN)
-        light = np.zeros_like(rest) if state.light is None else state.light
-        return wings.compact_light(rest, noise, sky, light)
+        return wings.compact_light(rest, noise, sky)
 
     @property
     def flicker(self) -> Flicker:
@@ -355,7 +354,7 @@ def what_pays(moments: Values, layout: Layout, flicker: Flicker) -> tuple[wings.
 
     model: wings.Model = frozenset()
     best = cost(model)
-    while more := [one for one in wings.EXTENSIONS if one not in model]:
+    while more := wings.next_extensions(model):
         costs = {one: cost(model | {one}) for one in more}
         cheapest = min(costs, key=costs.__getitem__)
         if costs[cheapest] > best - PAYS:

@@ -21,7 +21,6 @@ WIDTHS = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # of the kernels' cores (rows)
 POWER = 2.5  # (1 + (d / width)**2)**-POWER; the six together follow any fall that is less steep
 HOLE = 12  # rows from its source on which a wing begins; inside it is the trace itself
 TRACE_ROWS = 35  # wider than a trace
-NEAR_ROWS = 9  # around a core, which are masked with it
 HALF_TRACE = 18
 RIDGE_BINS = 51
 COMPACT_SIGNAL = 8.0  # standard deviations of the light of a compact source
@@ -79,28 +78,27 @@ def trace_light(excess: Values, noise: float, wings: Values | None) -> Values:
     return np.where(core > floor, core, 0.0)
 
 
-def compact_light(excess: Values, noise: float, sky: Values, cores: Values) -> Values:
+def compact_light(excess: Values, noise: float, sky: Values) -> Values:
     """Find the light of bright compact sources, such as zeroth orders.
 
     Parameters
     ----------
     excess : (bins, rows) float64
-        The frame without sky and wings.
+        The frame without sky.
     noise : float
         Standard deviation of a pixel of it.
     sky : (bins, rows) float64
-    cores : (bins, rows) float64
-        Light of the traces, from which it keeps away.
 
     Returns
     -------
     (bins, rows) float64
         0 outside such sources.
     """
-    near = ndimage.maximum_filter1d(cores, NEAR_ROWS, axis=1) > 0
-    found = (excess > np.maximum(COMPACT_SIGNAL * noise, sky)) & ~near
+    light = ndimage.median_filter(excess, size=(ALONG, 1))
+    rest = excess - light
+    found = rest > np.maximum(np.maximum(COMPACT_SIGNAL * noise, sky), light)
     found = ndimage.binary_opening(found, structure=np.ones((1, 3), np.bool_))
-    return np.where(found, excess, 0.0)
+    return np.where(found, rest, 0.0)
 
 
 def basis(traces: Values, compact: Values) -> Values:
@@ -191,8 +189,15 @@ Model = frozenset[str]
 """Some of `EXTENSIONS`, and `STRAY_LIGHT`."""
 
 
+def next_extensions(model: Model) -> list[str]:
+    """Extensions that a model may take next: a bend comes after colour."""
+    left = [one for one in EXTENSIONS if one not in model]
+    return [one for one in left if one != "bent" or "colour" in model]
+
+
 def tie(model: Model, hats: int) -> Values:
     """Tie the strengths of all images of `basis`, times hats, for a model.
+
     Returns
     -------
     (images * hats, n) float64
