@@ -208,7 +208,10 @@ def _between_templates(solution: Solution) -> Values:
 
 
 def _with_stray_light(fit: Fit, solution: Solution) -> Values:
-    """Square by which the scales would change with stray light, if that would pay."""
+    """Square by which the scales would change with stray light, if that would pay.
+
+    Less what noise alone makes of it: stray light is hard to tell from the templates.
+    """
     if not fit.state.stray:
         return np.zeros(2)
     model = fit.state.model | {wings.STRAY_LIGHT}
@@ -217,8 +220,11 @@ def _with_stray_light(fit: Fit, solution: Solution) -> Values:
     template = fit.frame.templates[solution.best][np.newaxis]
     moments = gls.find_moments(fit.frame.data, solution.weights, template, basis, fit.threads)
     normal = gls.normal_equations(fit.tie(moments), layout, fit.flicker)
-    found, _ = gls.solve(normal, layout.of_template(0))
-    return np.asarray((found[:2] - solution.scales[solution.best]) ** 2)
+    found, covariance = gls.solve(normal, layout.of_template(0))
+    best = solution.best
+    noise = np.diag(covariance)[:2] - np.diag(solution.covariances[best])
+    change = (found[:2] - solution.scales[best]) ** 2
+    return np.asarray(np.maximum(change - np.maximum(noise, 0.0), 0.0))
 
 
 Half = tuple[Values, Values]

@@ -223,10 +223,18 @@ class Fit:
             bad |= fine > np.hypot((STANDS_OUT + 0.5) * fine_noise, slack)
             bad |= np.abs(rest) > 5 * np.sqrt(variance + slack**2)
             bad |= state.wings > BRIGHTEST_WINGS * state.sky
+            bad |= self._faint_traces(rest, variance, slack)
             cores = ndimage.maximum_filter1d(state.light, 9, axis=1) > 0
             bad |= np.repeat(cores, wings.BIN, axis=0)[: len(bad)]
         grown = ndimage.binary_dilation(bad & lit, iterations=GROWN)
         return np.asarray(lit & ~grown)
+
+    def _faint_traces(self, rest: Values, variance: Values, slack: Values) -> BoolImage:
+        lit = self.frame.lit
+        noise = math.sqrt(float(np.median(variance[lit])) / wings.BIN)
+        binned, slack = (wings.bin_columns(one, lit) for one in (rest, slack))
+        found = wings.faint_traces(binned, noise, STANDS_OUT, slack)
+        return np.repeat(found, wings.BIN, axis=0)[: len(rest)]
 
     def _box(self, image: Values, variance: Values, size: int) -> tuple[Values, Values]:
         """Mean of the lit pixels in boxes, and its standard deviation."""

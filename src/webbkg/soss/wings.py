@@ -20,6 +20,7 @@ ACROSS = 3  # rows that are averaged
 WIDTHS = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # of the kernels' cores (rows)
 POWER = 2.5  # (1 + (d / width)**2)**-POWER; the six together follow any fall that is less steep
 HOLE = 12  # rows from its source on which a wing begins; inside it is the trace itself
+FAINT_ROWS = 9  # that are averaged in the search for faint ones
 TRACE_ROWS = 35  # wider than a trace
 HALF_TRACE = 18
 RIDGE_BINS = 51
@@ -76,6 +77,26 @@ def trace_light(excess: Values, noise: float, wings: Values | None) -> Values:
         core = light - wings
         floor = np.maximum(least, OVER_WINGS * wings)
     return np.where(core > floor, core, 0.0)
+
+
+def faint_traces(rest: Values, noise: float, least: float, slack: Values) -> BoolImage:
+    """Tell where something long along dispersion stands out of the whole model.
+
+    Parameters
+    ----------
+    rest : (bins, rows) float64
+        The frame without all that is modelled.
+    noise : float
+        Standard deviation of a pixel of it.
+    least : float
+        Standard deviations that it must stand out by.
+    slack : (bins, rows) float64
+        What the model may be wrong by.
+    """
+    light = ndimage.median_filter(rest, size=(ALONG, 1))
+    light = ndimage.uniform_filter1d(light, FAINT_ROWS, axis=1)
+    spread = 1.25 * noise / np.sqrt(ALONG * FAINT_ROWS)
+    return np.asarray(light > np.hypot(least * spread, slack))
 
 
 def compact_light(excess: Values, noise: float, sky: Values) -> Values:
