@@ -275,8 +275,3 @@ def test_a_robust_fit_says_why_it_should_be_looked_at(folder, caplog):
         result = run(configure_log=False, soss_method="robust")
     assert "look at the SOSS background: another template is as likely" in caplog.text
     assert len(details(result)["look"]) == 1
-
-
-def test_an_unknown_method_is_refused(folder):
-    with pytest.raises(OptionError, match="soss_method must be percentile or robust"):
-        run(soss_method="best")

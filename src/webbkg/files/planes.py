@@ -143,6 +143,10 @@ class FitsPlanes:
         """Whether every plane lies in the file itself, as `read` gives it without conversion."""
         return all(plane.path is self.path and plane.is_usual for plane in self._stored.values())
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of a name."""
+        return name in self._stored
+
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
     ) -> bool:
