@@ -125,32 +125,41 @@ def find_moments(
 
 
 def add_reference(moments: Values, level: Values, weight: Values) -> Values:
-    """Let the reference pixels tell of the level of each column too, with a weight each."""
-    tied = moments.copy()
-    tied[:, -2, -2] += weight * level**2
-    tied[:, -2, -1] += weight * level
-    tied[:, -1, -2] += weight * level
-    tied[:, -1, -1] += weight
-    return tied
+    """Let the reference pixels tell of the level of each column too, with a weight each.
+
+    In place: the moments may be large, and nobody needs those without.
+    """
+    moments[:, -2, -2] += weight * level**2
+    moments[:, -2, -1] += weight * level
+    moments[:, -1, -2] += weight * level
+    moments[:, -1, -1] += weight
+    return moments
 
 
-def normal_equations(moments: Values, layout: Layout, flicker: Flicker) -> Normal:
-    """Integrate the column levels out.
+def normal_equations(
+    moments: Values,
+    layout: Layout,
+    flicker: Flicker,
+    columns: npt.NDArray[np.bool_] | None = None,
+) -> Normal:
+    """Integrate the column levels out, of some columns or all.
 
     In each column the moments about the column's mean stay, and the means have the covariance
     of the levels plus that of their measurement.
     """
     weight = moments[:, -1, -1]
-    seen = weight > 0
+    seen = weight > 0 if columns is None else (weight > 0) & columns
     safe = np.where(seen, weight, 1.0)
-    sums = moments[:, :-1, -1]
-    within = (
-        moments[:, :-1, :-1]
-        - sums[:, :, np.newaxis] * sums[:, np.newaxis] / safe[:, np.newaxis, np.newaxis]
-    )
-    source, factor = layout.sources, layout.factors
+    sums = np.where(seen[:, np.newaxis], moments[:, :-1, -1], 0.0)
+
+    def within(here: slice) -> Values:
+        part = moments[here, :-1, :-1] * seen[here, np.newaxis, np.newaxis]
+        mean = sums[here] / safe[here, np.newaxis]
+        part -= mean[:, :, np.newaxis] * sums[here, np.newaxis]
+        return np.asarray(part)
+
     full = _summed(within, layout)
-    means = sums[:, source] * factor / safe[:, np.newaxis]
+    means = sums[:, layout.sources] * layout.factors / safe[:, np.newaxis]
     solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
     white = solver.whiten(means)
     full += np.einsum("cp,cq->pq", white, white)
@@ -159,15 +168,24 @@ def normal_equations(moments: Values, layout: Layout, flicker: Flicker) -> Norma
     return Normal(full[:-1, :-1], full[:-1, -1], float(full[-1, -1]))
 
 
-def _summed(products: Values, layout: Layout) -> Values:
+def _summed(products: Callable[[slice], Values], layout: Layout) -> Values:
     """Sum products (columns, q, q) over the columns, for each pair of parameters and the data."""
     kinds, kind = layout.kinds, layout.kind
-    pairs = kinds[:, np.newaxis] * kinds
-    flat = products.reshape(len(products), -1)
-    sums = np.einsum("kc,cp->kp", pairs.reshape(-1, pairs.shape[-1]), flat)
-    sums = sums.reshape(len(kinds), len(kinds), *products.shape[1:])
+    one, other = np.triu_indices(len(kinds))
+    place = np.empty((len(kinds), len(kinds)), np.int64)
+    place[one, other] = place[other, one] = np.arange(len(one))
+    pairs = kinds[one] * kinds[other]
+    q = layout.templates + layout.wings + 1
+    sums = np.zeros((len(pairs), q * q))
+    for start, stop in split(kinds.shape[1], 4 * COLUMNS_A_BAND):
+        part = products(slice(start, stop)).reshape(stop - start, q * q)
+        sums += np.einsum("kc,cp->kp", pairs[:, start:stop], part)
     source = layout.sources
-    return np.asarray(sums[kind[:, np.newaxis], kind, source[:, np.newaxis], source])
+    return np.asarray(
+        sums.reshape(len(pairs), q, q)[
+            place[kind[:, np.newaxis], kind], source[:, np.newaxis], source
+        ]
+    )
 
 
 def column_levels(
@@ -308,7 +326,7 @@ def scatter(moments: Values, beyond: Values, layout: Layout, flicker: Flicker) -
     means = moments[:, source, -1] * factor / safe[:, np.newaxis]
     solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
     levels = np.stack([solver.levels(one) for one in means.T], axis=1)
-    products = _summed(beyond[:, :-1, :-1], layout)[:-1, :-1]
+    products = _summed(lambda here: beyond[here, :-1, :-1], layout)[:-1, :-1]
     cross = np.einsum("cp,cq->pq", levels, beyond[:, source, -1] * factor)
     square = np.einsum("cp,cq->pq", levels * beyond[:, -1, -1][:, np.newaxis], levels)
     change = products - cross - cross.T + square

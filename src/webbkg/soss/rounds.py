@@ -152,14 +152,18 @@ class Fit:
         excess = frame.data - state.sky - state.levels[:, np.newaxis]
         variance = self.variance()
         state.light = self._find_light(number, excess, variance)
-        images = wings.basis(state.light, self._find_compact(excess, variance))
+        choosing = number in CHOICES
+        compact = np.zeros_like(state.light)
+        if choosing or "compact" in state.model:
+            compact = self._find_compact(excess, variance)
+        images = wings.basis(state.light, compact, orders=choosing or "orders" in state.model)
         state.mask = self._find_mask(number, excess, variance)
         weights = np.where(
             state.mask, 1 / (variance + WING_BLOCK * (state.wing_share * state.wings) ** 2), 0.0
         )
         if state.flicker is None and len(frame.deep.differences):
             state.flicker, state.reference = measure_flicker(frame, state)
-        if number in CHOICES:
+        if choosing:
             state.model, state.stray = self._choose_model(weights, images)
         basis, tie = wings.compress(images, state.model, HATS)
         moments = gls.find_moments(frame.data, weights, templates, basis, self.threads)
@@ -350,10 +354,7 @@ def what_pays(moments: Values, layout: Layout, flicker: Flicker) -> tuple[wings.
     would pay as well.
     """
     halves = [
-        gls.normal_equations(
-            np.where(half[:, np.newaxis, np.newaxis], moments, 0.0), layout, flicker
-        )
-        for half in column_halves(len(moments))
+        gls.normal_equations(moments, layout, flicker, half) for half in column_halves(len(moments))
     ]
 
     def cost(model: wings.Model) -> float:

@@ -122,13 +122,14 @@ def compact_light(excess: Values, noise: float, sky: Values) -> Values:
     return np.where(found, rest, 0.0)
 
 
-def basis(traces: Values, compact: Values) -> Values:
+def basis(traces: Values, compact: Values, *, orders: bool = True) -> Values:
     """Make the images whose non-negative sum the wings are: (images, bins, rows) float64.
 
-    Those of `spread` with the light of the brightest order, then with that of the others; of
-    compact sources, all around; and smooth stray light.
+    Those of `spread` with the light of the brightest order, then with that of the others (or of
+    all, and none, if the `orders` are not asked for); of compact sources, all around; and smooth
+    stray light.
     """
-    first = _brightest_order(traces)
+    first = _brightest_order(traces) if orders else np.ones(traces.shape, np.bool_)
     parts = [spread(np.where(where, traces, 0.0)) for where in (first, ~first)]
     return np.concatenate([*parts, _around(compact), _smooth(traces.shape)])
 
