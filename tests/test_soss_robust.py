@@ -380,6 +380,20 @@ def test_columns_without_data_are_left_out(narrow):
     assert (np.abs(errors_of(fit)) < 0.01).all()
 
 
+def test_a_bright_star_on_the_whole_strip_and_a_verdict_on_stray_light():
+    """A small instance of docs/soss_recovery.md, of other seeds."""
+    truth = draw_field(scene_of(440.0, 6), 31)
+    library = make_library(truth.scene, 31)
+    fit = fit_templates(*sample_cube(draw_series(truth, 2)), library, ROBUST)
+    assert fit.template == 3
+    assert (np.abs(errors_of(fit)) < 0.005).all()
+    assert fit.robust.noise.reference_pixels
+    assert fit.robust.look == ()
+    astray = draw_field(scene_of(440.0, 6, stray=0.003), 31)
+    fit = fit_templates(*sample_cube(draw_series(astray, 2)), library, ROBUST)
+    assert "there is smooth light that is neither sky nor wings" in fit.robust.look
+
+
 def test_no_star_at_all():
     shown = draw_field(scene_of(0.0, 15), 22, SUBSTRIP96)
     library = make_library(shown.scene, 22)
