@@ -235,6 +235,7 @@ LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
+SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -353,6 +354,9 @@ class SossOptions(Options):
 
     Attributes
     ----------
+    method : {"percentile", "robust"}
+        By percentiles of the ratios, as is established, or by generalised least squares on the
+        deep frame, with the star's wings and the 1/f noise in the model.
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
@@ -361,6 +365,12 @@ class SossOptions(Options):
 
     prefix: ClassVar[str] = "soss_"
     mode: ClassVar[str] = "soss"
+    method: str = _parameter(
+        "percentile",
+        "option('percentile', 'robust')",
+        "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
+        check=SOSS_METHOD,
+    )
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
     )

@@ -24,6 +24,7 @@ from webbkg.results import (
     SideFit,
     SkyLevels,
     SossResult,
+    SossRobust,
     Status,
     Verdict,
     WfssResult,
@@ -352,6 +353,8 @@ def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
 
 
 def _soss_details(result: SossResult) -> Details:
+    if result.fit.robust is not None:
+        return _robust_soss_details(result, result.fit.robust)
     options, fit = result.options, result.fit
     return _plain_values(
         mode="soss",
@@ -368,6 +371,36 @@ def _soss_details(result: SossResult) -> Details:
     )
 
 
+def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
+    fit = result.fit
+    return _plain_values(
+        mode="soss",
+        method=result.options.method,
+        library=result.reference,
+        template=fit.template,
+        left=_robust_side(fit.left),
+        right=_robust_side(fit.right),
+        scales=[[_plain(value) for value in sides] for sides in robust.scales.tolist()],
+        log_likelihood=[_plain(value) for value in robust.log_likelihood.tolist()],
+        pixels_used=list(robust.used),
+        starlight=list(robust.starlight),
+        chi2_dof=robust.chi2_dof,
+        level_chi2=robust.level_chi2,
+        jump_left=robust.jump_left,
+        wings=list(robust.wings),
+        stray_light=robust.stray_light,
+        noise=_plain_values(**vars(robust.noise)),
+        look=list(robust.look),
+        integrations=fit.n_integrations,
+        segments=result.segments,
+    )
+
+
+def _robust_side(side: SideFit | None) -> Details:
+    told = _side(side) or {}
+    return {name: told[name] for name in ("scale", "scale_err", "rmse", "n_sky") if name in told}
+
+
 def _side(side: SideFit | None) -> Details | None:
     return None if side is None else _plain_values(**vars(side))
 
@@ -380,9 +413,21 @@ def _soss_summary(result: SossResult) -> Iterator[tuple[str, str]]:
     yield "template", f"{fit.template} of {len(fit.rmse)} in {result.reference}"
     yield "scale, left", f"{fit.left.scale:.6g} ± {fit.left.scale_err:.2g}"
     yield "scale, right", f"{fit.right.scale:.6g} ± {fit.right.scale_err:.2g}"
+    if fit.robust is not None:
+        yield from _robust_summary(fit.robust)
     yield "RMSE, left and right", f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
     yield "integrations", f"{fit.n_integrations}{together}"
+
+
+def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
+    if math.isfinite(robust.margin):
+        yield "log-likelihood over the next template", f"{robust.margin:.3g}"
+    shares = ", ".join(f"{100 * part:.3g} %" for part in robust.used)
+    yield "pixels used, left and right", shares
+    light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
+    yield "star's wings over sky in them", light
+    yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
 
 
 Renderers = tuple[Callable[[Any], Details], Callable[[Any], Iterator[tuple[str, str]]]]

@@ -304,6 +304,86 @@ class SideFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossNoise(Frozen):
+    """The noise that a robust SOSS fit measured on the exposure itself.
+
+    Attributes
+    ----------
+    read_variance : float
+        Variance of a dark pixel of one integration, in the target's unit squared.
+    photon_variance : float
+        What a unit of light adds to it.
+    shared : float
+        Standard deviation of pixels that all integrations share.
+    flicker_strength, flicker_exponent, flicker_white : float
+        Spectrum of the column levels of one integration: strength / f**exponent + white, with f
+        in cycles a column.
+    reference_pixels : bool
+        Reference pixels follow the column levels, and took part.
+    """
+
+    read_variance: float
+    photon_variance: float
+    shared: float
+    flicker_strength: float
+    flicker_exponent: float
+    flicker_white: float
+    reference_pixels: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossRobust(Frozen):
+    """What a robust SOSS fit tells besides template and scales.
+
+    Attributes
+    ----------
+    scales, scale_errs : (templates, 2) float64
+        Of every template by itself, left and right, and the standard errors.
+    log_likelihood : (templates,) float64
+        Of every template, relative to the best one: 0 for that and negative for the others.
+    used : tuple of float
+        Share of the usable pixels of each side that took part, left and right.
+    starlight : tuple of float
+        Light of the star's wings over that of the sky in them, weighted as the fit is.
+    chi2_dof : float
+        Chi-square a pixel of the fit, whose noise was measured on the differences.
+    level_chi2 : float
+        Chi-square, a mode, of the slow part of the columns' levels with the covariance that the
+        1/f noise gives them; a sky that no template has makes it large.
+    jump_left : float
+        Step of the residual at the jump, as a share of that of the sky.
+    wings : tuple of str
+        What the model of the wings has because held-out columns pay for it: "sides", "colour",
+        "bent", "orders", "compact".
+    stray_light : bool
+        Smooth light would pay too, but is too like the templates to be told from them.
+    noise : SossNoise
+        Of the exposure.
+    look : tuple of str
+        Why the result should be looked at; empty if there is no reason.
+    """
+
+    scales: npt.NDArray[np.float64]
+    scale_errs: npt.NDArray[np.float64]
+    log_likelihood: npt.NDArray[np.float64]
+    used: tuple[float, float]
+    starlight: tuple[float, float]
+    chi2_dof: float
+    level_chi2: float
+    jump_left: float
+    wings: tuple[str, ...]
+    stray_light: bool
+    noise: SossNoise
+    look: tuple[str, ...] = ()
+
+    @property
+    def margin(self) -> float:
+        """Log-likelihood of the best template over the second; infinite if there is one only."""
+        others = np.sort(self.log_likelihood)[:-1]
+        return float(-others[-1]) if len(others) else math.inf
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TemplateFit(Frozen):
     """The template that suits a SOSS exposure best, and its two scales.
 
@@ -325,6 +405,9 @@ class TemplateFit(Frozen):
         First column of the right side in each row, of the chosen template; empty unless COMPLETE.
     n_integrations : int
         Integrations that were fitted together.
+    robust : SossRobust or None
+        More of a robust fit, whose `rmse` of all templates and threshold are NaN, and whose
+        sides' `scale_err` is from the posterior; None of a percentile fit.
     """
 
     status: Status
@@ -336,6 +419,7 @@ class TemplateFit(Frozen):
     source_threshold: float = float("nan")
     jump: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     n_integrations: int = 0
+    robust: SossRobust | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
