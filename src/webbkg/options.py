@@ -168,6 +168,7 @@ def _are_percentages(values: Any) -> bool:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+WFSS_METHODS: Check = (("standard", "robust").__contains__, "standard or robust")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -256,6 +257,10 @@ class WfssOptions(Options):
 
     Attributes
     ----------
+    method : str
+        ``standard``, as prescribed, or ``robust``: with the noise of the model, and without the
+        strips along dispersion that stand out. The latter has no use for `maxiter`, `rms_stop`
+        and `outlier_percent`.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -270,6 +275,12 @@ class WfssOptions(Options):
     """
 
     prefix: ClassVar[str] = "wfss_"
+    method: str = _parameter(
+        "standard",
+        "string",
+        "WFSS: how the scale is fitted, standard or robust",
+        check=WFSS_METHODS,
+    )
     mmag_extract: float | None = _parameter(
         None,
         "float",

@@ -248,6 +248,24 @@ def _wfss_details(result: WfssResult) -> Details:
         pixels_used=fit.used,
         iterations=_iterations(fit),
         stopped=str(fit.stopped),
+    ) | _robust_details(result)
+
+
+def _robust_details(result: WfssResult) -> Details:
+    """Give what the robust method tells besides; the standard one, nothing."""
+    robust = result.fit.robust
+    if result.options.method == "standard":
+        return {}
+    told = _plain_values(method=result.options.method)
+    if robust is None:
+        return told
+    return told | _plain_values(
+        white_err=robust.white_err,
+        block_err=robust.block_err,
+        strips_marked=robust.marked,
+        strip_scatters=list(robust.scatters),
+        noise=robust.noise,
+        variance_per_signal=robust.per_signal,
     )
 
 
@@ -269,6 +287,10 @@ def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
     yield "sources masked", masked
     yield "fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"
     yield "stopped because", str(fit.stopped)
+    if fit.robust is not None:
+        white, block = fit.robust.white_err, fit.robust.block_err
+        yield "error, white and by blocks", f"{white:.2g}, {block:.2g}"
+        yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
 
 
 # SOSS.

@@ -138,6 +138,7 @@ class StopReason(StrEnum):
     MOST_ITERATIONS = "the largest number of iterations was reached"
     RMS = "the RMS improved too little"
     NOTHING_REJECTED = "nothing more was rejected"
+    CONVERGED = "the scale no longer changed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -169,6 +170,38 @@ class FitIteration(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RobustFit(Frozen):
+    """What the robust fit of a scale tells besides; see `webbkg.wfss.robust`.
+
+    Attributes
+    ----------
+    white_err : float
+        Standard error of the scale by the noise model, of noise that is independent from pixel
+        to pixel.
+    block_err : float
+        The same by a jackknife over blocks of 64 by 64 pixels, correlated noise included; NaN
+        where there is one block alone.
+    marked : float
+        Share of the fit, by weight, that the strips took away, 0 to 1.
+    scatters : tuple of float
+        Scatter of the strips of 16, 64 and 256 pixels among the faintest, in units of that of
+        independent noise; at least 1.
+    noise : str
+        What the variance was modelled from.
+    per_signal : float
+        Variance that photons add for one unit of signal, in the target's unit: one over the
+        electrons that one unit collects. 0 where `noise` is ERR.
+    """
+
+    white_err: float
+    block_err: float
+    marked: float
+    scatters: tuple[float, ...]
+    noise: str
+    per_signal: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScaleFit(Frozen):
     """The scale of a template, by weighted least squares with outlier rejection.
 
@@ -192,6 +225,10 @@ class ScaleFit(Frozen):
         The fits, the one before any rejection first; empty if none was tried.
     stopped : StopReason
         Why there are no more of them.
+    robust : RobustFit or None
+        What the robust method tells besides; None of the standard one. There each iteration is
+        one pass over all fit pixels: `rejected` of it are those that the clip and the strips
+        left out.
     """
 
     status: Status
@@ -202,6 +239,7 @@ class ScaleFit(Frozen):
     sky_pixels: int = 0
     iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
+    robust: RobustFit | None = None
 
     @property
     def offered(self) -> int:

@@ -181,6 +181,7 @@ class Exposure:
         pool: FilePool | None = None,
         *,
         needed: Sequence[str] = PLANE_NAMES,
+        also: Sequence[str] = (),
     ) -> Exposure:
         """Open a FITS product; ASDF products are opened as data models.
 
@@ -192,6 +193,9 @@ class Exposure:
             Through which its planes are read; by default one of its own, closed with it.
         needed : sequence of str
             Planes that it must have.
+        also : sequence of str
+            Further planes, such as VAR_RNOISE, that are found if it has them in SCI's shape; not
+            in an ASDF product.
 
         Raises
         ------
@@ -205,7 +209,7 @@ class Exposure:
             return cls._from_asdf(path)
         with ExitStack() as own:
             pool = pool or own.enter_context(FilePool())
-            header, planes = _find_planes(path, pool, needed)
+            header, planes = _find_planes(path, pool, needed, also)
             info = ExposureInfo.from_header(header, path.name)
             exposure = cls(path.name, info, planes, path=path)
             exposure._opened = own.pop_all()
@@ -298,9 +302,10 @@ def _as_cube(values: npt.NDArray[Any], name: str, plane: str) -> npt.NDArray[Any
 
 
 def _find_planes(
-    path: Path, pool: FilePool, needed: Sequence[str]
+    path: Path, pool: FilePool, needed: Sequence[str], also: Sequence[str]
 ) -> tuple[Mapping[str, Any], FitsPlanes]:
-    """Read the headers: the primary one, and where SCI, ERR and DQ lie."""
+    """Read the headers: the primary one, and where SCI, ERR and DQ lie, and what is asked for."""
+    wanted = (*PLANE_NAMES, *also)
     primary: Mapping[str, Any] = {}
     found: dict[str, StoredPlane] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
@@ -311,7 +316,7 @@ def _find_planes(
             if plane == "SCI" and "BUNIT" in header:
                 unit = {"BUNIT": header["BUNIT"]}
                 primary = ChainMap(unit, primary)  # type: ignore[arg-type]
-            if plane not in PLANE_NAMES or plane in found:
+            if plane not in wanted or plane in found:
                 continue
             shapes[plane] = _cube_shape(header, path.name, plane)
             if _is_compressed(header):
@@ -321,7 +326,7 @@ def _find_planes(
             else:
                 offset = pool.keep(_chunks(stream, offset, data_length(header)))
                 found[plane] = StoredPlane.from_header(header, None, offset, plane)
-            if len(found) == len(PLANE_NAMES):
+            if len(found) == len(wanted):
                 break
     missing = next((plane for plane in needed if plane not in found), None)
     if missing is not None:
@@ -330,6 +335,7 @@ def _find_planes(
             "SCI, ERR and DQ is needed"
         )
     _check_shapes({name: shapes[name] for name in PLANE_NAMES if name in found}, path.name)
+    found = {name: plane for name, plane in found.items() if shapes[name] == shapes["SCI"]}
     return primary, FitsPlanes(path.name, path, pool, found, shapes["SCI"])
 
 

@@ -138,6 +138,10 @@ class FitsPlanes:
         self._stored = dict(stored)
         self._unpacking = Lock()
 
+    def has(self, name: str) -> bool:
+        """Tell whether the product has a plane."""
+        return name in self._stored
+
     @property
     def is_plain(self) -> bool:
         """Whether every plane lies in the file itself, as `read` gives it without conversion."""

@@ -29,6 +29,9 @@ class PlaneSource(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """Integrations (1 for a 2-D product), rows, columns."""
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of this name."""
+
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
     ) -> bool:
@@ -68,6 +71,10 @@ class ArrayPlanes:
         """Integrations (1 for a 2-D product), rows, columns."""
         integrations, rows, columns = self.planes["SCI"].shape
         return integrations, rows, columns
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of this name."""
+        return name in self.planes
 
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words

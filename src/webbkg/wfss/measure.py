@@ -63,6 +63,8 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         options,
         user_mask=options.mask is not None,
         dispersion_axis=_dispersion_axis(target),
+        var_rnoise=_variance(target, "VAR_RNOISE", options),
+        var_poisson=_variance(target, "VAR_POISSON", options),
     )
     return _outcome(fit, template, mask, options)
 
@@ -82,6 +84,12 @@ def _planes(target: Target) -> tuple[Image, Image, Image]:
     if sci is None or err is None or err.shape != target.shape:
         raise InputError(f"{target.name}: has no ERR plane of SCI's shape; it weights the fit")
     return sci, err, np.zeros(target.shape, np.uint32) if dq is None else dq
+
+
+def _variance(target: Target, name: str, options: WfssOptions) -> Image | None:
+    """Read a variance plane, if the method wants it and the target has it in SCI's shape."""
+    plane = target.plane(name) if options.method == "robust" else None
+    return plane if plane is not None and plane.shape == target.shape else None
 
 
 def _dispersion_axis(target: Target) -> int | None:
@@ -125,6 +133,8 @@ def _sky_mask(
     target: Target, source: Any, options: WfssOptions, services: Services
 ) -> _Mask | None:
     """Read or make the sky mask; None if there is no wavelengthrange for a catalogue."""
+    if source is None and options.method == "robust":
+        return _Mask(np.ones(target.place.shape, np.bool_), "the image alone")
     if source is None:
         return _all_sky(target)
     if options.mask is not None:
