@@ -49,8 +49,9 @@ leave the fit at a limit that moves with it cost a little more than their own we
 SIGNIFICANT = 2.0
 """Of its own standard errors by which a jackknife must exceed the white error to be believed."""
 
-BLOCK_LINES, BLOCK_STRIPS = 64, 4
-"""Size of a jackknife's block, across and in strips along dispersion: 64 by 64 pixels."""
+BLOCKS = 8
+"""Blocks of a jackknife along each axis. Slow noise has no scale of its own, so that they are a
+part of the image and not so many pixels."""
 
 
 class StripSums(NamedTuple):
@@ -132,18 +133,16 @@ def mark(sums: StripSums, scatters: dict[int, float], skewness: float = 0.0) -> 
         True where a strip leaves.
     """
     pixels = float(sums.pixels.sum()) / max(int(np.count_nonzero(sums.pixels)), 1)
-    marked = np.zeros(sums.weight.shape, np.bool_)
+    columns = sums.weight.shape[1]
+    marked: BoolImage = np.zeros(sums.weight.shape, np.bool_)
     for length, scatter in scatters.items():
         weight, mean = _joined(sums, length)
         # The skewness of what is not photon noise is none.
         skew = skewness / math.sqrt(max(pixels * length, 1)) / scatter**3
         deviation = mean * (np.sqrt(weight) / scatter) - THRESHOLD**2 / 6 * skew
-        out = np.abs(deviation) > THRESHOLD  # False of NaN
-        grown = out.copy()
-        grown[1:] |= out[:-1]
-        grown[:-1] |= out[1:]
-        longer: BoolImage = np.repeat(grown, length, axis=1)
-        marked |= longer[:, : marked.shape[1]]
+        out: BoolImage = np.abs(deviation) > THRESHOLD  # False of NaN
+        out[1:], out[:-1] = out[1:] | out[:-1], out[:-1] | out[1:]
+        marked |= _stretched(out, length)[:, :columns]
     return marked
 
 
@@ -181,6 +180,11 @@ def block_error(sums: StripSums, marked: BoolImage, shift: float) -> tuple[float
     return math.sqrt(spread) / float(weight.sum()), number
 
 
+def _stretched(marks: BoolImage, length: int) -> BoolImage:
+    """Give each strip of a longer one its mark."""
+    return np.repeat(marks, length, axis=1)
+
+
 def larger_error(white: float, block: float, number: int) -> float:
     """Choose the white error, or that of `number` blocks if it is larger beyond chance."""
     chance = SIGNIFICANT / math.sqrt(2 * max(number - 1, 1))
@@ -188,6 +192,7 @@ def larger_error(white: float, block: float, number: int) -> float:
 
 
 def _blocks(values: Doubles) -> Doubles:
-    lines = np.add.reduceat(values, np.arange(0, len(values), BLOCK_LINES), axis=0)
-    blocks: Doubles = np.add.reduceat(lines, np.arange(0, values.shape[1], BLOCK_STRIPS), axis=1)
-    return blocks
+    for axis in (0, 1):
+        length = values.shape[axis]
+        values = np.add.reduceat(values, np.arange(0, length, -(-length // BLOCKS)), axis=axis)
+    return values
