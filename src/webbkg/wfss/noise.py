@@ -55,7 +55,8 @@ class Noise:
     def skewness(self, level: float, places: Places) -> float:
         """Skewness of a pixel with photon noise of a level: k² level/variance^1.5."""
         level = max(level, 0.0)
-        variance = _median(self.read.reshape(-1)[places]) + self.per_signal * level
+        read = self.read.reshape(-1)[places]
+        variance = _median(read[read >= 0]) + self.per_signal * level
         return self.photons**2 * level / variance**1.5 if variance > 0 else 0.0
 
 

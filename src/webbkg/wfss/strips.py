@@ -141,8 +141,10 @@ def mark(sums: StripSums, scatters: dict[int, float], skewness: float = 0.0) -> 
         skew = skewness / math.sqrt(max(pixels * length, 1)) / scatter**3
         deviation = mean * (np.sqrt(weight) / scatter) - THRESHOLD**2 / 6 * skew
         out: BoolImage = np.abs(deviation) > THRESHOLD  # False of NaN
-        out[1:], out[:-1] = out[1:] | out[:-1], out[:-1] | out[1:]
-        marked |= _stretched(out, length)[:, :columns]
+        grown: BoolImage = out.copy()
+        grown[1:] |= out[:-1]
+        grown[:-1] |= out[1:]
+        marked |= _stretched(grown, length)[:, :columns]
     return marked
 
 
