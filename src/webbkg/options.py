@@ -169,6 +169,10 @@ def _are_percentages(values: Any) -> bool:
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
 WFSS_METHODS: Check = (("standard", "robust").__contains__, "standard or robust")
+WFSS_MASKS: Check = (
+    ("boxes", "traces", "image", "auto").__contains__,
+    "boxes, traces, image or auto",
+)
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -261,6 +265,11 @@ class WfssOptions(Options):
         ``standard``, as prescribed, or ``robust``: with the noise of the model, and without the
         strips along dispersion that stand out. The latter has no use for `maxiter`, `rms_stop`
         and `outlier_percent`.
+    mask_from : str
+        What tells sky from sources. ``boxes``: those of the catalogue, as prescribed. Of the
+        method robust also ``traces``: the pixels with the least light that the catalogue
+        predicts; ``image``: the image itself; ``auto``: traces where there is a catalogue, else
+        the image. A mask of the user's comes before all of them.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -280,6 +289,13 @@ class WfssOptions(Options):
         "string",
         "WFSS: how the scale is fitted, standard or robust",
         check=WFSS_METHODS,
+    )
+    mask_from: str = _parameter(
+        "boxes",
+        "string",
+        "WFSS: what tells sky from sources: boxes or traces of the catalogue, the image, or auto; "
+        "all but boxes need the method robust",
+        check=WFSS_MASKS,
     )
     mmag_extract: float | None = _parameter(
         None,
@@ -301,6 +317,14 @@ class WfssOptions(Options):
         "WFSS: share of pixels rejected at each end (percent)",
         check=PERCENTAGE,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_from != "boxes" and self.method != "robust":
+            raise OptionError(
+                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
+                "set that, or wfss_mask_from to boxes"
+            )
 
 
 def parameters() -> dict[str, Parameter]:

@@ -18,6 +18,7 @@ from webbkg.files.naming import plain_ascii
 from webbkg.results import (
     ImageResult,
     Outcome,
+    RobustFit,
     SampleCounts,
     ScaleFit,
     SideFit,
@@ -256,7 +257,7 @@ def _robust_details(result: WfssResult) -> Details:
     robust = result.fit.robust
     if result.options.method == "standard":
         return {}
-    told = _plain_values(method=result.options.method)
+    told = _plain_values(method=result.options.method, mask_from=result.mask_from)
     if robust is None:
         return told
     return told | _plain_values(
@@ -266,6 +267,9 @@ def _robust_details(result: WfssResult) -> Details:
         strip_scatters=list(robust.scatters),
         noise=robust.noise,
         variance_per_signal=robust.per_signal,
+        cleanest_share=robust.share,
+        light=robust.light,
+        light_err=robust.light_err,
     )
 
 
@@ -291,6 +295,14 @@ def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
         white, block = fit.robust.white_err, fit.robust.block_err
         yield "error, white and by blocks", f"{white:.2g}, {block:.2g}"
         yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
+        yield from _light_summary(result, fit.robust)
+
+
+def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
+    if result.mask_from == "traces":
+        yield "fitted", f"the {100 * robust.share:g} % with the least predicted light"
+    if robust.light:
+        yield "taken off for light", f"{robust.light:.2g} ± {robust.light_err:.2g}"
 
 
 # SOSS.

@@ -191,6 +191,14 @@ class RobustFit(Frozen):
     per_signal : float
         Variance that photons add for one unit of signal, in the target's unit: one over the
         electrons that one unit collects. 0 where `noise` is ERR.
+    share : float
+        Part of the fit pixels that was chosen as the cleanest, 0 to 1.
+    light_limit : float
+        Largest predicted light over template among them; infinite where none was predicted.
+    light : float
+        What was taken off the scale for light that is left in them.
+    light_err : float
+        Its standard error, which is part of that of the scale.
     """
 
     white_err: float
@@ -199,6 +207,10 @@ class RobustFit(Frozen):
     scatters: tuple[float, ...]
     noise: str
     per_signal: float
+    share: float = 1.0
+    light_limit: float = math.inf
+    light: float = 0.0
+    light_err: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -368,6 +380,9 @@ class WfssResult(Frozen):
         Where the sky mask is from.
     mask_sources : int
         Sources of a catalogue that it masks.
+    mask_from : str
+        What told sky from sources: as `WfssOptions.mask_from`, where that is auto what it came
+        to; boxes for a mask of the user's too.
     pixels : int
         Pixels of the target's window.
     fit : ScaleFit
@@ -380,6 +395,7 @@ class WfssResult(Frozen):
     mask_sources: int
     pixels: int
     fit: ScaleFit
+    mask_from: str = "boxes"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

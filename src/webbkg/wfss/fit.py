@@ -24,9 +24,11 @@ from webbkg.numerics.parallel import available_threads
 from webbkg.options import DO_NOT_USE, MINIMUM_SKY_PERCENT, WfssOptions
 from webbkg.results import Background, FitIteration, ScaleFit, Status, StopReason
 from webbkg.wfss import kernels
+from webbkg.wfss.blind import fit_blind
+from webbkg.wfss.cleanest import fit_cleanest
 from webbkg.wfss.fit_pixels import FitPixels, Planes
 from webbkg.wfss.noise import Noise, noise_from_err, noise_from_planes, sample_places
-from webbkg.wfss.robust import Pixels, fit_robust
+from webbkg.wfss.robust import Common, Pixels, fit_robust
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -45,6 +47,7 @@ def fit_scale(
     threads: int | None = None,
     var_rnoise: npt.ArrayLike | None = None,
     var_poisson: npt.ArrayLike | None = None,
+    source_light: npt.ArrayLike | None = None,
 ) -> ScaleFit:
     """Fit the scale of a template to the sky of a grism exposure.
 
@@ -78,6 +81,9 @@ def fit_scale(
         Variances of the target by read noise and by photons, in its unit squared. The method
         robust models the noise with both or, without them, with `err`; the other does not look
         at them.
+    source_light : (rows, columns) array_like, float32, optional
+        Predicted light of sources, in any unit, as of `webbkg.wfss.predict`. The method robust
+        then fits the pixels with the least of it; for `mask_from` traces and auto.
 
     Returns
     -------
@@ -98,15 +104,15 @@ def fit_scale(
     (0.5, 12)
     """
     options = options or WfssOptions()
-    robust = options.method == "robust"
     _check_axis(options, dispersion_axis)
     planes = _planes(sci, err, dq, template, template_dq, sky_mask)
     threads = available_threads() if threads is None else threads
     pixels = FitPixels(planes, threads)
-    if robust:
+    if options.method == "robust":
         noise = _noise(pixels, planes, var_rnoise, var_poisson)
         images = Pixels(pixels.values.reshape(planes.sci.shape), planes.template, noise)
-        return fit_robust(pixels, images, along_x=dispersion_axis == 1, threads=threads)
+        common = Common(pixels.sums.pixels, pixels.usable_sky, dispersion_axis == 1, threads)
+        return _fit_robust(images, source_light, common, options)
     reason = _too_little_sky(pixels, user_mask=user_mask)
     if reason:
         return ScaleFit(status=Status.FAILED, reason=reason, sky_pixels=pixels.usable_sky)
@@ -228,6 +234,19 @@ def _check_axis(options: WfssOptions, dispersion_axis: int | None) -> None:
         f"{needs} needs the dispersion axis (keyword DISPAXIS, 1 or 2), which is not known (got "
         f"None); give it or {instead}"
     )
+
+
+def _fit_robust(
+    images: Pixels, source_light: npt.ArrayLike | None, common: Common, options: WfssOptions
+) -> ScaleFit:
+    """Fit what the options and what is known of sources allow."""
+    if source_light is not None and options.mask_from in ("traces", "auto"):
+        light = _image(source_light, np.float32)
+        _check_shapes({"sci": images.values, "source_light": light})
+        return fit_cleanest(images, light, common)
+    if options.mask_from in ("image", "auto"):
+        return fit_blind(images, common)
+    return fit_robust(images, common)
 
 
 def _noise(

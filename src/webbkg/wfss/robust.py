@@ -23,7 +23,7 @@ from webbkg.numerics.parallel import over_bands, split
 from webbkg.results import BoolImage, FitIteration, FloatImage, RobustFit, ScaleFit, Status
 from webbkg.results import StopReason as Stop
 from webbkg.wfss import kernels, strips
-from webbkg.wfss.fit_pixels import LINES, FitPixels
+from webbkg.wfss.fit_pixels import LINES
 from webbkg.wfss.noise import Noise, sample_places
 
 CLIP = 4.5
@@ -42,6 +42,15 @@ FAINT = 0.2
 """Pixels where the template is below this part of its median do not enter the first guess."""
 
 Doubles = npt.NDArray[np.float64]
+
+
+class Common(NamedTuple):
+    """What the fits of an exposure have in common besides their pixels."""
+
+    offered: int  #: pixels that there are to fit, to be told
+    sky_pixels: int  #: sky pixels, to be told
+    along_x: bool  #: whether light is dispersed along x
+    threads: int  #: how many to use; no result depends on it
 
 
 class Pixels(NamedTuple):
@@ -101,39 +110,37 @@ class StripPass:
         return max(chi2, 0.0) / (self.used - 1) if self.used > 1 else math.nan
 
 
-def fit_robust(pixels: FitPixels, images: Pixels, *, along_x: bool, threads: int) -> ScaleFit:
+def fit_robust(images: Pixels, common: Common, start: float | None = None) -> ScaleFit:
     """Fit the scale of a template; see the module.
 
     Parameters
     ----------
-    pixels : FitPixels
-        Which are fitted, for their counts.
     images : Pixels
-        Their values, the template, and the noise.
-    along_x : bool
-        Whether light is dispersed along x.
-    threads : int
-        How many to use; the result does not depend on it.
+        The values of the fit pixels, the template, and the noise.
+    common : Common
+        Its counts, axis and threads.
+    start : float, optional
+        First guess of the scale.
 
     Returns
     -------
     ScaleFit
         FAILED, with scale 0, where nothing is left to fit.
     """
-    offered = pixels.sums.pixels
     iterations: list[FitIteration] = []
     scatters: dict[int, float] = {}
     (scale, skewness), stopped = images.first_guess(), Stop.MOST_ITERATIONS
+    scale = scale if start is None else start
     for number in range(MOST_PASSES):
-        sums = sum_strips(images, scale, along_x=along_x, threads=threads)
+        sums = sum_strips(images, scale, common)
         if number in LEARNING:
             scatters = strips.measure_scatters(sums)
         found = StripPass(scale, sums, strips.mark(sums, scatters, skewness))
         if not found.weight > 0:
-            return _failed(pixels, iterations)
+            return _failed(common, iterations)
         scale += found.shift
-        rejected = offered - found.used
-        iterations.append(FitIteration(offered=offered, rejected=rejected, scale=scale))
+        rejected = common.offered - found.used
+        iterations.append(FitIteration(offered=common.offered, rejected=rejected, scale=scale))
         if abs(found.shift) < TOLERANCE / math.sqrt(found.weight):
             stopped = Stop.CONVERGED
             break
@@ -141,15 +148,16 @@ def fit_robust(pixels: FitPixels, images: Pixels, *, along_x: bool, threads: int
         status=Status.COMPLETE,
         scale=scale,
         chi2_dof=found.chi2_dof,
-        sky_pixels=pixels.usable_sky,
+        sky_pixels=common.sky_pixels,
         iterations=tuple(iterations),
         stopped=stopped,
     )
     return _with_errors(fit, found, scatters, images.noise)
 
 
-def sum_strips(images: Pixels, scale: float, *, along_x: bool, threads: int) -> strips.StripSums:
+def sum_strips(images: Pixels, scale: float, common: Common) -> strips.StripSums:
     """Clip against a scale, and sum what is left in strips along dispersion."""
+    along_x = common.along_x
     rows, columns = images.values.shape
     step = 1 if along_x else kernels.STRIP
     size = -(-columns // kernels.STRIP) if along_x else columns
@@ -168,15 +176,15 @@ def sum_strips(images: Pixels, scale: float, *, along_x: bool, threads: int) -> 
 
         return run
 
-    over_bands(split(rows, LINES), worker, threads=threads)
+    over_bands(split(rows, LINES), worker, threads=common.threads)
     return strips.StripSums.of(sums, along_x=along_x)
 
 
-def _failed(pixels: FitPixels, iterations: list[FitIteration]) -> ScaleFit:
+def _failed(common: Common, iterations: list[FitIteration]) -> ScaleFit:
     return ScaleFit(
         status=Status.FAILED,
         reason="no sky pixel is left to fit, with a finite SCI, template and variance",
-        sky_pixels=pixels.usable_sky,
+        sky_pixels=common.sky_pixels,
         iterations=tuple(iterations),
     )
 

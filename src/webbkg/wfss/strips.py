@@ -74,10 +74,10 @@ class StripSums(NamedTuple):
 
 def measure_scatters(sums: StripSums) -> dict[int, float]:
     """Measure the scatter of the strips of each length, in units of that of white noise."""
-    return {length: _scatter(*_joined(sums, length)) for length in LENGTHS}
+    return {length: _scatter(*join(sums, length)) for length in LENGTHS}
 
 
-def _joined(sums: StripSums, length: int) -> tuple[Doubles, Doubles]:
+def join(sums: StripSums, length: int) -> tuple[Doubles, Doubles]:
     """Return inverse variance and mean residual (NaN where not judged) of longer strips."""
     starts = np.arange(0, sums.weight.shape[1], length)
     weight = np.add.reduceat(sums.weight, starts, axis=1)
@@ -136,7 +136,7 @@ def mark(sums: StripSums, scatters: dict[int, float], skewness: float = 0.0) -> 
     columns = sums.weight.shape[1]
     marked: BoolImage = np.zeros(sums.weight.shape, np.bool_)
     for length, scatter in scatters.items():
-        weight, mean = _joined(sums, length)
+        weight, mean = join(sums, length)
         # The skewness of what is not photon noise is none.
         skew = skewness / math.sqrt(max(pixels * length, 1)) / scatter**3
         deviation = mean * (np.sqrt(weight) / scatter) - THRESHOLD**2 / 6 * skew
