@@ -13,12 +13,17 @@ import numpy as np
 
 from benchmarks.run import table
 from benchmarks.wfss_recovery import CLEAN, PERFECT, WINDOW
+from webbkg.files.catalogs import read_catalog
 from webbkg.options import WfssOptions
+from webbkg.results import ScaleFit, SourceCatalog, Status
 from webbkg.simulate.detector import Planes, generator
 from webbkg.simulate.grism_scene import NIRCAM_R, NIRISS_C, WfssScene
 from webbkg.simulate.imaging import SHALLOW
-from webbkg.simulate.wfss import GrismField, draw_field
+from webbkg.simulate.sources import Population
+from webbkg.simulate.wfss import GrismField, draw_field, source_catalog, wavelengthrange_model
 from webbkg.wfss.fit import fit_scale
+from webbkg.wfss.predict import predict_light
+from webbkg.wfss.traces import catalog_sky_mask, orders_and_limits
 
 SEED = 41
 COUNTED = replace(PERFECT, counts_photons=True)
@@ -210,12 +215,119 @@ def boxes_mask(shape: tuple[int, int], covered: float) -> np.ndarray:
     return sky
 
 
+def crowd(base: WfssScene, number: int, **light: float) -> WfssScene:
+    """Make a scene of so many sources on the detector and its margin."""
+    full, margin = base.detector.full.window, 2 * base.margin
+    density = full.columns * full.rows / ((full.columns + margin) * (full.rows + margin))
+    population = Population(
+        **{"faintest": 0.3, "brightest": 3000.0, "slope": 0.9, **light},
+        stars=round(0.05 * number * density),
+        galaxies=round(0.95 * number * density),
+        smallest=1.5,
+        largest=6.0,
+    )
+    detector = replace(base.detector, counts_photons=True)
+    return replace(base, detector=detector, population=population, isophote=0.003)
+
+
+CROWDS = {
+    "deep, 1000": (1000, {}),
+    "deep, 5000": (5000, {}),
+    "deep, 16 000": (16000, {}),
+    "crowded": (3000, {"faintest": 20.0, "brightest": 20000.0}),
+    "hopeless": (6000, {"faintest": 100.0, "brightest": 20000.0}),
+}
+
+
+def rough_catalog(field: GrismField) -> SourceCatalog:
+    """Take the catalogue as an image would give it: 0.3 mag, half a pixel, to 28 mag."""
+    listed, rng = read_catalog(source_catalog(field)), generator(SEED, STREAM, 1)
+    magnitude = listed.magnitude + 0.3 * rng.standard_normal(len(listed))
+    degrees = 0.5 * field.scene.detector.pixel_scale / 3600
+    east, north = degrees * rng.standard_normal((2, len(listed)))
+    seen = magnitude < 28
+    ra = listed.ra + east / np.cos(np.deg2rad(field.scene.dec))
+    places = (np.ascontiguousarray(one[:, seen]) for one in (ra, listed.dec + north))
+    return SourceCatalog(*places, magnitude[seen])
+
+
+def crowd_rows(count: int) -> list[dict[str, str]]:
+    """Full fields with sources, by the catalogue's traces and by the image alone."""
+    rows = []
+    for base in (NIRCAM_R, NIRISS_C):
+        for name, (number, light) in CROWDS.items():
+            field = draw_field(crowd(base, number, **light), SEED)
+            rows += field_rows(f"{base.grism.name}, {name}", field, count)
+            print(table(rows[-4:]), flush=True)
+    return rows
+
+
+def field_rows(name: str, field: GrismField, count: int) -> list[dict[str, str]]:
+    scene = field.scene
+    ranges = wavelengthrange_model(scene)
+    orders = orders_and_limits(ranges.extract_orders, ranges.wavelengthrange, scene.band.name)
+    axis, shape = scene.grism.axis, field.sources.shape
+    where = (field.wcs.backward_transform, orders, shape)
+    light = predict_light(rough_catalog(field), *where, dispersion_axis=axis)
+    boxes = catalog_sky_mask(read_catalog(source_catalog(field)), *where, dispersion_axis=axis)
+    median = np.median(field.sources[8:-8, 8:-8] / field.sky[8:-8, 8:-8])
+    rows = []
+    for flicker in (0.0, 0.4):
+        noisy = replace(scene.detector, flicker_noise=flicker * scene.detector.read_noise)
+        shown = replace(field, setup=replace(field.setup, detector=noisy))
+        for way in ("traces", "image"):
+            fits = [
+                fit_crowd(shown, field.sky + field.sources, n, way, light) for n in range(count)
+            ]
+            rows.append(
+                {
+                    "field": name,
+                    "median light / sky (%)": f"{100 * median:.2g}",
+                    "sky outside boxes (%)": f"{100 * boxes.mean():.2g}",
+                    "1/f": f"{flicker:g}",
+                    "from": way,
+                }
+                | crowd_figures(fits, scene.scale)
+            )
+    return rows
+
+
+def fit_crowd(
+    field: GrismField, rate: np.ndarray, number: int, way: str, light: np.ndarray
+) -> ScaleFit:
+    planes = field.expose(rate, number, 0)
+    return fit_scale(
+        planes.sci,
+        planes.err,
+        planes.dq,
+        field.template,
+        options=WfssOptions(method="robust", mask_from=way),
+        dispersion_axis=field.scene.grism.axis,
+        var_rnoise=planes.var_rnoise,
+        var_poisson=planes.var_poisson,
+        source_light=light if way == "traces" else None,
+    )
+
+
+def crowd_figures(fits: list[ScaleFit], true: float) -> dict[str, str]:
+    done = [fit for fit in fits if fit.status is Status.COMPLETE]
+    errors = np.array([fit.scale / true - 1 for fit in done])
+    quoted = np.array([fit.scale_err / true for fit in done])
+    return {
+        "FAILED": f"{len(fits) - len(done)} of {len(fits)}",
+        "mean error (%)": f"{100 * errors.mean():+.3f}" if done else "",
+        "largest (%)": f"{100 * errors[np.argmax(np.abs(errors))]:+.3f}" if done else "",
+        "quoted (%)": f"{100 * quoted.mean():.3f}" if done else "",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clean", type=int, default=400, help="exposures of each clean sky")
     parser.add_argument("--spectra", type=int, default=120, help="of each with unlisted spectra")
     parser.add_argument("--flicker", type=int, default=20, help="of each with 1/f noise")
-    parser.add_argument("--only", nargs="*", default=["clean", "spectra", "flicker"])
+    parser.add_argument("--crowds", type=int, default=5, help="of each field with sources")
+    parser.add_argument("--only", nargs="*", default=["clean", "spectra", "flicker", "crowds"])
     asked = parser.parse_args()
     if "clean" in asked.only:
         skies = {name: (scene, None) for name, scene in CLEAN_SKIES.items()}
@@ -225,6 +337,8 @@ def main() -> None:
         print(f"Unlisted sources, {asked.spectra}\n\n{table(rows)}\n", flush=True)
     if "flicker" in asked.only:
         print(f"1/f noise, {asked.flicker}\n\n{table(flicker_rows(asked.flicker))}\n", flush=True)
+    if "crowds" in asked.only:
+        print(f"Fields, {asked.crowds}\n\n{table(crowd_rows(asked.crowds))}\n", flush=True)
 
 
 if __name__ == "__main__":
