@@ -14,21 +14,24 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Run:
-    """One whole process: wall-clock seconds and peak resident memory in MB."""
+    """One whole process: wall-clock and CPU seconds, peak resident memory, bytes moved (MB)."""
 
     seconds: float
+    cpu: float
     peak: float
+    read: float
+    written: float
 
 
-def alternate(functions, rounds):
+def alternate(functions, rounds, clock=time.perf_counter):
     """Call each function in turn, `rounds` times after one warm-up; returns lists of seconds."""
     seconds = {name: [] for name in functions}
     for index in range(rounds + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
             if index:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -44,11 +47,16 @@ def run_process(command, folder, environment=None):
         env={**os.environ, **(environment or {})},
     )
     errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     seconds = time.perf_counter() - start
+    moved = dict(
+        line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().split("\n")[:-1]
+    )
+    _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) != 0:
         raise RuntimeError(f"{command} failed:\n{errors.decode()[-2000:]}")
-    return Run(seconds, usage.ru_maxrss / 1024)
+    read, written = (int(moved[kind]) / 1e6 for kind in ("rchar", "wchar"))
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, read, written)
 
 
 def alternate_processes(commands, folder, rounds, *, warm=True):
@@ -125,6 +133,7 @@ def process_rows(runs, names, digits=2, **case):
     peaks = {name: f"{median([run.peak for run in runs[name]]):.0f}" for name in runs}
     others = {name: f"{took[name]} s, {peaks[name]} MB" for name in runs if name not in names}
     theirs, null = seconds["jwst"], seconds["null step"]
+    cpu = {name: [run.cpu for run in runs[name]] for name in runs}
     return [
         {
             **case,
@@ -132,12 +141,20 @@ def process_rows(runs, names, digits=2, **case):
             "seconds": took[name],
             "× faster than jwst": f"**{ratio(theirs, seconds[name]):.1f}**",
             "÷ null step": f"**{ratio(seconds[name], null):.2f}**",
+            "CPU ÷ null step": f"{ratio(cpu[name], cpu['null step']):.2f}",
+            "CPU, × less than jwst": f"{ratio(cpu['jwst'], cpu[name]):.1f}",
             "peak (MB)": peaks[name],
+            "read, written (MB)": _moved(runs[name]),
             **others,
             "jwst ÷ null step": f"{ratio(theirs, null):.2f}",
         }
         for name in names
     ]
+
+
+def _moved(runs):
+    """Say how much was read and written, whatever it was: files of Python as well."""
+    return f"{median([run.read for run in runs]):.0f}, {median([run.written for run in runs]):.0f}"
 
 
 def warm_row(case, seconds, bar, digits=3, **more):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import webbkg
+from webbkg import options
 from webbkg.options import ImageOptions, Options, RunOptions, SossOptions, WfssOptions
 
 project = "webbkg"
@@ -20,11 +21,23 @@ myst_heading_anchors = 3
 TABLES = {"run": RunOptions, "image": ImageOptions, "wfss": WfssOptions, "soss": SossOptions}
 
 
-def table(options: type[Options]) -> str:
+def table(kind: type[Options]) -> str:
     """Write the parameters of a mode as a table."""
     rows = ["| name | default | meaning |", "| --- | --- | --- |"]
+    for one in kind.parameters().values():
+        default = one.stands_for if one.presets else one.default
+        rows.append(f"| `{one.name}` | {default} | {one.text} |")
+    return "\n".join(rows) + "\n"
+
+
+def preset_table() -> str:
+    """Write what the presets set, mode by mode."""
+    rows = ["| mode | parameter | default | `robust` |", "| --- | --- | --- | --- |"]
     for one in options.parameters().values():
-        rows.append(f"| `{one.name}` | {one.default} | {one.text} |")
+        if one.presets:
+            rows.append(
+                f"| {one.mode} | `{one.name}` | {one.stands_for} | {one.presets['robust']} |"
+            )
     return "\n".join(rows) + "\n"
 
 
@@ -32,5 +45,6 @@ def setup(app):
     """Write a file for each mode, which the pages include."""
     folder = Path(app.srcdir) / "_tables"
     folder.mkdir(exist_ok=True)
-    for name, options in TABLES.items():
-        (folder / f"{name}.md").write_text(table(options))
+    for name, kind in TABLES.items():
+        (folder / f"{name}.md").write_text(table(kind))
+    (folder / "preset.md").write_text(preset_table())

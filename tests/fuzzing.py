@@ -308,7 +308,7 @@ SPECIAL = 0.04
 """Share of the cases in which a file is replaced by what is none."""
 
 PARAMETERS = {
-    "image": ("sigma", "maxiters", "save_combined_background", "save_background", "bkg_list"),
+    "image": ("sigma", "maxiters", "clip_noise", "save_combined_background", "save_background", "bkg_list"),
     "grism": ("wfss_mmag_extract", "wfss_maxiter", "wfss_rms_stop", "wfss_outlier_percent", "wfss_mask"),
     "any": ("suffix", "output_file", "output_dir", "input_dir", "allow_repeat", "override_bkg", "output_ext"),
 }  # fmt: skip

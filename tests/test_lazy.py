@@ -68,6 +68,11 @@ def test_planes_are_read_when_they_are_asked_for(expected):
     assert result.shape == SHAPE
 
 
+def enter(model):
+    with model:
+        pass
+
+
 def test_it_is_opened_at_the_first_look(expected):
     result = call()
     assert isinstance(result, datamodels.CubeModel)
@@ -81,7 +86,8 @@ def test_it_is_opened_at_the_first_look(expected):
         "item": lambda model: model["meta.exposure.type"],
         "assignment": lambda model: setattr(model, "area", None),
         "copy": copy.copy,
-        "with": lambda model: model.__enter__(),
+        "with": enter,
+        "loop": lambda model: dict(model.items()),
     }
     for look in looks.values():
         result = call()

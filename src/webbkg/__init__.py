@@ -30,6 +30,7 @@ _HOME = {
     "WebbkgError": "webbkg.errors",
     "use_in": "webbkg.integration",
     "use_threads": "webbkg.numerics.parallel",
+    "variance_of_sum": "webbkg.apply",
 }
 
 __all__ = [
@@ -53,9 +54,11 @@ __all__ = [
     "subtract_background",
     "use_in",
     "use_threads",
+    "variance_of_sum",
 ]
 
 if TYPE_CHECKING:
+    from webbkg.apply import variance_of_sum
     from webbkg.errors import WebbkgError
     from webbkg.files.templates import make_template
     from webbkg.image.average import average_background, sigma_clip_mask

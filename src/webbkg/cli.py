@@ -119,10 +119,12 @@ _Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads to use; by default the cores that the process may use."),
 ]
+_Robust = Annotated[bool, typer.Option("--robust", help="The same as --preset robust.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")]
 
 _TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
+_TYPES["force_list"] = str  # with commas between
 _PAIR = tuple[float, float]
 
 
@@ -145,11 +147,14 @@ def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _as_option(one: Parameter) -> inspect.Parameter:
-    kind = _TYPES.get(one.kind, _PAIR)
+    kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
-    flag = f"--{one.name.replace('_', '-')}"
-    option = typer.Option(flag, help=f"{one.text}.", show_default=shown)
+    dashed = one.name.replace("_", "-")
+    # What a preset switches on can be switched off again.
+    flag = f"--{dashed}/--no-{dashed}" if kind is bool and one.presets else f"--{dashed}"
+    metavar = "|".join(one.choices) or None
+    option = typer.Option(flag, help=f"{one.text}.", show_default=shown, metavar=metavar)
     annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
@@ -168,6 +173,7 @@ def subtract(
     override_bkg: _OverrideBkg = None,
     override_wavelengthrange: _OverrideWavelengthrange = None,
     threads: _Threads = None,
+    robust: _Robust = False,
     quiet: _Quiet = False,
     as_json: _AsJson = False,
     **given: Any,
@@ -184,6 +190,7 @@ def subtract(
         raise typer.BadParameter("--output-file names one product: give one target")
     given |= {"output_dir": output_dir, "output_file": output_file, "suffix": suffix}
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
+    given["preset"] = "robust" if robust else given["preset"]
     done = []
     with _granted(threads), _told_errors(), _told_compiling(quiet or as_json):
         for item in command.subtract(

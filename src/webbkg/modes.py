@@ -71,6 +71,8 @@ class Target:
         Takes a dotted path, gives that metadata; None if there are none.
     open : callable
         Gives the data model; a target from a file is opened as one for that.
+    wcs : callable
+        Gives the WCS; None if there is none.
     model : data model or None
         The model, if it is open.
     path : Path or None
@@ -83,6 +85,7 @@ class Target:
     plane: Callable[[str], npt.NDArray[Any] | None]
     read: Callable[[str], Any]
     open: Callable[[], Any]
+    wcs: Callable[[], Any]
     model: Any = None
     path: Path | None = None
 
@@ -117,11 +120,13 @@ class Request:
     folders : tuple of Path
         Where files that the target or an association names are looked for; what the user names
         is looked for in the current folder first.
+    propagate_errors : bool
+        Whether the background's variance is to enter the target's uncertainties.
     measure_medians : bool
         Whether the outcome is to tell the median of SCI before and after.
     keep_background : bool
-        Whether the outcome is to hold what was subtracted. If not, its memory is free before
-        the result is copied from the target.
+        Whether the outcome is to hold what was subtracted, with its ERR. If not, its memory is
+        free before the result is copied from the target.
     """
 
     backgrounds: tuple[Input, ...] = ()
@@ -130,6 +135,7 @@ class Request:
     source_catalog: Any = None
     references: Mapping[str, Any] = field(default_factory=dict)
     folders: tuple[Path, ...] = (Path(),)
+    propagate_errors: bool = False
     measure_medians: bool = False
     keep_background: bool = True
 

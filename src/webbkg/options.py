@@ -9,6 +9,7 @@ documentation, "Background Subtraction: Step Arguments").
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -66,6 +67,22 @@ Chosen = TypeVar("Chosen", bound="Options")
 FAINTEST = 999.0
 """Magnitude limit where none is given: every source with a real magnitude is brighter."""
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "robust": {
+        "propagate_errors": True,
+        "dq_threshold": 0.51,  # the majority: of two backgrounds both
+        "drop_mismatched": True,
+        "clip_noise": "model",
+        "match_background": "scale",
+        "mask_sources": True,
+    },
+}
+"""What each preset sets, by the names of the parameters; a line is all that a new one needs.
+
+A parameter that stands here is None in the step unless the user gives it, so that what is given
+wins over the preset; without a preset the default of its field holds.
+"""
+
 
 def _parameter(
     default: Any, kind: str, text: str, *, check: Check | None = None, unset: Any = ...
@@ -94,6 +111,8 @@ class Parameter:
         What holds where it is not given: `default`, or what a default of None stands for.
     text : str
         What it does, in a sentence without its full stop.
+    mode : str
+        In which it holds: ``image``, ``wfss``, ``soss``, or ``every mode``.
     """
 
     name: str
@@ -101,6 +120,18 @@ class Parameter:
     default: Any
     stands_for: Any
     text: str
+    mode: str
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that a parameter of the kind ``option`` may have."""
+        kind, _, limits = self.kind.rstrip(")").partition("(")
+        return tuple(one.strip(" '\"") for one in limits.split(",")) if kind == "option" else ()
+
+    @property
+    def presets(self) -> dict[str, Any]:
+        """What the presets set it to, by their names."""
+        return {name: sets[self.name] for name, sets in PRESETS.items() if self.name in sets}
 
     @property
     def specification(self) -> str:
@@ -115,6 +146,7 @@ class Options:
     """Base of the frozen options; `prefix` is what the step's names put before the fields'."""
 
     prefix: ClassVar[str] = ""
+    mode: ClassVar[str] = "every mode"
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -130,24 +162,46 @@ class Options:
     @classmethod
     def parameters(cls) -> dict[str, Parameter]:
         """Tell the parameters, by the names of the fields."""
-        return {
-            one.name: Parameter(f"{cls.prefix}{one.name}", kind, unset, one.default, text)
-            for one in fields(cls)
-            if "parameter" in one.metadata
-            for kind, text, _, unset in [one.metadata["parameter"]]
-        }
+        return {one.name: cls._told(one) for one in fields(cls) if "parameter" in one.metadata}
+
+    @classmethod
+    def _told(cls, one: Field[Any]) -> Parameter:
+        kind, text, _, unset = one.metadata["parameter"]
+        name = f"{cls.prefix}{one.name}"
+        unset = None if any(name in sets for sets in PRESETS.values()) else unset
+        return Parameter(name, kind, unset, one.default, text, cls.mode)
 
     @classmethod
     def of(cls: type[Chosen], given: Mapping[str, Any]) -> Chosen:
-        """Take from a step's parameters those that are of this class; None: its default.
+        """Take from a step's parameters those that are of this class.
+
+        None: what the preset says that ``preset`` names, if there is one; else its default.
 
         Raises
         ------
         OptionError
             If one lies outside its range.
         """
+        given = {**preset_values(given.get("preset")), **_without_none(given)}
         named = {name: given.get(one.name) for name, one in cls.parameters().items()}
         return cls(**{name: value for name, value in named.items() if value is not None})
+
+
+def preset_values(name: str | None) -> Mapping[str, Any]:
+    """Tell what a preset sets, by the names of the parameters; None sets nothing.
+
+    Raises
+    ------
+    OptionError
+        If there is no such preset.
+    """
+    if name is not None and name not in PRESETS:
+        raise OptionError(f"preset must be one of {', '.join(PRESETS)} (got {name!r})")
+    return {} if name is None else PRESETS[name]
+
+
+def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _is_number(value: Any) -> bool:
@@ -166,6 +220,15 @@ def _are_percentages(values: Any) -> bool:
     return isinstance(values, Sequence) and len(values) == 2 and all(map(_is_percentage, values))
 
 
+def _as_names(given: Any) -> tuple[str, ...] | None:
+    """Take names one by one, or with commas between them; None for none."""
+    listed = list(given or ()) if isinstance(given, list | tuple | None) else [given]
+    if not all(isinstance(one, str | os.PathLike) for one in listed):
+        raise OptionError(f"source_mask must be names of files (got {given!r})")
+    names = [name.strip() for one in listed for name in os.fspath(one).split(",")]
+    return tuple(filter(None, names)) or None
+
+
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
 WFSS_METHODS: Check = (("standard", "robust").__contains__, "standard or robust")
@@ -173,6 +236,10 @@ WFSS_MASKS: Check = (
     ("boxes", "traces", "image", "auto").__contains__,
     "boxes, traces, image or auto",
 )
+LEVEL_MATCHES = ("none", "offset", "scale")
+MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
+CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
+FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -180,6 +247,11 @@ PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 class RunOptions(Options):
     """What holds in every mode."""
 
+    preset: str | None = _parameter(
+        None,
+        f"option({', '.join(map(repr, PRESETS))})",
+        "Switch on what the figures recommend; what you give yourself wins over it",
+    )
     bkg_list: Any = _parameter(
         None,
         "force_list",
@@ -193,6 +265,9 @@ class RunOptions(Options):
     )
     save_background: bool = _parameter(
         False, "boolean", "Save what was subtracted, with its uncertainty"
+    )
+    propagate_errors: bool = _parameter(
+        False, "boolean", "Add the background's variance to the target's ERR and variances"
     )
 
 
@@ -208,20 +283,71 @@ class ImageOptions(Options):
     maxiters : int or None
         Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
         one, as astropy has it.
+    match_background : str
+        How the sky of each background is matched to that of the others, and their average to the
+        target's: ``none``, ``offset`` (something is added) or ``scale`` (it is multiplied).
+    mask_sources : bool
+        Whether sources are looked for in each background, against the others, and left out.
+    source_mask : tuple of str, or None
+        Files with masks, one for each background or one for all; a comma-separated string too.
+    clip_noise : str
+        In units of what a sample's distance is judged: ``sample``, the scatter of the samples
+        themselves, or ``model``, that which the ERR of the others leads to expect
+        (docs/clipping.md), of which one sample is taken out an iteration.
+    dq_threshold : float
+        A flag reaches the target's pixel where at least this fraction of the backgrounds that
+        cover it, and at least one, carry it; of the integrations of a background likewise. 0
+        to 1: 0 stands for any, 1 for all.
+    drop_mismatched : bool
+        An exposure of another instrument, detector, unit or grating tilt, or whose window is
+        not known, is left out; else it is an error, and a tilt leaves the target SKIPPED.
     band_memory : int
         Bytes that the samples held at one time may occupy; no parameter of the step.
     """
 
+    mode: ClassVar[str] = "image"
     sigma: float = _parameter(
         3.0, "float", "Clip threshold, in standard deviations", check=THRESHOLD
     )
     maxiters: int | None = _parameter(
         None, "integer", "Most clip iterations; None or 0: until stable"
     )
+    match_background: str = _parameter(
+        "none",
+        'option("none", "offset", "scale")',
+        "Match the sky of the backgrounds to each other, and then to the target's own",
+        check=MATCH,
+    )
+    mask_sources: bool = _parameter(
+        False, "boolean", "Leave sources in the backgrounds out of their average"
+    )
+    source_mask: tuple[str, ...] | None = _parameter(
+        None,
+        "force_list",
+        "One file for each background or for all; MASK extension not 0 for sky, 0 for source",
+    )
+    clip_noise: str = _parameter(
+        "sample",
+        "option('sample', 'model')",
+        "Clip by the samples' own scatter (sample), or by what their ERR expects (model)",
+        check=CLIP_NOISE,
+    )
+    dq_threshold: float = _parameter(
+        0.0,
+        "float",
+        "Fraction of the backgrounds that must carry a DQ flag to pass it on; 0 for any",
+        check=FRACTION,
+    )
+    drop_mismatched: bool = _parameter(
+        False,
+        "boolean",
+        "Leave out singly what does not fit: grating tilt, detector, window, unit",
+    )
     band_memory: int = BAND_MEMORY
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "source_mask", _as_names(self.source_mask))
         if self.band_memory <= 0:
             raise OptionError(f"band_memory must be above 0 bytes (got {self.band_memory})")
 
@@ -239,6 +365,7 @@ class SossOptions(Options):
     """
 
     prefix: ClassVar[str] = "soss_"
+    mode: ClassVar[str] = "soss"
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
     )
@@ -297,6 +424,7 @@ class WfssOptions(Options):
         "all but boxes need the method robust",
         check=WFSS_MASKS,
     )
+    mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
         "float",
@@ -327,7 +455,9 @@ class WfssOptions(Options):
             )
 
 
+KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)
+
+
 def parameters() -> dict[str, Parameter]:
     """Tell all parameters by their names, those of every mode first."""
-    kinds: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)
-    return {one.name: one for kind in kinds for one in kind.parameters().values()}
+    return {one.name: one for kind in KINDS for one in kind.parameters().values()}

@@ -18,12 +18,15 @@ from webbkg.files.naming import plain_ascii
 from webbkg.results import (
     ImageResult,
     Outcome,
+    Propagated,
     RobustFit,
     SampleCounts,
     ScaleFit,
     SideFit,
+    SkyLevels,
     SossResult,
     Status,
+    Verdict,
     WfssResult,
 )
 
@@ -77,16 +80,19 @@ def record(outcome: Outcome) -> Record:
 
 def details(outcome: Outcome) -> Details:
     """Give the numbers of an outcome, plain values only; None and what is not finite as words."""
-    if outcome.result is None:
-        return {}
-    return _of_kind(outcome.result)[0](outcome.result)
+    told = {} if outcome.result is None else _of_kind(outcome.result)[0](outcome.result)
+    if outcome.verdicts:
+        told["verdicts"] = [_verdict(one) for one in outcome.verdicts]
+    if outcome.propagated is not None:
+        told["propagated"] = _propagated_details(outcome.propagated)
+    return told
 
 
 def summary(outcome: Outcome) -> Summary:
     """Tell an outcome to a person in a few lines, a label and a value each."""
-    if outcome.result is None:
-        return ()
-    return tuple(_of_kind(outcome.result)[1](outcome.result))
+    told = () if outcome.result is None else tuple(_of_kind(outcome.result)[1](outcome.result))
+    more = () if outcome.propagated is None else tuple(_propagated_summary(outcome.propagated))
+    return (*told, *map(_verdict_line, outcome.verdicts), *more)
 
 
 def log_line(outcome: Outcome, name: str) -> str:
@@ -95,7 +101,9 @@ def log_line(outcome: Outcome, name: str) -> str:
         return outcome.reason
     if outcome.status is not Status.COMPLETE:
         return f"{name}: background subtraction {outcome.status}: {outcome.reason}"
-    told = "; ".join(f"{label}: {value}" for label, value in summary(outcome))
+    as_expected = [_verdict_line(one) for one in outcome.verdicts if not one.reason]
+    shown = (line for line in summary(outcome) if line not in as_expected)
+    told = "; ".join(f"{label}: {value}" for label, value in shown)
     return f"{name}: background subtracted; {told}"
 
 
@@ -155,12 +163,22 @@ def members(job: Job, catalog: Any) -> Details:
 
 def _history(outcome: Outcome) -> tuple[str, ...]:
     """Write the parameters, the files and the scales in readable lines."""
-    told = [f"{name} {_words(value)}" for name, value in details(outcome).items()]
+    told = [f"{name} {_words(value)}" for name, value in _for_history(details(outcome)).items()]
     text = f"webbkg {__version__} subtracted the background: {'; '.join(told)}"
     lines = textwrap.wrap(
         plain_ascii(text), HISTORY_WIDTH, subsequent_indent="  ", break_on_hyphens=False
     )
     return tuple(lines)
+
+
+def _for_history(told: Details) -> Details:
+    """Leave out what is a number for each row, and of the exposures what was as expected."""
+    told["verdicts"] = [one for one in told.pop("verdicts", []) if one["reason"] != "None"]
+    if not told["verdicts"]:
+        del told["verdicts"]
+    if "propagated" in told:
+        told["propagated"] = {k: v for k, v in told["propagated"].items() if k != "jump"}
+    return told
 
 
 def _words(value: Any) -> str:
@@ -196,6 +214,30 @@ def _plain_values(**values: Any) -> Details:
     return {name: _plain(value) for name, value in values.items()}
 
 
+# What every mode has.
+
+
+def _verdict(one: Verdict) -> Details:
+    return {"name": one.name, "used": one.used, "reason": one.reason or "None"}
+
+
+def _verdict_line(one: Verdict) -> tuple[str, str]:
+    label = "used" if one.used else "left out"
+    return label, f"{one.name}: {one.reason}" if one.reason else one.name
+
+
+def _propagated_details(propagated: Propagated) -> Details:
+    common = {name: _plain(error) for name, error in propagated.common.items()}
+    jump = {"jump": list(propagated.jump)} if propagated.jump else {}
+    return {"planes": list(propagated.planes), "common": common, **jump}
+
+
+def _propagated_summary(propagated: Propagated) -> Iterator[tuple[str, str]]:
+    yield "errors grown", ", ".join(propagated.planes) or "none: the target has none"
+    for name, error in propagated.common.items():
+        yield f"common error, {name}", f"{100 * error:.3g} % of the background"
+
+
 # Image from image.
 
 
@@ -204,13 +246,29 @@ def _image_details(result: ImageResult) -> Details:
         mode="image",
         sigma=result.options.sigma,
         maxiters=result.options.maxiters,
+        clip_noise=result.options.clip_noise,
+        dq_threshold=result.options.dq_threshold,
+        drop_mismatched=result.options.drop_mismatched,
         backgrounds=list(result.backgrounds),
         exposure_samples=_counts(result.exposures),
         integration_samples=_counts(result.integrations),
         pixels=result.pixels,
         pixels_uncovered=result.pixels_uncovered,
         pixels_unknown=result.pixels_unknown,
+        **({} if result.levels is None else _levels(result.levels)),
+        **({"masked_shares": list(result.masked)} if result.masked else {}),
     )
+
+
+def _levels(levels: SkyLevels) -> Details:
+    return {
+        "match_background": levels.kind,
+        "background_levels": [_plain(one) for one in levels.backgrounds],
+        "background_corrections": [_plain(one) for one in levels.corrections],
+        "target_level": levels.target,
+        "combined_level": levels.combined,
+        "target_correction": levels.target_correction,
+    }
 
 
 def _counts(counts: SampleCounts) -> Details:
@@ -222,8 +280,27 @@ def _image_summary(result: ImageResult) -> Iterator[tuple[str, str]]:
     yield "backgrounds", str(len(result.backgrounds))
     yield "samples used", f"{counts.used:,} of {counts.usable:,} usable"
     yield "samples clipped", share(counts.clipped, counts.usable)
+    if result.masked:
+        yield "masked as sources", f"{_range(result.masked, 100)} % of each background"
+    if result.levels is not None:
+        yield from _told_levels(result.levels)
     yield "pixels, sky unknown", share(result.pixels_unknown, result.pixels)
     yield "pixels not covered", share(result.pixels_uncovered, result.pixels)
+
+
+def _told_levels(levels: SkyLevels) -> Iterator[tuple[str, str]]:
+    sign = "×" if levels.kind == "scale" else "+"
+    yield "background sky", f"{_range(levels.backgrounds)}, matched by {levels.kind}"
+    change = levels.target_correction
+    told = "not matched" if math.isnan(change) else f"their average {sign} {change:.5g}"
+    yield "target sky", f"{levels.target:.5g}, {told}"
+
+
+def _range(values: Sequence[float], times: float = 1) -> str:
+    """Tell the least and the largest of some values, if they differ."""
+    known = [value * times for value in values if math.isfinite(value)] or [math.nan]
+    ends = dict.fromkeys(f"{end:.4g}" for end in (min(known), max(known)))
+    return " to ".join(ends)
 
 
 # Grism skies.

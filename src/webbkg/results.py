@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -90,6 +90,50 @@ class SampleCounts(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Variances(Frozen):
+    """The variance of a background by its kinds, whose sum is err²; where err is NaN, so are they.
+
+    Attributes
+    ----------
+    poisson : (rows, columns) float32
+        What enters the target's VAR_POISSON, in the square of its unit.
+    rnoise : (rows, columns) float32 or None
+        What enters its VAR_RNOISE; None for 0.
+    flat : (rows, columns) float32 or None
+        What enters its VAR_FLAT where it has one, and else its VAR_POISSON; None for 0.
+    """
+
+    poisson: FloatImage
+    rnoise: FloatImage | None = None
+    flat: FloatImage | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Propagated(Frozen):
+    """What became of a target's uncertainties.
+
+    Attributes
+    ----------
+    planes : tuple of str
+        Those of its planes that the background's variance entered.
+    common : dict of str to float
+        Relative standard errors of the background that move all of its pixels together, those
+        of the scales by their names; independent of each other. Empty in image mode.
+    jump : tuple of int
+        SOSS: first column of the right side in each row, from which on the right scale holds.
+    """
+
+    planes: tuple[str, ...] = ()
+    common: dict[str, float] = field(default_factory=dict)
+    jump: tuple[int, ...] = ()
+
+
+def relative_error(scale: float, scale_err: float) -> float:
+    """Tell the standard error of a scale as a fraction of it; NaN of a scale of 0."""
+    return abs(scale_err / scale) if scale else math.nan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Background(Frozen):
     """The background to subtract, on the target's window; every mode ends in one.
 
@@ -103,12 +147,19 @@ class Background(Frozen):
         Data-quality flags; DO_NOT_USE is set wherever `sci` is NaN.
     covered : (rows, columns) bool
         True where the background was observed at all; elsewhere the target stays as it is.
+    variances : Variances or None
+        How `err` enters the target's uncertainties; None if it does not.
     """
 
     sci: FloatImage
     err: FloatImage
     dq: FlagImage
     covered: BoolImage
+    variances: Variances | None = None
+
+    def bare(self) -> Background:
+        """Return it without what only a mode's own background has."""
+        return Background(**{one.name: getattr(self, one.name) for one in fields(Background)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -338,6 +389,55 @@ class TemplateFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SkyLevels(Frozen):
+    """The sky levels of background exposures, and how they were matched.
+
+    Attributes
+    ----------
+    kind : str
+        ``offset`` or ``scale``.
+    backgrounds : tuple of float
+        The level of each as it was, in the target's unit; NaN where none could be found.
+    corrections : tuple of float
+        What was added to each, or what it was multiplied by.
+    unmatched : tuple of int
+        Indices of those that share no sky with the others: nothing was done to them.
+    target, combined : float
+        The levels of the target and of the average of the matched exposures; NaN if unknown.
+    target_correction : float
+        What was added to that average to match the target, or what it was multiplied by; NaN if
+        nothing was done.
+    """
+
+    kind: str
+    backgrounds: tuple[float, ...]
+    corrections: tuple[float, ...]
+    unmatched: tuple[int, ...] = ()
+    target: float = math.nan
+    combined: float = math.nan
+    target_correction: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Verdict(Frozen):
+    """What became of a background exposure.
+
+    Attributes
+    ----------
+    name : str
+        The exposure.
+    used : bool
+        Whether it was averaged.
+    reason : str
+        Why it was left out, or what is odd about one that was used; empty if nothing is.
+    """
+
+    name: str
+    used: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImageResult(Frozen):
     """What the averaging of background exposures came to.
 
@@ -355,6 +455,10 @@ class ImageResult(Frozen):
         Those that no background covers.
     pixels_unknown : int
         Those that are covered, and have no usable sample.
+    levels : SkyLevels or None
+        Where levels were matched.
+    masked : tuple of float
+        Where sources were left out: the share of each exposure's pixels that was.
     """
 
     options: ImageOptions
@@ -364,6 +468,8 @@ class ImageResult(Frozen):
     pixels: int
     pixels_uncovered: int
     pixels_unknown: int
+    levels: SkyLevels | None = None
+    masked: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -441,6 +547,10 @@ class Outcome(Frozen):
         What was subtracted, if that was to be kept.
     sky_mask : (rows, columns) bool or None
         Of a WFSS fit: True where sky.
+    verdicts : tuple of Verdict
+        Of every background exposure that was given, in their order.
+    propagated : Propagated or None
+        What became of the target's uncertainties; None where they stay.
     warnings : tuple of str
         What the user should know.
     median_before, median_after : float or None
@@ -453,6 +563,8 @@ class Outcome(Frozen):
     result: Result | None = None
     background: Background | None = None
     sky_mask: BoolImage | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    propagated: Propagated | None = None
     warnings: tuple[str, ...] = ()
     median_before: float | None = None
     median_after: float | None = None

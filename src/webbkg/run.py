@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from webbkg import record
-from webbkg.apply import apply, changes
+from webbkg.apply import UNCERTAINTIES, apply, changes
 from webbkg.errors import InputError, OutputError, WebbkgError
 from webbkg.files import door
 from webbkg.files.associations import Input, Job, find_file
@@ -27,7 +28,7 @@ from webbkg.files.background import MODELS as IMAGE_MODELS
 from webbkg.files.background import BackgroundDraft
 from webbkg.files.crds import Crds
 from webbkg.files.exposures import Exposure, ExposureInfo
-from webbkg.files.fits import read_header
+from webbkg.files.fits import axes, read_header
 from webbkg.files.models import (
     background_model,
     copy_with,
@@ -42,7 +43,7 @@ from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
 from webbkg.numerics.summary import finite_median
-from webbkg.options import RunOptions
+from webbkg.options import ImageOptions, RunOptions
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
 
@@ -53,6 +54,9 @@ COMBINED_SUFFIX = "combinedbackground"
 
 VARIANCES = ("VAR_RNOISE", "VAR_POISSON")
 """Planes of a target that few modes look at."""
+
+ATTRIBUTES = {"SCI": "data"}
+"""Names of planes that the models call otherwise than FITS does, in lower case."""
 
 LARGEST_MEDIAN = 2**24
 """Pixels of a target up to which its medians are told, where it goes from file to file."""
@@ -265,7 +269,8 @@ def _open(item: Item, setting: Setting) -> None:
         item.model = item.source
         return
     if item.path.suffix.lower() != ".asdf":
-        with Exposure.from_file(item.path, needed=("SCI", "DQ")) as exposure:
+        looked_at = UNCERTAINTIES if setting.options.propagate_errors else ()
+        with Exposure.from_file(item.path, needed=("SCI", "DQ"), also=looked_at) as exposure:
             item.survey = _survey(item.path, exposure.info, setting)
             item.streamed = setting.product_only and item.survey is None and is_streamable(exposure)
     if item.survey is None:
@@ -279,7 +284,11 @@ def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
         return None
     options = setting.options
     saved = options.save_background or options.save_combined_background
-    found = survey(path, masked=find_mode(info.exposure_type) is WFSS)
+    found = survey(
+        path,
+        masked=find_mode(info.exposure_type) is WFSS,
+        changing=UNCERTAINTIES if options.propagate_errors else (),
+    )
     if saved and isinstance(found, Survey) and found.header["DATAMODL"] not in IMAGE_MODELS:
         found = "its backgrounds are to be saved"
     if isinstance(found, str):
@@ -303,6 +312,7 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
         segments=together or segment,
         source_catalog=item.job.source_catalog,
         folders=(*(Path(folder) for folder in named if folder), Path()),
+        propagate_errors=options.propagate_errors,
         measure_medians=setting.measure_medians,
         keep_background=kept or item.streamed,
     )
@@ -431,6 +441,7 @@ def _as_target(item: Item) -> Target:
         plane=lambda plane: read_meta(model, attributes[plane]),
         read=lambda path: read_meta(model, path),
         open=lambda: model,
+        wcs=lambda: read_meta(model, "meta.wcs"),
         model=model,
         path=item.path,
     )
@@ -456,6 +467,7 @@ def _unopened_target(item: Item, opened: ExitStack) -> Target:
         plane=plane,
         read=item.survey.read,
         open=cache(partial(open_model, item.path)),
+        wcs=item.survey.wcs,
         path=item.path,
     )
 
@@ -467,7 +479,9 @@ def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> 
     background = outcome.background
     item.result = draft = Draft(target=found)
     if background is not None:
-        draft.changes = changes(background)
+        names = _uncertainties(found)
+        draft.changes = changes(background, names)
+        outcome = _told_of(outcome, names)
         if request.measure_medians and math.prod(target.shape) <= LARGEST_MEDIAN:
             sci = target.plane("SCI")
             assert sci is not None
@@ -486,22 +500,54 @@ def _make_result(item: Item, request: Request) -> None:
     if not request.keep_background:
         item.outcome = outcome = replace(outcome, background=None)
     if background is None:
+        if item.streamed and outcome.background is not None:
+            item.outcome = _told_of(outcome, _uncertainties(model))
         item.result = model if item.owned else model.copy()
         return
     before = finite_median(model.data) if request.measure_medians else None
-    dq = read_meta(model, "dq")
-    planes = {"data": model.data, "dq": np.zeros(model.data.shape, np.uint32) if dq is None else dq}
     planes = {
         name: plane if item.owned and plane.flags.writeable else plane.copy()
-        for name, plane in planes.items()
+        for name, plane in _changing(model, background).items()
     }
-    apply(background, {"SCI": planes["data"], "DQ": planes["dq"]})
+    apply(background, planes)
     del background  # its memory, before the other planes are copied
-    item.result = model if item.owned else copy_with(model, planes)
-    item.result.data, item.result.dq = planes["data"], planes["dq"]
+    changed = {ATTRIBUTES.get(name, name.lower()): plane for name, plane in planes.items()}
+    item.result = model if item.owned else copy_with(model, changed)
+    for name, plane in changed.items():
+        item.result[name] = plane
+    item.outcome = outcome = _told_of(outcome, tuple(planes))
     if request.measure_medians:
         after = finite_median(item.result.data)
         item.outcome = replace(outcome, median_before=before, median_after=after)
+
+
+def _changing(model: Any, background: Background) -> dict[str, npt.NDArray[Any]]:
+    """Return the planes of a model that a background changes, floating point where they must be."""
+    dq = read_meta(model, "dq")
+    planes = {"SCI": model.data, "DQ": np.zeros(model.data.shape, np.uint32) if dq is None else dq}
+    if background.variances is not None:
+        for name in _uncertainties(model):
+            plane = np.asarray(read_meta(model, name.lower()))
+            planes[name] = plane if plane.dtype.kind == "f" else plane.astype(np.float32)
+    return planes
+
+
+def _uncertainties(target: Any) -> tuple[str, ...]:
+    """Tell which planes of uncertainty a model or a surveyed file has, of the shape of its SCI."""
+    if isinstance(target, Survey):
+        hdus = {hdu.name: tuple(axes(hdu.header)) for hdu in target.hdus if hdu.is_image}
+        return tuple(name for name in UNCERTAINTIES if hdus.get(name) == target.shape)
+    shape = np.shape(read_meta(target, "data"))
+    planes = {name: read_meta(target, name.lower()) for name in UNCERTAINTIES}
+    return tuple(name for name, plane in planes.items() if np.shape(plane) == shape)
+
+
+def _told_of(outcome: Outcome, names: Sequence[str]) -> Outcome:
+    """Note which uncertainties the background's variance entered."""
+    if outcome.propagated is None:
+        return outcome
+    entered = tuple(name for name in UNCERTAINTIES if name in names)
+    return replace(outcome, propagated=replace(outcome.propagated, planes=entered))
 
 
 def _record(item: Item) -> None:
@@ -634,7 +680,8 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
             return
         background = item.outcome.background
         model.meta.filename = plain_ascii(path.name)
-        write_streamed(model, item.path, changes(background) if background else {}, stream)
+        changed = changes(background, _uncertainties(model)) if background else {}
+        write_streamed(model, item.path, changed, stream)
 
     for path in save_all(models, paths, inputs, write_one):
         log.info("Saved %s", path)
@@ -652,11 +699,12 @@ def _backgrounds(item: Item, setting: Setting) -> dict[str, Background]:
     background = None if item.outcome is None else item.outcome.background
     if background is None:
         return {}
-    options = setting.options
-    wanted = {BACKGROUND_SUFFIX: options.save_background}
-    if isinstance(background, CombinedBackground):
-        wanted[COMBINED_SUFFIX] = options.save_combined_background
-    return {suffix: background for suffix, is_wanted in wanted.items() if is_wanted}
+    options, kept = setting.options, {}
+    if options.save_background:
+        kept[BACKGROUND_SUFFIX] = background.bare()
+    if options.save_combined_background and isinstance(background, CombinedBackground):
+        kept[COMBINED_SUFFIX] = background
+    return kept
 
 
 def _is_itself(item: Item, path: Path) -> bool:
@@ -682,5 +730,6 @@ def _inputs(item: Item, setting: Setting) -> list[Path]:
         for name, value in setting.parameters.items()
         if name == "wfss_mask" or name.startswith("override_")
     ]
+    given += ImageOptions(source_mask=setting.parameters.get("source_mask")).source_mask or ()
     folder = setting.name_product(item, None).parent
     return [path for one in given for path in _files_of(one, folder)]

@@ -253,3 +253,34 @@ def open_bytes_of(path: Path) -> IO[bytes]:
     if path.suffix.lower() == ".asdf" and not is_gzipped(path):
         return path.open("rb")
     return open_bytes(path)
+
+
+def open_wcs(content: bytes, name: str) -> Any:
+    """Build the WCS (``meta.wcs``) of an ASDF extension, and nothing else of it.
+
+    Parameters
+    ----------
+    content : bytes
+        The extension's data, which have passed `check_asdf`.
+    name : str
+        The file, for errors.
+
+    Returns
+    -------
+    gwcs.WCS or None
+        None if it has none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be built.
+    """
+    import asdf
+
+    with (
+        door.reading(name, "its WCS cannot be read"),
+        asdf.open(
+            io.BytesIO(content), lazy_load=False, lazy_tree=True, ignore_missing_extensions=True
+        ) as file,
+    ):
+        return file.tree.get("meta", {}).get("wcs")

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from webbkg.files.cards import Cards, header_of, image_paths
 from webbkg.files.fits import CARD
-from webbkg.files.models import saved_flags
-from webbkg.files.product import Part, Survey, hash_of, table_header, write_parts
+from webbkg.files.models import COUNTS, saved_flags
+from webbkg.files.product import Part, Survey, hash_of, table_header, words_header, write_parts
 from webbkg.files.tree import Tree
-from webbkg.results import Background
+from webbkg.results import Background, CombinedBackground
 
 MODELS = ("ImageModel", "CubeModel", "IFUImageModel")
 """Classes of targets whose metadata are those of an image."""
@@ -57,6 +57,11 @@ class BackgroundDraft:
         cards.put(values)
         parts = [Part(cards.as_bytes()), *self._planes()]
         tree.reduce(self.background.sci.shape, _ARRAYS)
+        if isinstance(self.background, CombinedBackground):
+            counts, named = self.background.counts, ("EXTNAME", COUNTS, "extension name")
+            words = (counts ^ np.uint32(2**31)).astype(">u4").tobytes()
+            parts.append(Part(words_header(counts.shape, named), content=words))
+            tree.put_array(f"extra_fits.{COUNTS}.data", "dq", f"fits:{COUNTS},1")
         logs = {path: lines for path, lines in self.values.items() if path.startswith("cal_logs.")}
         for path, value in {**values, **logs}.items():
             tree.put(path, value)

@@ -46,6 +46,7 @@ PLANE_NAMES = ("SCI", "ERR", "DQ")
 class ExposureInfo:
     """What the headers say of an exposure; None where they are silent."""
 
+    filename: str | None = None
     instrument: str | None = None
     detector: str | None = None
     exposure_type: str | None = None
@@ -106,6 +107,7 @@ class ExposureInfo:
 
 
 _METADATA: dict[str, tuple[str, str, Callable[[Any, str, str], Any]]] = {
+    "filename": ("FILENAME", "meta.filename", door.as_label),
     "instrument": ("INSTRUME", "meta.instrument.name", door.as_text),
     "detector": ("DETECTOR", "meta.instrument.detector", door.as_text),
     "exposure_type": ("EXP_TYPE", "meta.exposure.type", door.as_text),
@@ -194,8 +196,7 @@ class Exposure:
         needed : sequence of str
             Planes that it must have.
         also : sequence of str
-            Further planes, such as VAR_RNOISE, that are found if it has them in SCI's shape; not
-            in an ASDF product.
+            Planes, besides SCI, ERR and DQ, that are wanted where it has them of SCI's shape.
 
         Raises
         ------
@@ -206,26 +207,27 @@ class Exposure:
         """
         path = Path(path)
         if path.suffix.lower() == ".asdf":
-            return cls._from_asdf(path)
+            return cls._from_asdf(path, also)
         with ExitStack() as own:
             pool = pool or own.enter_context(FilePool())
-            header, planes = _find_planes(path, pool, needed, also)
+            header, planes = _find_planes(path, pool, needed, (*PLANE_NAMES, *also))
             info = ExposureInfo.from_header(header, path.name)
             exposure = cls(path.name, info, planes, path=path)
             exposure._opened = own.pop_all()
         return exposure
 
     @classmethod
-    def _from_asdf(cls, path: Path) -> Exposure:
-        exposure = cls.from_model(open_model(path))
+    def _from_asdf(cls, path: Path, also: Sequence[str]) -> Exposure:
+        exposure = cls.from_model(open_model(path), also=also)
         exposure.path = path
         return exposure
 
     @classmethod
-    def from_model(cls, model: Any) -> Exposure:
+    def from_model(cls, model: Any, *, also: Sequence[str] = ()) -> Exposure:
         """Take the planes of an open data model, which is neither copied nor changed.
 
-        One without ERR has unknown uncertainties (NaN), one without DQ has no flags.
+        One without ERR has unknown uncertainties (NaN), one without DQ has no flags. `also` is
+        as for `from_file`.
 
         Raises
         ------
@@ -245,6 +247,10 @@ class Exposure:
                 else _as_cube(np.asarray(values), name, plane)
             )
         _check_shapes({plane: cube.shape for plane, cube in cubes.items()}, name)
+        for plane in also:
+            values = np.asarray(read_meta(model, plane.lower()))
+            if values.shape == np.shape(sci) and values.dtype.kind in "iuf":
+                cubes.setdefault(plane, _as_cube(values, name, plane))
         return cls(name, ExposureInfo.from_model(model), ArrayPlanes(cubes), model=model)
 
     @property
@@ -302,10 +308,9 @@ def _as_cube(values: npt.NDArray[Any], name: str, plane: str) -> npt.NDArray[Any
 
 
 def _find_planes(
-    path: Path, pool: FilePool, needed: Sequence[str], also: Sequence[str]
+    path: Path, pool: FilePool, needed: Sequence[str], wanted: Sequence[str]
 ) -> tuple[Mapping[str, Any], FitsPlanes]:
-    """Read the headers: the primary one, and where SCI, ERR and DQ lie, and what is asked for."""
-    wanted = (*PLANE_NAMES, *also)
+    """Read the headers: the primary one, and where the planes that are wanted lie."""
     primary: Mapping[str, Any] = {}
     found: dict[str, StoredPlane] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
@@ -318,6 +323,8 @@ def _find_planes(
                 primary = ChainMap(unit, primary)  # type: ignore[arg-type]
             if plane not in wanted or plane in found:
                 continue
+            if plane not in PLANE_NAMES and header.get("NAXIS") not in (2, 3):
+                continue
             shapes[plane] = _cube_shape(header, path.name, plane)
             if _is_compressed(header):
                 found[plane] = StoredPlane.compressed(plane, number)
@@ -326,7 +333,7 @@ def _find_planes(
             else:
                 offset = pool.keep(_chunks(stream, offset, data_length(header)))
                 found[plane] = StoredPlane.from_header(header, None, offset, plane)
-            if len(found) == len(wanted):
+            if len(found) == len(set(wanted)):
                 break
     missing = next((plane for plane in needed if plane not in found), None)
     if missing is not None:
@@ -335,7 +342,7 @@ def _find_planes(
             "SCI, ERR and DQ is needed"
         )
     _check_shapes({name: shapes[name] for name in PLANE_NAMES if name in found}, path.name)
-    found = {name: plane for name, plane in found.items() if shapes[name] == shapes["SCI"]}
+    found = {name: one for name, one in found.items() if shapes[name] == shapes["SCI"]}
     return primary, FitsPlanes(path.name, path, pool, found, shapes["SCI"])
 
 

@@ -9,11 +9,12 @@ open, so that a product which is moved, replaced or removed meanwhile still give
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,50 +94,72 @@ def open_product(path: Path) -> Any:
     Returns
     -------
     data model
-        An instance of that class, and from the first look on nothing else.
+        To `isinstance` one of that class, and from the first look on nothing else.
 
     Raises
     ------
     InputError
         If it cannot be read: of the header now, of the rest at the first look.
     """
-    from stdatamodels.jwst import datamodels
-
-    kind = getattr(datamodels, read_header(path).text("DATAMODL"))
-    model = object.__new__(_deferring(kind))
-    vars(model)[_PRODUCT] = path.absolute(), path.open("rb")
+    name = read_header(path).text("DATAMODL")
+    model = DeferredModel()
+    vars(model)[_PRODUCT] = path.absolute(), path.open("rb"), name
     return model
 
 
 _PRODUCT = "_webbkg_product"
+_MODELS = "stdatamodels.jwst.datamodels"
 
 
-@cache
-def _deferring(kind: type[Any]) -> type[Any]:
-    """Make a class of model whose instances become those of `kind` at the first look."""
+class DeferredModel:
+    """A product that nobody has looked at; the first look makes it the model that it is of.
 
-    def look(model: Any, name: str) -> Any:
-        if name == "__class__":
-            return kind
+    To import the classes of models takes longer than a subtraction. While nobody has done so,
+    nobody can compare an instance with them, and its class is this one: stpipe takes it for a
+    model by what it can do.
+    """
+
+    crds_observatory = "jwst"
+
+    def __getattribute__(self, name: str) -> Any:
         if name == "__dict__":
-            return object.__getattribute__(model, name)
-        _open(model, kind)
-        return getattr(model, name)
+            return object.__getattribute__(self, name)
+        if name == "__class__":
+            return _kind_of(self) if _MODELS in sys.modules else DeferredModel
+        _open(self)
+        return getattr(self, name)
 
-    def reduce(model: Any, protocol: Any) -> Any:
-        _open(model, kind)
-        return model.__reduce_ex__(protocol)
-
-    def close(model: Any) -> None:
-        vars(model)[_PRODUCT][1].close()
-
-    methods = {"__getattribute__": look, "__reduce_ex__": reduce, "__del__": close}
-    return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__})
+    def __del__(self) -> None:
+        vars(self)[_PRODUCT][1].close()
 
 
-def _open(model: Any, kind: type[Any]) -> None:
+def _looking(name: str) -> Callable[..., Any]:
+    """Make a special method, which Python looks up in the class and not in the instance."""
+
+    def look(model: Any, *arguments: Any) -> Any:
+        if _PRODUCT in vars(model):  # else `with`, which looks for the end at the beginning
+            _open(model)
+        return getattr(model, name)(*arguments)
+
+    return look
+
+
+for _name in (
+    *("get_crds_parameters", "save"),  # by these stpipe knows a model
+    *("__getitem__", "__setitem__", "__iter__", "__setattr__", "__delattr__"),
+    *("__eq__", "__enter__", "__exit__", "__reduce_ex__", "__repr__", "__str__", "__dir__"),
+):
+    setattr(DeferredModel, _name, _looking(_name))
+
+
+def _kind_of(model: DeferredModel) -> Any:
+    return getattr(import_module(_MODELS), vars(model)[_PRODUCT][-1])
+
+
+def _open(model: Any) -> None:
     """Open what an instance is the model of."""
-    path, stream = vars(model).pop(_PRODUCT)
+    kind = _kind_of(model)
+    path, stream, _ = vars(model).pop(_PRODUCT)
     object.__setattr__(model, "__class__", kind)
     with _still_there(path, stream) as found, door.reading(path, "cannot be opened again"):
         pending = dict(_pending(stream, path))

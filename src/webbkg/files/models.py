@@ -15,7 +15,10 @@ from webbkg.files import door
 from webbkg.files.asdf import check_product
 from webbkg.files.fits import read_header
 from webbkg.options import DO_NOT_USE
-from webbkg.results import Background
+from webbkg.results import Background, CombinedBackground
+
+COUNTS = "COUNTS"
+"""Extension of a saved average: the number of exposures that each pixel rests on."""
 
 Flags = npt.NDArray[np.uint32]
 
@@ -122,6 +125,8 @@ def background_model(background: Background, target: Any) -> Any:
     model.data = background.sci
     model.err = background.err
     model.dq = saved_flags(background)
+    if isinstance(background, CombinedBackground):
+        model.instance["extra_fits"] = {COUNTS: {"data": background.counts}}
     return model
 
 

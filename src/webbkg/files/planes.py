@@ -138,14 +138,14 @@ class FitsPlanes:
         self._stored = dict(stored)
         self._unpacking = Lock()
 
-    def has(self, name: str) -> bool:
-        """Tell whether the product has a plane."""
-        return name in self._stored
-
     @property
     def is_plain(self) -> bool:
         """Whether every plane lies in the file itself, as `read` gives it without conversion."""
         return all(plane.path is self.path and plane.is_usual for plane in self._stored.values())
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of a name."""
+        return name in self._stored
 
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.files.asdf import check_asdf
+from webbkg.files.asdf import check_asdf, open_wcs
 from webbkg.files.cards import Cards, format_card, header_of
 from webbkg.files.disk import allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.fits import Header, axes, data_length, is_gzipped, padded, read_headers
@@ -88,6 +88,10 @@ class Survey:
         """Return metadata, by their path; None if they are not a plain value."""
         return Tree(self.asdf).plain([path]).get(path)
 
+    def wcs(self) -> Any:
+        """Build the WCS of its ASDF extension; None if it has none."""
+        return open_wcs(self.asdf, self.path.name)
+
     @property
     def header(self) -> Header:
         """The primary header."""
@@ -104,7 +108,7 @@ class Survey:
         return next((hdu for hdu in self.hdus if hdu.name == name), None)
 
 
-def survey(path: Path, *, masked: bool = False) -> Survey | str:
+def survey(path: Path, *, masked: bool = False, changing: Collection[str] = ()) -> Survey | str:
     """Look whether a product can be made from a target's file as it is.
 
     Parameters
@@ -113,6 +117,8 @@ def survey(path: Path, *, masked: bool = False) -> Survey | str:
         The target.
     masked : bool
         Whether a sky mask is to be stored.
+    changing : collection of str
+        Planes that will change besides SCI and DQ, where there are such.
 
     Returns
     -------
@@ -129,7 +135,7 @@ def survey(path: Path, *, masked: bool = False) -> Survey | str:
     with path.open("rb") as stream:
         found = _read_hdus(stream, path.name)
         seen = Survey(path, tuple(found), b"")
-        reason = _judge_headers(seen) or _judge_mask(seen, masked)
+        reason = _judge_headers(seen) or _judge_mask(seen, masked) or _judge_more(seen, changing)
         if reason:
             return reason
         last = found[-1]
@@ -190,6 +196,15 @@ def _judge_mask(seen: Survey, masked: bool) -> str:
         return ""
     if former is None or former.type is not np.uint32 or tuple(axes(former.header)) != seen.shape:
         return "its model has no place for a sky mask"
+    return ""
+
+
+def _judge_more(seen: Survey, changing: Collection[str]) -> str:
+    """Say which other plane that is to change is not once there as float32."""
+    names = [hdu.name for hdu in seen.hdus]
+    for hdu in seen.hdus:
+        if hdu.name in changing and (hdu.type is not np.float32 or names.count(hdu.name) > 1):
+            return f"its {hdu.name} is not of the usual type, or is there twice"
     return ""
 
 
@@ -304,7 +319,10 @@ def _extensions(
     if mask is not None and target.find("MASK") is None:
         words = np.where(mask, np.uint32(2**31 + 1), np.uint32(2**31)).astype(">u4")
         places = [i for i, hdu in enumerate(hdus) if hdu.name in _BEFORE_MASK]
-        parts.insert(places[-1] + 1, Part(_mask_header(mask.shape), content=words.tobytes()))
+        named = ("EXTNAME", "MASK", "extension name"), ("EXTVER", 1, "extension value")
+        parts.insert(
+            places[-1] + 1, Part(words_header(mask.shape, *named), content=words.tobytes())
+        )
     return parts
 
 
@@ -315,7 +333,8 @@ def _put_mask(mask: npt.NDArray[np.bool_]) -> Change:
     return put
 
 
-def _mask_header(shape: tuple[int, ...]) -> bytes:
+def words_header(shape: tuple[int, ...], *more: tuple[str, Any, str]) -> bytes:
+    """Make the header of an image of uint32, with more cards (keyword, value, comment)."""
     rows, columns = shape
     cards = [
         ("XTENSION", "IMAGE", "Image extension"),
@@ -327,10 +346,8 @@ def _mask_header(shape: tuple[int, ...]) -> bytes:
         ("GCOUNT", 1, "number of groups"),
         ("BSCALE", 1, ""),
         ("BZERO", 2**31, ""),
-        ("EXTNAME", "MASK", "extension name"),
-        ("EXTVER", 1, "extension value"),
     ]
-    return header_of(card for one in cards for card in format_card(*one))
+    return header_of(card for one in (*cards, *more) for card in format_card(*one))
 
 
 def table_header(raw: bytes, length: int) -> bytes:

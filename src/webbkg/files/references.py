@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError, MismatchError
+from webbkg.errors import InputError, MismatchError, WebbkgError
 from webbkg.files import door
 from webbkg.files.asdf import check_product
-from webbkg.files.exposures import ExposureInfo
+from webbkg.files.exposures import PLANE_NAMES, Exposure, ExposureInfo
 from webbkg.files.models import is_model, read_meta
 from webbkg.files.windows import Place
-from webbkg.numerics.planes import Overlap
+from webbkg.numerics.planes import Overlap, plane_type
 
 
 @contextmanager
@@ -56,7 +56,88 @@ def _open_as(path: str, kinds: tuple[str, ...]) -> Any:
     raise reason or InputError(f"{path}: no kind of reference was asked for")
 
 
-def check_detector(model: Any, info: ExposureInfo, target: str, name: str) -> None:
+@dataclass(frozen=True)
+class ReferenceImages:
+    """The images of a reference, and what its headers say of them.
+
+    Attributes
+    ----------
+    name : str
+        What the file calls itself.
+    info : ExposureInfo
+        What its headers say.
+    plane : callable
+        Takes SCI, ERR or DQ, gives that plane as the reference has it; None if there is none.
+    is_own : bool
+        Whether what `plane` gives is nobody else's.
+    """
+
+    name: str
+    info: ExposureInfo
+    plane: Callable[[str], npt.NDArray[Any] | None]
+    is_own: bool = False
+
+
+@contextmanager
+def open_images(
+    reference: Any, *kinds: str, needed: Sequence[str] = PLANE_NAMES
+) -> Iterator[ReferenceImages]:
+    """Open a reference background: a FITS file as it is, anything else as a data model.
+
+    Parameters
+    ----------
+    reference : path or data model
+        A model that is open already stays open.
+    kinds : str
+        Classes of `stdatamodels.jwst.datamodels`, of which the first that takes it is used.
+    needed : sequence of str
+        Planes that a FITS file must have to be read as it is; models fill in others.
+
+    Raises
+    ------
+    InputError
+        If none of `kinds` takes it.
+    """
+    exposure = None if is_model(reference) else _as_exposure(Path(reference), needed)
+    if exposure is None:
+        with open_reference(reference, *kinds) as model:
+            info = ExposureInfo.from_model(model)
+            name = info.filename or str(reference)
+            yield ReferenceImages(name, info, lambda plane: _plane_of_model(model, plane, name))
+        return
+    with exposure:
+        name = exposure.info.filename or str(reference)
+        shape = exposure.planes.shape[exposure.n_integrations == 1 :]
+
+        def read(plane: str) -> npt.NDArray[Any] | None:
+            return exposure.plane(plane).reshape(shape) if exposure.planes.has(plane) else None
+
+        yield ReferenceImages(name, exposure.info, read, is_own=True)
+
+
+def _as_exposure(path: Path, needed: Sequence[str]) -> Exposure | None:
+    """Open a FITS file; None if it is none with these planes, which its model is to judge."""
+    if path.suffix.lower() == ".asdf":
+        return None
+    try:
+        return Exposure.from_file(path, needed=needed)
+    except WebbkgError:
+        return None
+
+
+_ATTRIBUTES = {"SCI": "data", "ERR": "err", "DQ": "dq"}
+
+
+def _plane_of_model(model: Any, plane: str, name: str) -> npt.NDArray[Any] | None:
+    with door.reading(name, f"its {plane} cannot be read"):
+        values = read_meta(model, _ATTRIBUTES[plane])
+        values = None if values is None else np.asarray(values)
+    if values is not None and values.dtype.kind not in "biuf":
+        raise InputError(f"{name}: its {plane} must hold real numbers (got {values.dtype})")
+    return values
+
+
+def check_detector(images: ReferenceImages, info: ExposureInfo, target: str) -> None:
     """Refuse a reference of another instrument or detector.
 
     Raises
@@ -64,16 +145,13 @@ def check_detector(model: Any, info: ExposureInfo, target: str, name: str) -> No
     MismatchError
         If both are known and differ.
     """
-    for part, path in (("instrument", "name"), ("detector", "detector")):
-        theirs, ours = read_meta(model, f"meta.instrument.{path}"), getattr(info, part)
+    for part in ("instrument", "detector"):
+        theirs, ours = getattr(images.info, part), getattr(info, part)
         if ours is not None and theirs not in (None, ours, "N/A", "ANY"):
             raise MismatchError(
-                f"{name}: the {part} of this bkg reference is {theirs}, that of the target "
+                f"{images.name}: the {part} of this bkg reference is {theirs}, that of the target "
                 f"{target} is {ours}; override it with one for {ours}"
             )
-
-
-_DTYPES = {"data": np.float32, "err": np.float32, "dq": np.uint32}
 
 
 @dataclass(frozen=True)
@@ -89,7 +167,7 @@ class TemplateImage:
     dq: npt.NDArray[Any] | None
 
 
-def cut_template(model: Any, target: Place, name: str) -> TemplateImage | str:
+def cut_template(images: ReferenceImages, target: Place) -> TemplateImage | str:
     """Cut a 2-D template to a target, without changing it; or say why it cannot be.
 
     One of the target's shape and corner is taken as it is. Another one without window keywords
@@ -100,13 +178,11 @@ def cut_template(model: Any, target: Place, name: str) -> TemplateImage | str:
     InputError
         If it is no 2-D image, or it is not known where the target lies in it.
     """
-    planes = {plane: template_plane(model, plane, name) for plane in _DTYPES}
-    data = planes["data"]
-    if data is None or data.ndim != 2 or 0 in data.shape:
-        got = "none" if data is None else f"shape {data.shape}"
+    name, sci = images.name, images.plane("SCI")
+    if sci is None or sci.ndim != 2 or 0 in sci.shape:
+        got = "none" if sci is None else f"shape {sci.shape}"
         raise InputError(f"{name}: a bkg reference must have a 2-D image (got {got})")
-    shape = data.shape
-    own = Place(name, ExposureInfo.from_model(model), shape)
+    own = Place(name, images.info, sci.shape)
     window = None if target.matches(own) else target.window
     try:
         overlap = target.overlap(own)
@@ -115,26 +191,56 @@ def cut_template(model: Any, target: Place, name: str) -> TemplateImage | str:
     whole = Overlap.whole(target.shape)
     if overlap is None or (overlap.rows, overlap.columns) != (whole.rows, whole.columns):
         return f"the bkg reference {name} ({own.window}) does not cover the target ({window})"
-    cut = (slice(*overlap.other_rows), slice(*overlap.other_columns))
-    cuts = {
-        plane: np.array(values[cut], _DTYPES[plane], order="C")
-        for plane, values in planes.items()
-        if values is not None and values.shape == shape
-    }
-    return TemplateImage(name, cuts["data"], cuts.get("err"), cuts.get("dq"))
+    where = (slice(*overlap.other_rows), slice(*overlap.other_columns))
+
+    def cut(plane: str, values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        if values is None or values.shape != own.shape:
+            return None
+        copied = None if images.is_own else True  # else where the cut is not all of it
+        return np.array(values[where], plane_type(plane), order="C", copy=copied)
+
+    template = cut("SCI", sci)
+    assert template is not None
+    del sci
+    err, dq = (cut(plane, images.plane(plane)) for plane in ("ERR", "DQ"))
+    return TemplateImage(name, template, err, dq)
 
 
-def template_plane(model: Any, plane: str, name: str) -> npt.NDArray[Any] | None:
-    """Return a plane (data, err or dq) of a reference; None where it has none.
+def read_wavelength_ranges(reference: Any) -> tuple[str, list[Any], list[Any]]:
+    """Read a wavelengthrange reference, ASDF or an open model, as it is.
+
+    Returns
+    -------
+    name : str
+        What the file calls itself.
+    extracted : list of (filter, orders)
+        Orders that are extracted.
+    ranges : list of (order, filter, shortest, longest)
+        Their wavelengths.
 
     Raises
     ------
     InputError
-        If it cannot be read, or holds no numbers.
+        If it cannot be read as one.
     """
-    with door.reading(name, f"its {plane} cannot be read"):
-        values = read_meta(model, plane)
-        values = None if values is None else np.asarray(values)
-    if values is not None and values.dtype.kind not in "biuf":
-        raise InputError(f"{name}: its {plane} must hold real numbers (got {values.dtype})")
-    return values
+    if is_model(reference) or Path(reference).suffix.lower() != ".asdf":
+        with open_reference(reference, "WavelengthrangeModel") as model:
+            return _wavelength_ranges(model.instance, str(reference))
+    path = Path(reference)
+    check_product(path)
+    import asdf
+
+    with (
+        door.reading(path, "cannot be opened as a wavelengthrange reference"),
+        asdf.open(path) as file,
+    ):
+        return _wavelength_ranges(file.tree, str(reference))
+
+
+def _wavelength_ranges(tree: Mapping[str, Any], reference: str) -> tuple[str, list[Any], list[Any]]:
+    name = str(tree.get("meta", {}).get("filename") or reference)
+    with door.reading(name, "cannot be read as a wavelengthrange reference"):
+        listed = [
+            [tuple(row) for row in tree[key]] for key in ("extract_orders", "wavelengthrange")
+        ]
+    return name, listed[0], listed[1]

@@ -65,6 +65,9 @@ class Tree:
 
     def put(self, path: str, value: Any) -> None:
         """Set a plain value (text, numbers, lists and mappings of them)."""
+        self._put(path, _node(value))
+
+    def _put(self, path: str, new: Any) -> None:
         *outer, last = path.split(".")
         node = self._root
         for part in outer:
@@ -73,7 +76,7 @@ class Tree:
                 inner = _node({})
                 _insert(node, part, inner)
             node = inner
-        _insert(node, last, _node(value))
+        _insert(node, last, new)
 
     def put_history(
         self,
@@ -103,11 +106,11 @@ class Tree:
             return True
         return entries is not None and bool(entries.value)
 
-    def put_array(self, name: str, like: str, source: str) -> None:
+    def put_array(self, path: str, like: str, source: str) -> None:
         """Note an array that lies in an extension, of the type and shape of another."""
         new = deepcopy(self._get(like))  # a node that stands twice is an alias
         _insert(new, "source", _node(source))
-        _insert(self._root, name, new)
+        self._put(path, new)
 
     def plain(self, paths: Iterable[str]) -> dict[str, Any]:
         """Return what there is of plain values, by their paths."""

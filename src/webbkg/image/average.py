@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
+from webbkg.image.flags import bytes_a_pixel, flags_of
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
@@ -26,6 +27,8 @@ from webbkg.results import (
 MOST_ROWS_A_BAND = 64
 
 PLANES = ("SCI", "ERR", "DQ")
+
+_UNKNOWN = np.float32(np.nan)
 
 
 def largest_deviation(samples: int) -> float:
@@ -181,7 +184,12 @@ def average_background(
         Placed(ArrayPlanes(dict(zip(PLANES, of_one, strict=True))), whole)
         for of_one in zip(*cubes, strict=True)
     ]
-    return average_exposures(exposures, (shape[-2], shape[-1]), options or ImageOptions())
+    options = options or ImageOptions()
+    if options.mask_sources or options.match_background != "none":
+        from webbkg.image.prepare import prepare
+
+        exposures = [*prepare(exposures, (shape[-2], shape[-1]), options).sources]
+    return average_exposures(exposures, (shape[-2], shape[-1]), options)
 
 
 def average_exposures(
@@ -189,6 +197,7 @@ def average_exposures(
     shape: tuple[int, int],
     options: ImageOptions,
     *,
+    errors: bool = True,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CombinedBackground:
@@ -197,7 +206,8 @@ def average_exposures(
     Each exposure first becomes one image: of a 3-D one the integrations are clipped and
     averaged, and rounded to float32. Then the exposures are clipped and averaged. ERR is
     sqrt(sum err²)/n over the samples that SCI kept, at both levels; DQ is the bitwise OR over
-    all integrations of all exposures. The result does not depend on the bands or the threads.
+    all integrations of all exposures, or has what enough of them carry (`dq_threshold`). The
+    result does not depend on the bands or the threads.
 
     Parameters
     ----------
@@ -207,6 +217,9 @@ def average_exposures(
         The target's window.
     options : ImageOptions
         Clip threshold and iterations, and the memory for samples.
+    errors : bool
+        Whether ERR is wanted: it is a third of what is read. If not, that of the result is NaN.
+        Clipping by the noise that ERR tells wants it always.
     threads : int, optional
         Default: as many as this task may use.
     progress : callable, optional
@@ -218,9 +231,10 @@ def average_exposures(
         The average on the target's window.
     """
     rows, columns = shape
+    errors = errors or options.clip_noise == "model"
     result = CombinedBackground(
         sci=np.empty(shape, np.float32),
-        err=np.empty(shape, np.float32),
+        err=np.empty(shape, np.float32) if errors else np.broadcast_to(_UNKNOWN, shape),
         dq=np.zeros(shape, np.uint32),
         covered=_coverage(sources, shape),
         counts=np.empty(shape, np.uint32),
@@ -228,10 +242,11 @@ def average_exposures(
         integrations=SampleCounts(),
     )
     threads = available_threads() if threads is None else threads
-    height, crew = _share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
+    a_row = _bytes_a_row(sources, columns, options)
+    height, crew = _share_memory(a_row, options.band_memory, threads)
     parts = over_bands(
         split(rows, height),
-        lambda: _BandAverager(sources, result, options, min(height, rows)).average,
+        lambda: _BandAverager(sources, result, options, min(height, rows), errors).average,
         threads=crew,
         progress=progress,
     )
@@ -253,11 +268,12 @@ def _coverage(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:
     return covered
 
 
-def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
+def _bytes_a_row(sources: Sequence[Placed], columns: int, options: ImageOptions) -> int:
     """Memory of a row on one thread: SCI and ERR of every sample, the words read, the rest."""
-    samples = len(sources) + max((s.planes.shape[0] for s in sources), default=0)
+    levels = len(sources), max((s.planes.shape[0] for s in sources), default=0)
     widest = max((s.planes.shape[2] for s in sources), default=0)
-    return 8 * columns * (samples + 2) + 12 * widest
+    flags = sum(bytes_a_pixel(options.dq_threshold, samples) for samples in levels)
+    return columns * (8 * (sum(levels) + 2) + flags) + 12 * widest
 
 
 def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int]:
@@ -267,14 +283,18 @@ def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int
 
 
 class _Stack:
-    """Samples of one band, SCI and ERR: of (samples, height, columns) float32.
+    """Samples of one band, SCI and, if wanted, ERR: of (samples, height, columns) float32.
 
     They lie side by side however few rows a band has: kernels are compiled for no other layout.
     """
 
-    def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
+    def __init__(
+        self, samples: int, height: int, columns: int, options: ImageOptions, errors: bool
+    ) -> None:
+        self._errors = errors
         self._sci = np.empty(samples * height * columns, np.float32)
-        self._err = np.empty(samples * height * columns, np.float32)
+        # Without errors, one image for all of them, which nobody looks at.
+        self._err = np.empty((samples if errors else 1) * height * columns, np.float32)
         self._scratch = clip.make_scratch()
         self._touched = np.empty(height * columns, np.int32)
         self._columns = columns
@@ -285,15 +305,15 @@ class _Stack:
         """SCI and ERR of one sample as images of `height` rows."""
         shape, pixels = (height, self._columns), height * self._columns
         part = slice(index * pixels, (index + 1) * pixels)
-        return self._sci[part].reshape(shape), self._err[part].reshape(shape)
+        of_err = part if self._errors else slice(pixels)
+        return self._sci[part].reshape(shape), self._err[of_err].reshape(shape)
 
     def average(
         self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        part, shape = slice(samples * pixels), (samples, pixels)
-        stack = self._sci[part].reshape(shape), self._err[part].reshape(shape)
+        stack = self._flat(samples, pixels)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         can_reject = self._sigma <= largest_deviation(samples) * (1 + clip.MARGIN)
         usable, listed = clip.average_untouched(
@@ -309,6 +329,50 @@ class _Stack:
                 clipped += clip.average_near(*stack, touched[:near], *limits, *result)
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
 
+    def _flat(self, samples: int, pixels: int) -> tuple[FloatImage, FloatImage]:
+        """SCI and, if wanted, ERR of the first `samples`, (samples, pixels)."""
+        known = samples if self._errors else 0
+        return (
+            self._sci[: samples * pixels].reshape(samples, pixels),
+            self._err[: known * pixels].reshape(known, pixels),
+        )
+
+
+class _NoiseStack(_Stack):
+    """A stack that is clipped by the scatter that its ERR leads to expect."""
+
+    def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
+        super().__init__(samples, height, columns, options, errors=True)
+        from webbkg.image import noise_kernels  # what few want takes time to import
+
+        self._average = noise_kernels.average_by_noise
+        self._buffers = noise_kernels.make_scratch(samples)
+
+    def average(
+        self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
+    ) -> SampleCounts:
+        """Clip and average the first `samples`, into images of `height` rows."""
+        pixels = height * self._columns
+        usable, clipped = self._average(
+            *self._flat(samples, pixels),
+            self._columns,
+            self._sigma,
+            self._maxiters,
+            self._buffers,
+            sci.reshape(-1),
+            err.reshape(-1),
+            counts.reshape(-1),
+        )
+        return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
+
+
+def _make_stack(
+    samples: int, height: int, columns: int, options: ImageOptions, errors: bool
+) -> _Stack:
+    if options.clip_noise == "model":
+        return _NoiseStack(samples, height, columns, options)
+    return _Stack(samples, height, columns, options, errors)
+
 
 class _BandAverager:
     """One thread's buffers, and the way of a band through them."""
@@ -319,16 +383,22 @@ class _BandAverager:
         result: CombinedBackground,
         options: ImageOptions,
         height: int,
+        errors: bool,
     ) -> None:
         columns = result.sci.shape[1]
+        self._planes = PLANES if errors else ("SCI", "DQ")
+        self._unwanted = None if errors else np.empty((height, columns), np.float32)
         self._sources = sources
         self._result = result
-        self._exposures = _Stack(len(sources), height, columns, options)
+        self._exposures = _make_stack(len(sources), height, columns, options, errors)
         most = max((s.planes.shape[0] for s in sources), default=1)
-        self._integrations = _Stack(most if most > 1 else 0, height, columns, options)
+        self._integrations = _make_stack(most if most > 1 else 0, height, columns, options, errors)
         widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)
+        area = height, columns
+        self._exposure_flags = flags_of(options.dq_threshold, len(sources), *area)
+        self._integration_flags = flags_of(options.dq_threshold, most, *area)
 
     def average(self, start: int, stop: int) -> tuple[SampleCounts, SampleCounts]:
         """Average target rows `start` to `stop` into the result."""
@@ -343,18 +413,22 @@ class _BandAverager:
             if rows[0] >= rows[1]:
                 sci.fill(np.nan)
                 err.fill(0)
-            elif source.planes.shape[0] == 1:
-                self._load(source, 0, rows, start, sci, err, dq)
+                continue
+            flags = self._exposure_flags.sample(dq)
+            if source.planes.shape[0] == 1:
+                self._load(source, 0, rows, start, sci, err, flags)
             else:
-                integrations += self._average_integrations(source, rows, start, sci, err, dq)
+                integrations += self._average_integrations(source, rows, start, sci, err, flags)
+            self._exposure_flags.count((rows[0] - start, rows[1] - start), columns)
             offered += max(0, rows[1] - rows[0]) * (columns[1] - columns[0])
         counted = self._exposures.average(
             len(self._sources),
             height,
             self._result.sci[start:stop],
-            self._result.err[start:stop],
+            self._result.err[start:stop] if self._unwanted is None else self._unwanted[:height],
             self._result.counts[start:stop],
         )
+        self._exposure_flags.put(dq)
         np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
         exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
         return exposures, integrations
@@ -372,7 +446,10 @@ class _BandAverager:
         height, (count, *_), columns = len(sci), source.planes.shape, source.overlap.columns
         for integration in range(count):
             one_sci, one_err = self._integrations.images(integration, height)
-            self._load(source, integration, rows, start, one_sci, one_err, dq)
+            flags = self._integration_flags.sample(dq)
+            self._load(source, integration, rows, start, one_sci, one_err, flags)
+            self._integration_flags.count((rows[0] - start, rows[1] - start), columns)
+        self._integration_flags.put(dq)
         counted = self._integrations.average(count, height, sci, err, self._counts[:height])
         err[self._counts[:height] == 0] = 0  # a missing sample has no error, not an unknown one
         pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])
@@ -391,9 +468,10 @@ class _BandAverager:
         """Read one integration's overlap with a band that begins at target row `start`."""
         overlap, n_columns = source.overlap, source.planes.shape[2]
         height, width = rows[1] - rows[0], overlap.columns[1] - overlap.columns[0]
-        words = self._words[: 3 * height * n_columns].reshape(3, height, n_columns)
+        n_planes = len(self._planes)
+        words = self._words[: n_planes * height * n_columns].reshape(n_planes, height, n_columns)
         first = overlap.other_rows[0] + rows[0] - overlap.rows[0]
-        as_in_fits = source.planes.read(PLANES, integration, first, first + height, words)
+        as_in_fits = source.planes.read(self._planes, integration, first, first + height, words)
         if (height, width) != sci.shape:
             sci.fill(np.nan)
             err.fill(0)

@@ -300,7 +300,7 @@ def _average_within(
         if low <= value <= high:
             kept += 1
             total += value
-            variance += np.float64(errors[i, pixel]) ** 2
+            variance += np.float64(errors[i, pixel]) ** 2 if errors.shape[0] > 0 else 0.0
     if kept == 0:
         return np.nan, np.nan, 0
     return total / kept, math.sqrt(variance) / kept, kept
@@ -347,7 +347,8 @@ def average_untouched(
 ) -> tuple[int, int]:
     """Average the pixels of a stack in which clipping certainly rejects nothing.
 
-    `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`
+    `samples` and `errors` are (samples, pixels) float32, or (0, pixels) for errors that nobody
+    wants, and what comes of them means nothing. A missing sample is NaN in `samples`
     and 0 in `errors`; an error that is not valid is NaN. `sigma` None says that nothing can be
     rejected, and spares compiling what looks for it. `mean`, `uncertainty` (float32) and `counts`
     (uint32), each (pixels,), are filled: NaN and 0 where there is no sample. The other pixels are

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from webbkg.errors import MismatchError
+from webbkg.errors import InputError, MismatchError, OptionError
+from webbkg.files.associations import find_file
 from webbkg.files.exposures import Exposure
+from webbkg.files.masks import read_mask
 from webbkg.files.pool import FilePool
+from webbkg.image.adjusted import PackedPlane
 from webbkg.image.average import average_exposures, largest_deviation
+from webbkg.image.variance import VARIANCES, split_variance
 from webbkg.modes import Request, Services, Target
-from webbkg.numerics.planes import Placed
+from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
-from webbkg.results import CombinedBackground, ImageResult, Outcome, Status
+from webbkg.results import (
+    CombinedBackground,
+    ImageResult,
+    Outcome,
+    Propagated,
+    SkyLevels,
+    Status,
+    Verdict,
+)
+
+NONE_LEFT = "no background is left"
+
+UNEVEN = 0.02
+"""Levels of backgrounds that are further apart, as a share, are warned of where masks are used."""
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -39,91 +56,274 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         return _skipped("no background exposures were given")
     options = request.options_as(ImageOptions)
     with FilePool() as pool:
-        exposures = [_open(item, pool) for item in request.backgrounds]
-        gathered = _gather(target, exposures)
-        if isinstance(gathered, str):
-            return _skipped(gathered)
-        background = _combine(gathered, target.place.shape, options, services)
+        also = VARIANCES if request.propagate_errors else ()
+        exposures = [_open(item, pool, also) for item in request.backgrounds]
+        gathered = _gather(target, exposures, drop=options.drop_mismatched)
+        if gathered.reason:
+            return _skipped(gathered.reason, gathered.verdicts)
+        masks = _masks(exposures, gathered.exposures, options, request)
+        wanted = request.keep_background, request.propagate_errors
+        combined = _combine(gathered, masks, target.place.shape, options, services, wanted)
+        combined = _match(combined, target, pool)
     return Outcome(
         status=Status.COMPLETE,
-        background=background,
-        result=_result(background, gathered.names, options),
-        warnings=(*gathered.warnings, *_too_few(len(gathered.names), options)),
+        background=combined.background,
+        result=_result(combined, gathered.names, options),
+        verdicts=gathered.verdicts,
+        propagated=Propagated() if request.propagate_errors else None,
+        warnings=(
+            *gathered.warnings,
+            *_too_few(len(gathered.names), options),
+            *_unmatched(combined, target.name, gathered.names, options),
+            *_unknown_errors(combined.background),
+        ),
     )
 
 
-def _combine(
-    gathered: _Gathered, shape: tuple[int, int], options: ImageOptions, services: Services
-) -> CombinedBackground:
-    """Average the exposures, unless the target before had the same ones in the same places."""
+@dataclass(frozen=True)
+class _Combined:
+    """The average of exposures, and what `webbkg.image.prepare.Prepared` tells of them."""
 
-    def average() -> CombinedBackground:
-        return average_exposures(gathered.placed, shape, options, progress=services.progress)
+    background: CombinedBackground
+    levels: SkyLevels | None = None
+    masked: tuple[float, ...] = ()
+    uneven: float = 0.0
+
+
+def _combine(
+    gathered: _Gathered,
+    masks: Masks,
+    shape: tuple[int, int],
+    options: ImageOptions,
+    services: Services,
+    wanted: tuple[bool, bool],
+) -> _Combined:
+    """Average the exposures, unless the target before had the same ones in the same places.
+
+    `wanted` tells whether the average is kept, and whether its variance enters the target's.
+    """
+
+    def average() -> _Combined:
+        placed: Sequence[Placed] = gathered.placed
+        told: tuple[Any, ...] = ()
+        if masks or options.mask_sources or options.match_background != "none":
+            from webbkg.image.prepare import prepare
+
+            own = [_read_mask(file, exposure) for file, exposure in masks]
+            prepared = prepare(placed, shape, options, own)
+            placed = prepared.sources
+            told = prepared.levels, prepared.masked, prepared.uneven
+        errors, propagate = any(wanted), wanted[1]
+        combined = average_exposures(
+            placed, shape, options, errors=errors, progress=services.progress
+        )
+        if propagate:
+            combined = split_variance(combined, gathered.placed)
+        return _Combined(combined, *told)
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options), average)
+    files = tuple(file for file, _ in masks)
+    key = (gathered.sources, places, shape, options, wanted, files)
+    return services.shared.get(key, average)
 
 
-def _skipped(reason: str) -> Outcome:
-    return Outcome(status=Status.SKIPPED, reason=reason)
+Masks = Sequence[tuple[Path, Exposure]]
+"""The file of each exposure's own mask; empty for none."""
+
+
+def _masks(
+    opened: Sequence[Exposure],
+    chosen: Sequence[Exposure],
+    options: ImageOptions,
+    request: Request,
+) -> Masks:
+    """Find the files of `source_mask`: one for each background that was given, or one for all."""
+    names = options.source_mask
+    if names is None:
+        return ()
+    if len(names) not in (1, len(opened)):
+        raise OptionError(
+            f"source_mask must name one file, or one for each of the {len(opened)} backgrounds "
+            f"(got {len(names)})"
+        )
+    folders = [Path(), *request.folders]
+    files = [find_file(name, folders, "source_mask") for name in names]
+    return [(files[opened.index(one) % len(files)], one) for one in chosen]
+
+
+def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
+    """Read what is to be left out, True where source."""
+    return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
+
+
+def _match(combined: _Combined, target: Target, pool: FilePool) -> _Combined:
+    """Bring the average to the target's own sky, where the exposures' levels were matched."""
+    if combined.levels is None:
+        return combined
+    from webbkg.image.prepare import match_to_target
+
+    if target.path is not None:
+        exposure = Exposure.from_file(target.path, pool, needed=("SCI", "DQ"))
+    else:
+        exposure = Exposure.from_model(target.model)
+    placed = Placed(exposure.planes, Overlap.whole(exposure.shape))
+    background, levels = match_to_target(placed, combined.background, combined.levels)
+    return replace(combined, background=background, levels=levels)
+
+
+def _unmatched(
+    combined: _Combined, target: str, names: Sequence[str], options: ImageOptions
+) -> Iterator[str]:
+    """Warn of what was asked for and could not be done."""
+    if options.mask_sources and len(names) < 2:
+        yield (
+            f"{names[0]}: sources are found against other backgrounds, and there is none: nothing "
+            "is left out (mask_sources)"
+        )
+    if combined.uneven > UNEVEN:
+        yield (
+            f"the sky levels of the backgrounds are {100 * combined.uneven:.2g} % apart: what is "
+            "left out as source leaves steps; match_background = scale (or offset) mends that"
+        )
+    if combined.levels is None:
+        return
+    way_out = "; offset needs none above 0" if options.match_background == "scale" else ""
+    unknown = f"no sky to compare (match_background = {options.match_background}{way_out})"
+    for index in combined.levels.unmatched:
+        yield f"{names[index]}: its level stays as it is, it shares with the others {unknown}"
+    if math.isnan(combined.levels.target_correction):
+        yield f"{target}: the background is not matched to its level, they share {unknown}"
+
+
+def _skipped(reason: str, verdicts: tuple[Verdict, ...] = ()) -> Outcome:
+    return Outcome(status=Status.SKIPPED, reason=reason, verdicts=verdicts)
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    """The exposures that are averaged, and what the user should know of the others."""
+    """The exposures that are averaged, and what the user should know of the others.
 
-    names: tuple[str, ...]
-    sources: tuple[Any, ...]
-    placed: list[Placed]
-    warnings: tuple[str, ...]
+    There are none where `reason` says why.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    warnings: tuple[str, ...] = ()
+    exposures: tuple[Exposure, ...] = ()
+    sources: tuple[Any, ...] = ()
+    placed: tuple[Placed, ...] = ()
+    reason: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the exposures that are averaged."""
+        return tuple(one.name for one in self.verdicts if one.used)
 
 
-def _gather(target: Target, exposures: Sequence[Exposure]) -> _Gathered | str:
-    """Choose and place the exposures that serve; where none does, say why."""
-    chosen, warnings = _leave_out_repeats(target, exposures)
-    if not chosen:
-        return f"no background is left: {'; '.join(warnings)}"
-    for exposure in chosen:
-        warnings += _check_match(target, exposure)
-    tilted = [exposure.name for exposure in chosen if not _same_grating_tilt(target, exposure)]
-    if tilted:
-        return (
-            f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
-            f"{', '.join(tilted)} differs or is unknown"
+@dataclass
+class _Candidate:
+    """A background exposure on its way through the judgement."""
+
+    exposure: Exposure
+    placed: Placed | None = None
+    reason: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What became of it; a note says what is odd about one that is used all the same."""
+        told = self.reason or "; ".join(self.notes)
+        return Verdict(name=self.exposure.name, used=self.placed is not None, reason=told)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of it."""
+        left_out = [f"{self.reason}, left out"] if self.reason else []
+        return [f"{self.exposure.name}: {text}" for text in (*self.notes, *left_out)]
+
+
+def _gather(target: Target, exposures: Sequence[Exposure], *, drop: bool) -> _Gathered:
+    """Choose and place the exposures that serve; `drop` those singly that do not fit."""
+    candidates = [_Candidate(exposure) for exposure in exposures]
+    _leave_out_repeats(target, candidates)
+    chosen = [one for one in candidates if not one.reason]
+    reason = "" if chosen else NONE_LEFT
+    for one in chosen:
+        _check_match(target, one, drop=drop)
+    tilted = [one for one in chosen if not _same_grating_tilt(target, one.exposure)]
+    for one in tilted:
+        one.reason = one.reason or (
+            "its grating-wheel tilt (GWA_XTIL, GWA_YTIL) differs from the target's or is unknown"
         )
-    pairs = [(exposure.name, exposure.placed_on(target.place)) for exposure in chosen]
-    placed = {name: place for name, place in pairs if place is not None}
-    if not placed:
-        return f"no background shares a pixel with {target.name} ({target.window})"
-    outside = [name for name, place in pairs if place is None]
-    if outside:
-        warnings.append(f"{', '.join(outside)}: no pixel in common with {target.name}, left out")
+    if tilted and not drop:
+        reason = (
+            f"the grating-wheel tilt (GWA_XTIL, GWA_YTIL) of {target.name} and of "
+            f"{', '.join(one.exposure.name for one in tilted)} differs or is unknown"
+        )
+    elif chosen:
+        reason = _place(target, chosen, drop=drop)
+    return _gathered(candidates, reason)
+
+
+def _gathered(candidates: Sequence[_Candidate], reason: str) -> _Gathered:
+    """Put together what was found; a `reason` says why nothing is averaged."""
+    if reason:
+        for one in candidates:
+            one.placed = None
+            one.reason = one.reason or "another background does not fit"
+    warnings = tuple(text for one in candidates for text in one.warnings)
+    verdicts = tuple(one.verdict for one in candidates)
+    if reason:
+        told = "; ".join(warnings) if reason == NONE_LEFT else ""
+        return _Gathered(verdicts, reason=f"{reason}: {told}" if told else reason)
+    used = [(one.exposure, one.placed) for one in candidates if one.placed is not None]
+    sources = tuple(exposure.path or exposure.model for exposure, _ in used)
     return _Gathered(
-        tuple(name for name, place in pairs if place is not None),
-        tuple(exposure.path or exposure.model for exposure in chosen),
-        [place for _, place in pairs if place is not None],
-        tuple(warnings),
+        verdicts,
+        warnings,
+        tuple(exposure for exposure, _ in used),
+        sources,
+        tuple(placed for _, placed in used),
     )
 
 
-def _leave_out_repeats(
-    target: Target, exposures: Sequence[Exposure]
-) -> tuple[list[Exposure], list[str]]:
+def _place(target: Target, chosen: Sequence[_Candidate], *, drop: bool) -> str:
+    """Place the exposures on the target; say why none is left, if so."""
+    left = [one for one in chosen if not one.reason]
+    for one in left:
+        try:
+            one.placed = one.exposure.placed_on(target.place)
+        except InputError as error:
+            assert target.window is not None  # an unknown window of the target's is an error
+            if not drop:
+                raise
+            one.reason = str(error).removeprefix(f"{one.exposure.name}: ")
+            continue
+        if one.placed is None:
+            one.reason = f"no pixel in common with {target.name}"
+    if any(one.placed is not None for one in left):
+        return ""
+    outside = left and all(one.reason.startswith("no pixel") for one in left)
+    return (
+        f"no background shares a pixel with {target.name} ({target.window})"
+        if outside
+        else NONE_LEFT
+    )
+
+
+def _leave_out_repeats(target: Target, candidates: Sequence[_Candidate]) -> None:
     """Leave out the target itself, and what was met before; say so."""
     chosen: list[Exposure] = []
-    told: list[str] = []
-    for exposure in exposures:
-        if _is_target(exposure, target):
-            told.append(f"{exposure.name}: is the target itself, left out of its backgrounds")
+    for one in candidates:
+        if _is_target(one.exposure, target):
+            one.reason = "is the target itself"
             continue
-        twin = next((one for one in chosen if _is_same(exposure, one)), None)
+        twin = next((other for other in chosen if _is_same(one.exposure, other)), None)
         if twin is None:
-            chosen.append(exposure)
+            chosen.append(one.exposure)
         else:
-            told.append(f"{exposure.name}: is the same exposure as {twin.name}, left out")
-    return chosen, told
+            one.reason = f"is the same exposure as {twin.name}"
 
 
 def _is_target(exposure: Exposure, target: Target) -> bool:
@@ -147,30 +347,37 @@ def _is_same_file(one: Path | None, other: Path | None) -> bool:
     return one is not None and other is not None and one.samefile(other)
 
 
-def _open(item: Any, pool: FilePool) -> Exposure:
-    return Exposure.from_file(item, pool) if isinstance(item, Path) else Exposure.from_model(item)
+def _open(item: Any, pool: FilePool, also: Sequence[str]) -> Exposure:
+    if isinstance(item, Path):
+        return Exposure.from_file(item, pool, also=also)
+    return Exposure.from_model(item, also=also)
 
 
-def _check_match(target: Target, exposure: Exposure) -> list[str]:
-    """Refuse another detector or unit; warn of another filter or of a second subtraction."""
+def _check_match(target: Target, candidate: _Candidate, *, drop: bool) -> None:
+    """Refuse another detector or unit; note another filter or a second subtraction."""
+    info = candidate.exposure.info
 
     def differs(name: str) -> str:
         """Say how a known value differs from the target's; an empty string if it does not."""
-        ours, theirs = getattr(target.info, name), getattr(exposure.info, name)
+        ours, theirs = getattr(target.info, name), getattr(info, name)
         if ours == theirs:
             return ""
-        return (
-            f"{exposure.name}: its {name} is {theirs}, that of the target {target.name} is {ours}"
-        )
+        return f"its {name} is {theirs}, that of the target {target.name} is {ours}"
 
     for name in ("instrument", "detector", "unit"):
-        known = None not in (getattr(target.info, name), getattr(exposure.info, name))
-        if known and differs(name):
-            raise MismatchError(f"{differs(name)}; leave it out")
-    warnings = [differs(name) for name in ("filter", "pupil", "grating") if differs(name)]
-    if exposure.info.bkg_subtract == Status.COMPLETE:
-        warnings.append(f"{exposure.name}: this background is itself background-subtracted already")
-    return warnings
+        known = None not in (getattr(target.info, name), getattr(info, name))
+        if not known or not differs(name):
+            continue
+        if not drop:
+            raise MismatchError(
+                f"{candidate.exposure.name}: {differs(name)}; leave it out, or let "
+                "drop_mismatched do so"
+            )
+        candidate.reason = candidate.reason or differs(name)
+    for name in ("filter", "pupil", "grating"):
+        candidate.notes += filter(None, [differs(name)])
+    if info.bkg_subtract == Status.COMPLETE:
+        candidate.notes.append("this background is itself background-subtracted already")
 
 
 def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
@@ -194,18 +401,29 @@ def _same_grating_tilt(target: Target, exposure: Exposure) -> bool:
 def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
     """Warn where so few exposures cannot lose a sample by clipping."""
     most = largest_deviation(exposures)
-    if exposures > 1 and options.sigma > most:
+    if exposures > 1 and options.sigma > most and options.clip_noise == "sample":
         yield (
             f"{exposures} backgrounds are too few to reject anything at sigma = "
             f"{options.sigma:g}: no sample can lie further from the median than "
             f"{most:.2f} standard deviations; "
-            "cosmic rays and sources in them stay in their average"
+            "cosmic rays and sources in them stay in their average (clip_noise = model can)"
         )
 
 
-def _result(
-    background: CombinedBackground, names: tuple[str, ...], options: ImageOptions
-) -> ImageResult:
+def _unknown_errors(background: CombinedBackground) -> Iterator[str]:
+    """Warn where the target's uncertainty becomes unknown although its sky is known."""
+    if background.variances is None:
+        return
+    unknown = np.count_nonzero(np.isnan(background.err) & ~np.isnan(background.sci))
+    if unknown:
+        yield (
+            f"in {unknown} pixels a background has no valid ERR, so that the ERR and variances "
+            "of the product are NaN there"
+        )
+
+
+def _result(combined: _Combined, names: tuple[str, ...], options: ImageOptions) -> ImageResult:
+    background = combined.background
     covered = background.covered
     return ImageResult(
         options=options,
@@ -215,4 +433,6 @@ def _result(
         pixels=int(covered.size),
         pixels_uncovered=int(covered.size - np.count_nonzero(covered)),
         pixels_unknown=int(np.count_nonzero(covered & (background.counts == 0))),
+        levels=combined.levels,
+        masked=combined.masked,
     )

@@ -7,7 +7,7 @@ docs/architecture.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import numba
@@ -27,13 +27,26 @@ def compiled(function: Kernel) -> Kernel:
 
     Numba keeps the machine code beside the module, or else in the user's cache folder. Where
     neither can be written it raises RuntimeError while decorating; the kernel is then compiled
-    anew in each process.
+    anew in each process. So it is where the disk is full when the code is to be kept.
     """
     try:
-        kernel: Kernel = numba.njit(**OPTIONS, cache=True)(function)
+        kernel: Any = numba.njit(**OPTIONS, cache=True)(function)
     except RuntimeError:
         kernel = numba.njit(**OPTIONS)(function)
-    return kernel
+    else:
+        kernel._cache.save_overload = _where_possible(kernel._cache.save_overload)
+    found: Kernel = kernel
+    return found
+
+
+def _where_possible(save: Callable[..., None]) -> Callable[..., None]:
+    """Let a kernel be used whose machine code cannot be written: it has been compiled by then."""
+
+    def save_or_not(*arguments: Any) -> None:
+        with suppress(OSError):
+            save(*arguments)
+
+    return save_or_not
 
 
 def inlined(function: Kernel) -> Kernel:

@@ -30,7 +30,7 @@ class PlaneSource(Protocol):
         """Integrations (1 for a 2-D product), rows, columns."""
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a plane of this name."""
+        """Tell whether there is a plane of a name."""
 
     def read(
         self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
@@ -73,7 +73,7 @@ class ArrayPlanes:
         return integrations, rows, columns
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a plane of this name."""
+        """Tell whether there is a plane of a name."""
         return name in self.planes
 
     def read(

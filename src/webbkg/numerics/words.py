@@ -42,6 +42,15 @@ def _copy_usable(
 
 
 @inlined
+def _copy_usable_values(
+    values: Array, flags: Array, unusable_bits: np.uint32, values_out: Array
+) -> None:
+    for j in range(values.size):
+        usable = ((flags[j] & unusable_bits) == 0) & (abs(values[j]) < np.inf)
+        values_out[j] = values[j] if usable else np.float32(np.nan)
+
+
+@inlined
 def _collect_flags(flags: Array, out: Array) -> None:
     for j in range(flags.size):
         out[j] |= flags[j]
@@ -63,29 +72,27 @@ def place_samples(
 ) -> None:
     """Copy the rows of one exposure to where they lie in a stack.
 
-    `words` (3, rows, columns) are the uint32 words of SCI, ERR and DQ, `values` the same memory as
-    float32; `as_in_fits` says that they are big-endian and that DQ is offset by 2**31 (they are
-    then put right in place). The
-    rectangle of `width` columns from `first_column` goes to (`row`, `column`) of the outputs. A
+    `words` (planes, rows, columns) are the uint32 words of SCI, ERR if it is wanted, and DQ,
+    `values` the same memory as float32; `as_in_fits` says that they are big-endian and that DQ is
+    offset by 2**31 (they are then put right in place). The rectangle of `width` columns from `first_column` goes to (`row`, `column`) of the outputs. A
     sample that is not finite, or has one of `unusable_bits`, becomes NaN in `sci_out` and 0 in
-    `err_out`; an ERR that is negative or not finite becomes NaN. Flags are OR-ed into `dq_out`.
+    `err_out`; an ERR that is negative or not finite becomes NaN, and without one `err_out` is left
+    alone. Flags are OR-ed into `dq_out`.
     """
     source = slice(first_column, first_column + width)
     target = slice(column, column + width)
     bits = np.uint32(unusable_bits)
+    last = words.shape[0] - 1
     for i in range(words.shape[1]):
         if as_in_fits:
-            for plane in range(3):
-                _swap_bytes(words[plane, i, source], SIGN_BIT if plane == 2 else NO_BIT)
-        flags = words[2, i, source]
-        _copy_usable(
-            values[0, i, source],
-            values[1, i, source],
-            flags,
-            bits,
-            sci_out[row + i, target],
-            err_out[row + i, target],
-        )
+            for plane in range(last + 1):
+                _swap_bytes(words[plane, i, source], SIGN_BIT if plane == last else NO_BIT)
+        flags, sci_row = words[last, i, source], sci_out[row + i, target]
+        if last == 2:
+            err_row = err_out[row + i, target]
+            _copy_usable(values[0, i, source], values[1, i, source], flags, bits, sci_row, err_row)
+        else:
+            _copy_usable_values(values[0, i, source], flags, bits, sci_row)
         _collect_flags(flags, dq_out[row + i, target])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,15 @@ from webbkg.options import (
     SOSS_SUBSTRIP96_ROWS,
     SossOptions,
 )
-from webbkg.results import Background, FlagImage, FloatImage, SideFit, Status, TemplateFit
+from webbkg.results import (
+    Background,
+    FlagImage,
+    FloatImage,
+    SideFit,
+    Status,
+    TemplateFit,
+    Variances,
+)
 from webbkg.soss import kernels
 
 PLANES = ("SCI", "DQ")
@@ -217,7 +225,9 @@ def _bridge(image: FloatImage) -> FloatImage:
     return filled
 
 
-def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Background:
+def template_background(
+    fit: TemplateFit, templates: npt.ArrayLike, templates_err: npt.ArrayLike | None = None
+) -> Background:
     """Scale the chosen template to the background of the target.
 
     Left of the step by the left scale, from the step on by the right one, to the last column.
@@ -228,12 +238,16 @@ def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Backgroun
         A COMPLETE fit.
     templates : ([templates,] rows, columns) array_like, float32
         The library that it was made with.
+    templates_err : array_like like `templates`, optional
+        Its standard uncertainty; 0 by default.
 
     Returns
     -------
     Background
         `sci` is NaN, and `dq` DO_NOT_USE, where the template is not finite; `dq` is 0 elsewhere.
-        `err` is scale_err times the template.
+        `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
+        `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
+        which moves all pixels of a side together, in `flat`.
 
     Raises
     ------
@@ -255,12 +269,37 @@ def template_background(fit: TemplateFit, templates: npt.ArrayLike) -> Backgroun
     sky = np.where(known, template, np.float32(np.nan))
     scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
     err = np.where(right, np.float32(fit.right.scale_err), np.float32(fit.left.scale_err))
-    return Background(
+    background = Background(
         sci=scale * sky,
         err=err * np.abs(sky),
         dq=np.where(known, np.uint32(0), np.uint32(DO_NOT_USE)),
         covered=np.ones(template.shape, np.bool_),
     )
+    if templates_err is None:
+        return background
+    own = _own_error(templates_err, library.shape, fit)
+    return _with_variances(background, scale * np.where(known, own, np.float32(np.nan)))
+
+
+def _own_error(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) -> FloatImage:
+    """Cut the chosen template's uncertainty to the target."""
+    own = as_library(errors)
+    if own.shape != shape:
+        raise OptionError(
+            f"templates_err must have the shape of templates (got {own.shape} and {shape})"
+        )
+    cut = cut_to_target(own, (len(fit.jump), shape[2]))
+    assert cut is not None
+    assert fit.template is not None
+    chosen: FloatImage = cut[fit.template]
+    return chosen
+
+
+def _with_variances(background: Background, own: FloatImage) -> Background:
+    """Add the template's scaled uncertainty to a background that has its scale's alone."""
+    with np.errstate(over="ignore"):
+        variances = Variances(poisson=np.square(own), flat=np.square(background.err))
+        return replace(background, err=np.hypot(background.err, own), variances=variances)
 
 
 def _skipped(

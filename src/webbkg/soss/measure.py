@@ -7,16 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import InputError
 from webbkg.files.exposures import Exposure
-from webbkg.files.models import read_meta
-from webbkg.files.references import check_detector, open_reference, template_plane
+from webbkg.files.references import ReferenceImages, check_detector, open_images
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions
-from webbkg.results import Outcome, SossResult, Status, TemplateFit
+from webbkg.results import (
+    Outcome,
+    Propagated,
+    SossResult,
+    Status,
+    TemplateFit,
+    relative_error,
+)
 from webbkg.soss.fit import fit_segments, template_background
+
+Image = npt.NDArray[Any]
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -39,10 +48,10 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     if reference is None:
         reason = f"CRDS has no bkg reference for {target.name} (N/A)"
         return Outcome(status=Status.SKIPPED, reason=reason)
-    with open_reference(reference, "SossBkgModel", "ReferenceImageModel") as model:
-        name = str(read_meta(model, "meta.filename") or reference)
-        check_detector(model, target.info, target.name, name)
-        templates = template_plane(model, "data", name)
+    with open_images(reference, "SossBkgModel", "ReferenceImageModel", needed=["SCI"]) as images:
+        name = images.name
+        check_detector(images, target.info, target.name)
+        templates = images.plane("SCI")
         if templates is None or templates.ndim not in (2, 3) or 0 in templates.shape:
             got = "none" if templates is None else f"shape {templates.shape}"
             raise InputError(
@@ -55,18 +64,38 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         result = SossResult(
             options=options, reference=name, segments=max(1, len(request.segments)), fit=fit
         )
-        return _outcome(result, templates, target)
+        errors = _template_errors(images, templates) if request.propagate_errors else None
+        return _outcome(result, templates, errors, target)
 
 
-def _outcome(result: SossResult, templates: npt.NDArray[Any], target: Target) -> Outcome:
+def _template_errors(images: ReferenceImages, templates: Image) -> Image:
+    """Return the library's uncertainties; 0 where it has none."""
+    errors = images.plane("ERR")
+    if errors is not None and errors.shape == templates.shape:
+        return errors
+    return np.broadcast_to(np.float32(0), templates.shape)
+
+
+def _outcome(result: SossResult, templates: Image, errors: Image | None, target: Target) -> Outcome:
     fit = result.fit
     complete = fit.status is Status.COMPLETE
     return Outcome(
         status=fit.status,
         reason=fit.reason,
-        background=template_background(fit, templates) if complete else None,
+        background=template_background(fit, templates, errors) if complete else None,
+        propagated=None if errors is None else _propagated(fit),
         result=result,
         warnings=tuple(_little_evidence(fit, target)),
+    )
+
+
+def _propagated(fit: TemplateFit) -> Propagated | None:
+    if fit.left is None or fit.right is None:
+        return None
+    sides = {"left": fit.left, "right": fit.right}
+    return Propagated(
+        common={name: relative_error(side.scale, side.scale_err) for name, side in sides.items()},
+        jump=tuple(fit.jump.tolist()),
     )
 
 

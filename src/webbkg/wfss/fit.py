@@ -22,7 +22,15 @@ import numpy.typing as npt
 from webbkg.errors import OptionError
 from webbkg.numerics.parallel import available_threads
 from webbkg.options import DO_NOT_USE, MINIMUM_SKY_PERCENT, WfssOptions
-from webbkg.results import Background, FitIteration, ScaleFit, Status, StopReason
+from webbkg.results import (
+    Background,
+    FitIteration,
+    FloatImage,
+    ScaleFit,
+    Status,
+    StopReason,
+    Variances,
+)
 from webbkg.wfss import kernels
 from webbkg.wfss.blind import fit_blind
 from webbkg.wfss.cleanest import fit_cleanest
@@ -172,6 +180,40 @@ def scaled_background(
         np.uint32(DO_NOT_USE),
     )
     return Background(sci=level, err=own, dq=flags, covered=np.ones(level.shape, np.bool_))
+
+
+def scaled_variances(
+    template: npt.ArrayLike, template_err: npt.ArrayLike | None, fit: ScaleFit
+) -> Variances:
+    """Tell apart what the uncertainty of a scaled template is made of.
+
+    The template's own, (scale·template_err)², independent from pixel to pixel, is in `poisson`;
+    that of the scale, (scale_err·template)², which moves all pixels together, in `flat`.
+
+    Parameters
+    ----------
+    template : (rows, columns) array_like, float32
+        Reference sky on the target's window.
+    template_err : (rows, columns) array_like, float32, or None
+        Its standard uncertainty; None for 0.
+    fit : ScaleFit
+        A COMPLETE one.
+
+    Returns
+    -------
+    Variances
+        Their sum is the square of the err of `scaled_background`; NaN where that is NaN.
+    """
+    level = _image(template, np.float32)
+    own = _or_filled(template_err, 0, np.float32, level.shape)
+    _check_shapes({"template": level, "template_err": own})
+    known = np.isfinite(level)
+
+    def squared(factor: float, of: FloatImage) -> FloatImage:
+        with np.errstate(over="ignore"):
+            return np.square(np.where(known, of, np.float32(np.nan)) * np.float32(factor))
+
+    return Variances(poisson=squared(fit.scale, own), flat=squared(fit.scale_err, level))
 
 
 def _image(values: npt.ArrayLike, dtype: type[Scalar], *, own: bool = False) -> npt.NDArray[Scalar]:

@@ -14,13 +14,27 @@ from webbkg.files import door
 from webbkg.files.associations import find_file
 from webbkg.files.catalogs import read_catalog
 from webbkg.files.masks import read_mask
-from webbkg.files.models import read_meta
-from webbkg.files.references import TemplateImage, check_detector, cut_template, open_reference
+from webbkg.files.references import (
+    TemplateImage,
+    check_detector,
+    cut_template,
+    open_images,
+    read_wavelength_ranges,
+)
 from webbkg.modes import Request, Services, Target
 from webbkg.options import WfssOptions
-from webbkg.results import BoolImage, FloatImage, Outcome, ScaleFit, Status, WfssResult
+from webbkg.results import (
+    BoolImage,
+    FloatImage,
+    Outcome,
+    Propagated,
+    ScaleFit,
+    Status,
+    WfssResult,
+    relative_error,
+)
 from webbkg.wfss import traces
-from webbkg.wfss.fit import fit_scale, scaled_background
+from webbkg.wfss.fit import fit_scale, scaled_background, scaled_variances
 from webbkg.wfss.predict import predict_light
 
 Image = npt.NDArray[Any]
@@ -68,7 +82,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         var_poisson=_variance(target, "VAR_POISSON", options),
         source_light=mask.light,
     )
-    return _outcome(fit, template, mask, options)
+    return _outcome(fit, template, mask, options, propagate=request.propagate_errors)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -101,10 +115,9 @@ def _dispersion_axis(target: Target) -> int | None:
 
 def _open_template(reference: Any, target: Target) -> TemplateImage | str:
     """Cut the BKG reference to the target's window; where that fails, say why."""
-    with open_reference(reference, "WfssBkgModel") as model:
-        name = read_meta(model, "meta.filename") or str(reference)
-        check_detector(model, target.info, target.name, str(name))
-        return cut_template(model, target.place, name)
+    with open_images(reference, "WfssBkgModel") as images:
+        check_detector(images, target.info, target.name)
+        return cut_template(images, target.place)
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,7 @@ def _sky_mask(
         return _by_image(target)
     if source is None:
         return _all_sky(target)
-    if options.mask_from == "auto" and read_meta(target.open(), "meta.wcs") is None:
+    if options.mask_from == "auto" and target.wcs() is None:
         return _by_image(target, "there is no WCS that leads from its catalogue to its traces")
     return _by_catalog(target, source, options, services)
 
@@ -206,7 +219,7 @@ def _all_sky(target: Target) -> _Mask:
 
 
 def _grism_transform(target: Target) -> traces.GrismTransform:
-    wcs = read_meta(target.open(), "meta.wcs")
+    wcs = target.wcs()
     if wcs is None:
         raise InputError(
             f"{target.name}: has no WCS, which leads from its catalogue to its traces; run the "
@@ -227,25 +240,28 @@ def _orders(reference: Any, target: Target) -> tuple[traces.OrderLimits, ...]:
     """Look up the orders of the target's blocking filter."""
     info = target.info
     element = traces.blocking_filter(info.instrument, info.filter or "", info.pupil or "")
-    with open_reference(reference, "WavelengthrangeModel") as model:
-        name = read_meta(model, "meta.filename") or str(reference)
-        with door.reading(name, "cannot be read as a wavelengthrange reference"):
-            return traces.orders_and_limits(
-                [tuple(row) for row in model.extract_orders],
-                [tuple(row) for row in model.wavelengthrange],
-                element,
-            )
+    name, extracted, ranges = read_wavelength_ranges(reference)
+    with door.reading(name, "cannot be read as a wavelengthrange reference"):
+        return traces.orders_and_limits(extracted, ranges, element)
 
 
-def _outcome(fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions) -> Outcome:
-    background, sky = None, mask.chosen(fit, template)
+def _outcome(
+    fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions, *, propagate: bool
+) -> Outcome:
+    background = propagated = None
+    sky = mask.chosen(fit, template)
     if fit.status is Status.COMPLETE:  # overwrites the template
+        variances = scaled_variances(template.sci, template.err, fit) if propagate else None
         background = scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
+        background = replace(background, variances=variances)
+    if background is not None and propagate:
+        propagated = Propagated(common={"scale": relative_error(fit.scale, fit.scale_err)})
     return Outcome(
         status=fit.status,
         reason=fit.reason,
         background=background,
         sky_mask=sky,
+        propagated=propagated,
         warnings=mask.warnings,
         result=WfssResult(
             options=options,

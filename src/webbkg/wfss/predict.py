@@ -120,10 +120,9 @@ def _find_trace(
         # Points off the sky or far outside the polynomials' range are left out below.
         with np.errstate(all="ignore"):
             where = transform(catalog.ra.ravel(), catalog.dec.ravel(), wavelength, order.order)[:2]
-        for axis, points in enumerate(where):
-            corners = np.reshape(points, catalog.ra.shape)
-            centres[axis, step] = corners.mean(axis=0)
-            halves[axis, step] = np.ptp(corners, axis=0) / 2
+            corners = [np.reshape(points, catalog.ra.shape) for points in where]
+            centres[:, step] = [points.mean(axis=0) for points in corners]
+            halves[:, step] = [np.ptp(points, axis=0) / 2 for points in corners]
     seen: npt.NDArray[np.bool_] = np.abs(centres).max(axis=(0, 1)) < _FARTHEST  # False of NaN
     along, across = (0, 1) if along_x else (1, 0)
     half = halves[:, 1][:, seen]

@@ -1,0 +1,79 @@
+"""Loops that tally what the samples of a stack say beside their values: variances and flags."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from webbkg.numerics.compiled import Array, compiled
+
+
+@compiled
+def add_shares(
+    poisson: Array,
+    rnoise: Array,
+    flat: Array,
+    first_column: int,
+    sums: Array,
+    row: int,
+    column: int,
+    width: int,
+) -> None:
+    """Add the shares of the kinds in the variance of one exposure's pixels.
+
+    `poisson`, `rnoise` and `flat` are rows of its variances (float32), of which `width` columns
+    from `first_column` go to (`row`, `column`) of `sums` (3, rows, columns; float32): the number
+    of pixels whose variances are finite, not negative and not all 0, and their shares of `rnoise`
+    and of `flat`.
+    """
+    here = slice(first_column, first_column + width)
+    there = slice(column, column + width)
+    for i in range(poisson.shape[0]):
+        photons, read, of_flat = poisson[i, here], rnoise[i, here], flat[i, here]
+        count, share, flat_share = (
+            sums[0, row + i, there],
+            sums[1, row + i, there],
+            sums[2, row + i, there],
+        )
+        for j in range(width):
+            total = photons[j] + read[j] + of_flat[j]
+            known = (photons[j] >= 0) & (read[j] >= 0) & (of_flat[j] >= 0)
+            known &= (total > 0) & (total < np.inf)
+            one = np.float32(1) if known else np.float32(0)
+            part = one / (total if known else np.float32(1))
+            count[j] += one
+            share[j] += (read[j] if known else np.float32(0)) * part
+            flat_share[j] += (of_flat[j] if known else np.float32(0)) * part
+
+
+@compiled
+def count_flags(flags: Array, start: int, stop: int, digits: Array) -> None:
+    """Count the flags (1-D, uint32) of one sample in the pixels from `start` to `stop`.
+
+    `digits` (digits, pixels; uint32) hold the counts of all 32 flags side by side: bit b of
+    ``digits[k]`` is the binary digit k of the count of flag b.
+    """
+    for p in range(start, stop):
+        carry = flags[p]
+        k = 0
+        while carry != 0:
+            before = digits[k, p]
+            digits[k, p] = before ^ carry
+            carry = before & carry
+            k += 1
+
+
+@compiled
+def add_frequent(digits: Array, covering: Array, needed: Array, flags: Array) -> None:
+    """Add to `flags` (1-D, uint32) those whose count in `digits` is large enough.
+
+    At a pixel that n samples cover, as `covering` (uint32) tells, it must be ``needed[n]``.
+    """
+    for p in range(flags.size):
+        least = needed[covering[p]]
+        more = np.uint32(0)
+        equal = ~np.uint32(0)
+        for k in range(digits.shape[0] - 1, -1, -1):
+            digit = ~np.uint32(0) if (least >> np.uint32(k)) & np.uint32(1) else np.uint32(0)
+            more |= equal & digits[k, p] & ~digit
+            equal &= ~(digits[k, p] ^ digit)
+        flags[p] |= more | equal
