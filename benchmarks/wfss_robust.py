@@ -251,14 +251,14 @@ def rough_catalog(field: GrismField) -> SourceCatalog:
     return SourceCatalog(*places, magnitude[seen])
 
 
-def crowd_rows(count: int) -> list[dict[str, str]]:
+def crowd_rows(count: int, names: list[str]) -> list[dict[str, str]]:
     """Full fields with sources, by the catalogue's traces and by the image alone."""
-    rows = []
+    rows: list[dict[str, str]] = []
     for base in (NIRCAM_R, NIRISS_C):
-        for name, (number, light) in CROWDS.items():
+        for name in names:
+            number, light = CROWDS[name]
             field = draw_field(crowd(base, number, **light), SEED)
             rows += field_rows(f"{base.grism.name}, {name}", field, count)
-            print(table(rows[-4:]), flush=True)
     return rows
 
 
@@ -322,13 +322,17 @@ def crowd_figures(fits: list[ScaleFit], true: float) -> dict[str, str]:
 
 
 def main() -> None:
+    global SEED
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clean", type=int, default=400, help="exposures of each clean sky")
     parser.add_argument("--spectra", type=int, default=120, help="of each with unlisted spectra")
     parser.add_argument("--flicker", type=int, default=20, help="of each with 1/f noise")
     parser.add_argument("--crowds", type=int, default=5, help="of each field with sources")
+    parser.add_argument("--fields", nargs="*", default=list(CROWDS), help="which of these")
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="*", default=["clean", "spectra", "flicker", "crowds"])
     asked = parser.parse_args()
+    SEED = asked.seed
     if "clean" in asked.only:
         skies = {name: (scene, None) for name, scene in CLEAN_SKIES.items()}
         print(f"Clean skies, {asked.clean}\n\n{table(sky_rows(skies, asked.clean))}\n", flush=True)
@@ -338,7 +342,10 @@ def main() -> None:
     if "flicker" in asked.only:
         print(f"1/f noise, {asked.flicker}\n\n{table(flicker_rows(asked.flicker))}\n", flush=True)
     if "crowds" in asked.only:
-        print(f"Fields, {asked.crowds}\n\n{table(crowd_rows(asked.crowds))}\n", flush=True)
+        print(
+            f"Fields, {asked.crowds}\n\n{table(crowd_rows(asked.crowds, asked.fields))}\n",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

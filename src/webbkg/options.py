@@ -420,8 +420,7 @@ class WfssOptions(Options):
     mask_from: str = _parameter(
         "boxes",
         "string",
-        "WFSS: what tells sky from sources: boxes or traces of the catalogue, the image, or auto; "
-        "all but boxes need the method robust",
+        "WFSS: what tells sky from sources: boxes, traces, image or auto",
         check=WFSS_MASKS,
     )
     mode: ClassVar[str] = "wfss"
