@@ -231,6 +231,11 @@ def _as_names(given: Any) -> tuple[str, ...] | None:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+WFSS_METHODS: Check = (("standard", "robust").__contains__, "standard or robust")
+WFSS_MASKS: Check = (
+    ("boxes", "traces", "image", "auto").__contains__,
+    "boxes, traces, image or auto",
+)
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
@@ -393,6 +398,15 @@ class WfssOptions(Options):
 
     Attributes
     ----------
+    method : str
+        ``standard``, as prescribed, or ``robust``: with the noise of the model, and without the
+        strips along dispersion that stand out. The latter has no use for `maxiter`, `rms_stop`
+        and `outlier_percent`.
+    mask_from : str
+        What tells sky from sources. ``boxes``: those of the catalogue, as prescribed. Of the
+        method robust also ``traces``: the pixels with the least light that the catalogue
+        predicts; ``image``: the image itself; ``auto``: traces where there is a catalogue, else
+        the image. A mask of the user's comes before all of them.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -407,6 +421,18 @@ class WfssOptions(Options):
     """
 
     prefix: ClassVar[str] = "wfss_"
+    method: str = _parameter(
+        "standard",
+        "string",
+        "WFSS: how the scale is fitted, standard or robust",
+        check=WFSS_METHODS,
+    )
+    mask_from: str = _parameter(
+        "boxes",
+        "string",
+        "WFSS: what tells sky from sources: boxes, traces, image or auto",
+        check=WFSS_MASKS,
+    )
     mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
@@ -428,6 +454,14 @@ class WfssOptions(Options):
         "WFSS: share of pixels rejected at each end (percent)",
         check=PERCENTAGE,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_from != "boxes" and self.method != "robust":
+            raise OptionError(
+                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
+                "set that, or wfss_mask_from to boxes"
+            )
 
 
 KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)

@@ -19,6 +19,7 @@ from webbkg.results import (
     ImageResult,
     Outcome,
     Propagated,
+    RobustFit,
     SampleCounts,
     ScaleFit,
     SideFit,
@@ -326,6 +327,27 @@ def _wfss_details(result: WfssResult) -> Details:
         pixels_used=fit.used,
         iterations=_iterations(fit),
         stopped=str(fit.stopped),
+    ) | _robust_details(result)
+
+
+def _robust_details(result: WfssResult) -> Details:
+    """Give what the robust method tells besides; the standard one, nothing."""
+    robust = result.fit.robust
+    if result.options.method == "standard":
+        return {}
+    told = _plain_values(method=result.options.method, mask_from=result.mask_from)
+    if robust is None:
+        return told
+    return told | _plain_values(
+        white_err=robust.white_err,
+        block_err=robust.block_err,
+        strips_marked=robust.marked,
+        strip_scatters=list(robust.scatters),
+        noise=robust.noise,
+        variance_per_signal=robust.per_signal,
+        cleanest_share=robust.share,
+        light=robust.light,
+        light_err=robust.light_err,
     )
 
 
@@ -347,6 +369,18 @@ def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
     yield "sources masked", masked
     yield "fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"
     yield "stopped because", str(fit.stopped)
+    if fit.robust is not None:
+        white, block = fit.robust.white_err, fit.robust.block_err
+        yield "error, white and by blocks", f"{white:.2g}, {block:.2g}"
+        yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
+        yield from _light_summary(result, fit.robust)
+
+
+def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
+    if result.mask_from == "traces":
+        yield "fitted", f"the {100 * robust.share:g} % with the least predicted light"
+    if robust.light:
+        yield "taken off for light", f"{robust.light:.2g} ± {robust.light_err:.2g}"
 
 
 # SOSS.

@@ -189,6 +189,7 @@ class StopReason(StrEnum):
     MOST_ITERATIONS = "the largest number of iterations was reached"
     RMS = "the RMS improved too little"
     NOTHING_REJECTED = "nothing more was rejected"
+    CONVERGED = "the scale no longer changed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -220,6 +221,50 @@ class FitIteration(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RobustFit(Frozen):
+    """What the robust fit of a scale tells besides; see `webbkg.wfss.robust`.
+
+    Attributes
+    ----------
+    white_err : float
+        Standard error of the scale by the noise model, of noise that is independent from pixel
+        to pixel.
+    block_err : float
+        The same by a jackknife over blocks of 64 by 64 pixels, correlated noise included; NaN
+        where there is one block alone.
+    marked : float
+        Share of the fit, by weight, that the strips took away, 0 to 1.
+    scatters : tuple of float
+        Scatter of the strips of 16, 64 and 256 pixels among the faintest, in units of that of
+        independent noise; at least 1.
+    noise : str
+        What the variance was modelled from.
+    per_signal : float
+        Variance that photons add for one unit of signal, in the target's unit: one over the
+        electrons that one unit collects. 0 where `noise` is ERR.
+    share : float
+        Part of the fit pixels that was chosen as the cleanest, 0 to 1.
+    light_limit : float
+        Largest predicted light over template among them; infinite where none was predicted.
+    light : float
+        What was taken off the scale for light that is left in them.
+    light_err : float
+        Its standard error, which is part of that of the scale.
+    """
+
+    white_err: float
+    block_err: float
+    marked: float
+    scatters: tuple[float, ...]
+    noise: str
+    per_signal: float
+    share: float = 1.0
+    light_limit: float = math.inf
+    light: float = 0.0
+    light_err: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScaleFit(Frozen):
     """The scale of a template, by weighted least squares with outlier rejection.
 
@@ -243,6 +288,10 @@ class ScaleFit(Frozen):
         The fits, the one before any rejection first; empty if none was tried.
     stopped : StopReason
         Why there are no more of them.
+    robust : RobustFit or None
+        What the robust method tells besides; None of the standard one. There each iteration is
+        one pass over all fit pixels: `rejected` of it are those that the clip and the strips
+        left out.
     """
 
     status: Status
@@ -253,6 +302,7 @@ class ScaleFit(Frozen):
     sky_pixels: int = 0
     iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
+    robust: RobustFit | None = None
 
     @property
     def offered(self) -> int:
@@ -520,6 +570,9 @@ class WfssResult(Frozen):
         Where the sky mask is from.
     mask_sources : int
         Sources of a catalogue that it masks.
+    mask_from : str
+        What told sky from sources: as `WfssOptions.mask_from`, where that is auto what it came
+        to; boxes for a mask of the user's too.
     pixels : int
         Pixels of the target's window.
     fit : ScaleFit
@@ -532,6 +585,7 @@ class WfssResult(Frozen):
     mask_sources: int
     pixels: int
     fit: ScaleFit
+    mask_from: str = "boxes"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
