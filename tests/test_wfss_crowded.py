@@ -178,6 +178,7 @@ def test_of_pure_noise_the_mixture_says_so():
 def test_other_masks_need_the_robust_method():
     with pytest.raises(OptionError, match=r"wfss_mask_from traces needs wfss_method robust"):
         WfssOptions(mask_from="traces")
+    assert WfssOptions(mask_from="auto").mask_from == "boxes"
     with pytest.raises(OptionError, match=r"must be boxes, traces, image or auto \(got 'all'\)"):
         WfssOptions(method="robust", mask_from="all")
 

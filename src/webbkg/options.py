@@ -75,6 +75,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_noise": "model",
         "match_background": "scale",
         "mask_sources": True,
+        "wfss_method": "robust",
+        "wfss_mask_from": "auto",
+        "soss_method": "robust",
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -405,8 +408,8 @@ class WfssOptions(Options):
     mask_from : str
         What tells sky from sources. ``boxes``: those of the catalogue, as prescribed. Of the
         method robust also ``traces``: the pixels with the least light that the catalogue
-        predicts; ``image``: the image itself; ``auto``: traces where there is a catalogue, else
-        the image. A mask of the user's comes before all of them.
+        predicts; ``image``: the image itself. ``auto``: traces where there is a catalogue, else
+        the image; of the method standard, boxes. A mask of the user's comes before all of them.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -423,13 +426,13 @@ class WfssOptions(Options):
     prefix: ClassVar[str] = "wfss_"
     method: str = _parameter(
         "standard",
-        "string",
+        "option('standard', 'robust')",
         "WFSS: how the scale is fitted, standard or robust",
         check=WFSS_METHODS,
     )
     mask_from: str = _parameter(
         "boxes",
-        "string",
+        "option('boxes', 'traces', 'image', 'auto')",
         "WFSS: what tells sky from sources: boxes, traces, image or auto",
         check=WFSS_MASKS,
     )
@@ -457,7 +460,9 @@ class WfssOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mask_from != "boxes" and self.method != "robust":
+        if self.method != "robust" and self.mask_from == "auto":
+            object.__setattr__(self, "mask_from", "boxes")
+        if self.method != "robust" and self.mask_from != "boxes":
             raise OptionError(
                 f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
                 "set that, or wfss_mask_from to boxes"
