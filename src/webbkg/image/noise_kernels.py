@@ -157,14 +157,19 @@ def sum_samples(
                 positive = err[p] > 0
                 to_valid[p] += np.int32(1) if positive else np.int32(0)
                 to_error[p] += np.float64(err[p]) if positive else 0.0
+        out, out_err = mean_of_all[at : at + size], uncertainty[at : at + size]
+        number = counts[at : at + size]
         for p in range(size):
-            number = to_count[p]
-            usable += number
-            counts[at + p] = number
+            usable += to_count[p]
+            number[p] = to_count[p]
+        for p in range(size):
             to_error[p] /= max(to_valid[p], 1)
-            to_mean[p] /= max(number, 1)
-            mean_of_all[at + p] = to_mean[p] if number else np.nan
-            uncertainty[at + p] = math.sqrt(squares[p]) / number if number else np.nan
+        for p in range(size):
+            to_mean[p] /= max(to_count[p], 1)
+            out[p] = to_mean[p] if to_count[p] else np.nan
+        for p in range(size):
+            width = math.sqrt(squares[p]) / max(to_count[p], 1)
+            out_err[p] = width if to_count[p] else np.nan
     return usable
 
 
@@ -419,12 +424,15 @@ def find_suspects(
                 scaled = err[p] * weight
                 scaled = scaled if scaled >= least else usual
                 low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
+        reach, rounding = np.float32(sigma * (1 - MARGIN)), np.float32(ROUNDING / narrowest)
+        more = np.float32(largest)
         for p in range(size):
             # n/(n-1) times the deviation from the mean of all is that from the mean of the others.
-            part = (count[p] - 1) / count[p] if count[p] > 1 else 1.0
-            reach = sigma * (1 - MARGIN) * part * np.float64(low[p])
-            rounding = ROUNDING * (abs(mean[p]) + largest) / narrowest
-            if not np.float64(far[p]) <= min(reach, HUGE) - rounding and count[p] > 1:
+            some = np.float32(count[p])
+            least_off = reach * low[p] * ((some - np.float32(1)) / some)
+            far[p] -= least_off - rounding * (abs(middle[p]) + more)
+        for p in range(size):
+            if count[p] > 1 and not far[p] <= 0:
                 suspects[0, listed] = start + p
                 suspects[1, listed] = segment
                 facts[EXCESS, listed], facts[FLOOR, listed] = 0.0, 0.0
@@ -631,6 +639,7 @@ def measure_excess(
     for k in range(listed):
         pixel, segment = suspects[0, k], suspects[1, k]
         start, stop = max(pixel - REACH, edges[segment]), min(pixel + REACH + 1, edges[segment + 1])
+        level, noise = measured[segment, LEVEL], measured[segment, NOISE]
         i = (start - edges[segment]) % number - 1
         found, calm = 0, 0
         for p in range(start, stop):
@@ -639,15 +648,12 @@ def measure_excess(
             if count[p] < 2 or p == pixel or value != value:
                 continue
             part = usual if count[p] == number else math.sqrt((count[p] - 1) / count[p])
-            unit = (error[p] if valid[p] else typical[segment]) * measured[segment, NOISE, i] * part
-            off = GAUSSIAN * abs(value - measured[segment, LEVEL, i] - mean[p])
-            calm += 1 if off <= unit else 0
-            if calm > REACH:  # more than half, however many there are
-                break
-            buffer[found] = off / unit
+            unit = (error[p] if valid[p] else typical[segment]) * noise[i] * part
+            buffer[found] = GAUSSIAN * abs(value - level[i] - mean[p]) / unit
+            calm += 1 if buffer[found] <= 1 else 0
             found += 1
         excess = 1.0
-        if found >= FEW_NEIGHBOURS and calm <= min((found - 1) // 2, REACH):
+        if found >= FEW_NEIGHBOURS and calm <= (found - 1) // 2:
             excess = max(_median(buffer, found), 1.0)
         restless += 1 if excess > UNREST and facts[EXCESS, k] == 0 else 0
         facts[EXCESS, k] = excess
@@ -764,12 +770,14 @@ def measure_structure(
             value = np.float64(samples[i, first + p])
             if count[p] < 2 or p == pixel or value != value:
                 continue
-            unit = math.hypot(
-                error[p] if valid[p] else typical[segment], _steepness(middle, p - begin)
-            ) * math.sqrt((count[p] - 1) / count[p])
+            scatter = error[p] if valid[p] else typical[segment]
+            steepness = _steepness(middle, p - begin)
+            part = (count[p] - 1) / count[p]
+            unit = math.sqrt((scatter**2 + steepness**2) * part)
             buffer[found] = abs(value - of_sample[LEVEL, i] - mean[p]) / unit
             found += 1
         ratio = GAUSSIAN * _median(buffer, found) if found >= FEW_NEIGHBOURS else 0.0
-        of_steepness = ratio * math.hypot(facts[EXPECTED, k], _steepness(middle, pixel - begin))
+        steepness = _steepness(middle, pixel - begin)
+        of_steepness = ratio * math.sqrt(facts[EXPECTED, k] ** 2 + steepness**2)
         own = _own_scatter(samples, first + pixel, of_sample, values)
         facts[FLOOR, k] = max(own, of_steepness)
