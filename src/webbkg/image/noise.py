@@ -83,30 +83,64 @@ class NoiseClipper:
                 samples, *where, sums[0], numbers[0], self._buffers, *of_segments
             )
         listed = kernels.find_suspects(
-            samples, errors, *where, sums[0], numbers[0], *of_segments, self._limits[0],
-            self._rows_of_segment, self._suspects, self._facts,
+            samples,
+            errors,
+            *where,
+            sums[0],
+            numbers[0],
+            *of_segments,
+            self._limits[0],
+            self._rows_of_segment,
+            self._suspects,
+            self._facts,
         )
         clipped, rounds = 0, 0
         while listed:
             lost, listed = kernels.clip_suspects(
-                samples, errors, first, self._suspects, listed, *of_segments, *self._limits,
-                self._facts, self._column, *result,
+                samples,
+                errors,
+                first,
+                self._suspects,
+                listed,
+                *of_segments,
+                *self._limits,
+                self._facts,
+                self._column,
+                *result,
             )
             clipped += lost
             rounds += 1
             if listed:
                 a_list = self._suspects, listed
                 if kernels.measure_excess(
-                    samples, *where, sums, numbers, *a_list, *of_segments, self._facts,
+                    samples,
+                    *where,
+                    sums,
+                    numbers,
+                    *a_list,
+                    *of_segments,
+                    self._facts,
                     self._buffers[0],
                 ):
                     kernels.measure_structure(
-                        samples, *where, sums, numbers, *a_list, *of_segments, self._facts,
-                        self._values, *self._buffers,
+                        samples,
+                        *where,
+                        sums,
+                        numbers,
+                        *a_list,
+                        *of_segments,
+                        self._facts,
+                        self._values,
+                        *self._buffers,
                     )
                 if rounds > 1 or len(samples) <= 3:
                     kernels.measure_around(
-                        samples, *where, *a_list, measured, self._facts, self._values,
+                        samples,
+                        *where,
+                        *a_list,
+                        measured,
+                        self._facts,
+                        self._values,
                         self._buffers[0],
                     )
         return usable, clipped

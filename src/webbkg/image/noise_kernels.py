@@ -87,9 +87,8 @@ WIDTH = 4  # the scatter of that
 
 
 @compiled
-def _median(values: Array, size: int) -> float:
-    """Median of ``values[:size]`` (reordered by Hoare's selection), the lower of a middle two."""
-    k = (size - 1) // 2
+def _select(values: Array, size: int, k: int) -> float:
+    """Put ``values[:size]`` in an order in which element `k` is in its sorted place (Hoare)."""
     left = 0
     right = size - 1
     while left < right:
@@ -111,8 +110,14 @@ def _median(values: Array, size: int) -> float:
             left = i
         if k < i:
             right = j
-    median: float = values[k]
-    return median
+    selected: float = values[k]
+    return selected
+
+
+@inlined
+def _median(values: Array, size: int) -> float:
+    """Median of ``values[:size]`` (reordered), of an even number the lower of the middle two."""
+    return _select(values, size, (size - 1) // 2)
 
 
 @compiled
@@ -649,12 +654,13 @@ def measure_excess(
                 continue
             part = usual if count[p] == number else math.sqrt((count[p] - 1) / count[p])
             unit = (error[p] if valid[p] else typical[segment]) * noise[i] * part
-            buffer[found] = GAUSSIAN * abs(value - level[i] - mean[p]) / unit
-            calm += 1 if buffer[found] <= 1 else 0
+            ratio = GAUSSIAN * abs(value - level[i] - mean[p]) / unit
+            buffer[found - calm] = ratio
             found += 1
-        excess = 1.0
-        if found >= FEW_NEIGHBOURS and calm <= (found - 1) // 2:
-            excess = max(_median(buffer, found), 1.0)
+            calm += 1 if ratio <= 1 else 0
+        excess, middle = 1.0, (found - 1) // 2
+        if found >= FEW_NEIGHBOURS and calm <= middle:  # the calm ones need no order
+            excess = _select(buffer, found - calm, middle - calm)
         restless += 1 if excess > UNREST and facts[EXCESS, k] == 0 else 0
         facts[EXCESS, k] = excess
     return restless
