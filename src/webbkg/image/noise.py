@@ -82,6 +82,25 @@ class NoiseClipper:
             kernels.measure_without_errors(
                 samples, *where, sums[0], numbers[0], self._buffers, *of_segments
             )
+        shared = sums, numbers, of_segments
+        return usable, self._clip(samples, errors, where, shared, result)
+
+    def _clip(
+        self,
+        samples: Array,
+        errors: Array,
+        where: tuple[int, Array],
+        shared: tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, Array]],
+        result: tuple[Array, ...],
+    ) -> int:
+        """Clip what is suspect; return how many samples went.
+
+        The neighbours of a suspect are asked when a sample would go, and what few need when they
+        need it: only who has some compiles that.
+        """
+        first, _ = where
+        sums, numbers, of_segments = shared
+        suspects, facts = self._suspects, self._facts
         listed = kernels.find_suspects(
             samples,
             errors,
@@ -91,56 +110,40 @@ class NoiseClipper:
             *of_segments,
             self._limits[0],
             self._rows_of_segment,
-            self._suspects,
-            self._facts,
+            suspects,
+            facts,
         )
-        clipped, rounds = 0, 0
+        clipped, is_first = 0, True
         while listed:
-            lost, listed = kernels.clip_suspects(
+            a_list = suspects, listed
+            known = *a_list, *of_segments, *self._limits, facts, self._column
+            lost, listed = kernels.clip_suspects(samples, errors, first, *known, *result)
+            clipped += lost
+            if listed:
+                self._ask_neighbours(samples, where, shared, listed, len(samples) > 3 and is_first)
+            is_first = False
+        return clipped
+
+    def _ask_neighbours(
+        self,
+        samples: Array,
+        where: tuple[int, Array],
+        shared: tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, Array]],
+        listed: int,
+        for_scatter: bool,
+    ) -> None:
+        """Measure the scatter around the suspects that are listed, and, if not alone, the level."""
+        known = samples, *where, *shared[:2], self._suspects, listed, *shared[2], self._facts
+        if kernels.measure_excess(*known, self._buffers[0]):
+            kernels.measure_structure(*known, self._values, *self._buffers)
+        if not for_scatter:
+            kernels.measure_around(
                 samples,
-                errors,
-                first,
+                *where,
                 self._suspects,
                 listed,
-                *of_segments,
-                *self._limits,
+                shared[2][0],
                 self._facts,
-                self._column,
-                *result,
+                self._values,
+                self._buffers[0],
             )
-            clipped += lost
-            rounds += 1
-            if listed:
-                a_list = self._suspects, listed
-                if kernels.measure_excess(
-                    samples,
-                    *where,
-                    sums,
-                    numbers,
-                    *a_list,
-                    *of_segments,
-                    self._facts,
-                    self._buffers[0],
-                ):
-                    kernels.measure_structure(
-                        samples,
-                        *where,
-                        sums,
-                        numbers,
-                        *a_list,
-                        *of_segments,
-                        self._facts,
-                        self._values,
-                        *self._buffers,
-                    )
-                if rounds > 1 or len(samples) <= 3:
-                    kernels.measure_around(
-                        samples,
-                        *where,
-                        *a_list,
-                        measured,
-                        self._facts,
-                        self._values,
-                        self._buffers[0],
-                    )
-        return usable, clipped

@@ -120,6 +120,29 @@ def _median(values: Array, size: int) -> float:
     return _select(values, size, (size - 1) // 2)
 
 
+@inlined
+def _add(
+    row: Array,
+    err: Array,
+    mean: Array,
+    error: Array,
+    squares: Array,
+    count: Array,
+    valid: Array,
+) -> None:
+    """Add a sample to the sums: with few arrays in a loop, or it is not vectorised."""
+    for p in range(row.size):
+        present = row[p] == row[p]
+        count[p] += np.int32(1) if present else np.int32(0)
+        mean[p] += np.float64(row[p]) if present else 0.0
+    for p in range(row.size):
+        squares[p] += np.float64(err[p]) * np.float64(err[p])
+    for p in range(row.size):
+        positive = err[p] > 0
+        valid[p] += np.int32(1) if positive else np.int32(0)
+        error[p] += np.float64(err[p]) if positive else 0.0
+
+
 @compiled
 def sum_samples(
     samples: Array,
@@ -150,18 +173,9 @@ def sum_samples(
         to_valid[:] = 0
         squares[:size] = 0.0
         at = first + start
-        for i in range(samples.shape[0]):  # few arrays in a loop, or it is not vectorised
+        for i in range(samples.shape[0]):
             row, err = samples[i, at : at + size], errors[i, at : at + size]
-            for p in range(size):
-                present = row[p] == row[p]
-                to_count[p] += np.int32(1) if present else np.int32(0)
-                to_mean[p] += np.float64(row[p]) if present else 0.0
-            for p in range(size):
-                squares[p] += np.float64(err[p]) * np.float64(err[p])
-            for p in range(size):
-                positive = err[p] > 0
-                to_valid[p] += np.int32(1) if positive else np.int32(0)
-                to_error[p] += np.float64(err[p]) if positive else 0.0
+            _add(row, err, to_mean, to_error, squares, to_count, to_valid)
         out, out_err = mean_of_all[at : at + size], uncertainty[at : at + size]
         number = counts[at : at + size]
         for p in range(size):
@@ -182,9 +196,9 @@ def sum_samples(
 def _typical_error(error: Array, valid: Array, buffer: Array) -> float:
     """Median of the mean errors of a few pixels, or of all; 0 if none is valid."""
     size = error.size
-    found = 0
+    found: Any = np.int64(0)  # a plain 0 would be a type of its own, for which to compile
     for step in (max(size // PROBES, 1), 1):
-        found = 0
+        found = np.int64(0)
         for p in range(step // 2, size, step):
             if valid[p]:
                 buffer[found] = error[p]
@@ -232,7 +246,7 @@ def _refine(row: Array, centre: Array, pixels: int, level: float, core: float, o
     agree with the level then it is none, but structure: 0.
     """
     size = row.size
-    inside = np.int64(0)
+    inside: Any = np.int64(0)
     for p in range(size):
         far = np.float64(row[p]) - centre[p] - level
         inside += 1 if abs(far) < core else 0
@@ -249,6 +263,36 @@ def _refine(row: Array, centre: Array, pixels: int, level: float, core: float, o
     for p in range(whole, size):
         a += off[p]
     return level + (a + b + c + d) / inside if 2 * inside >= pixels else 0.0
+
+
+@inlined
+def _measure_sample(
+    row: Array,
+    err: Array,
+    error: Array,
+    most: int,
+    pixels: int,
+    usual: float,
+    buffers: tuple[Array, Array],
+) -> tuple[float, float]:
+    """Level and noise of a sample in a segment in which most errors are `usual`."""
+    centre, buffer = buffers
+    size = row.size
+    step = max(size // LEVEL_PROBES, 1) if 2 * pixels > size else 1
+    spread = max(size // PROBES, 1) if 2 * pixels > size else 1
+    found = _gather_offsets(row, centre, step, buffer)
+    if found < FEW_NEIGHBOURS:
+        spread = 1
+        found = _gather_offsets(row, centre, spread, buffer)
+    level = _median(buffer, found)
+    found = 0
+    for p in range(spread // 2, size, spread):
+        if centre[p] == centre[p] and err[p] > 0:
+            buffer[found] = np.float64(err[p]) / error[p]
+            found += 1
+    noise = _median(buffer, found) if found else 1.0
+    core = CORE * usual * noise * math.sqrt((most - 1) / most)
+    return _refine(row, centre, pixels, level, core, buffer), noise
 
 
 @compiled
@@ -275,29 +319,16 @@ def measure_samples(
         usual = _typical_error(error, valid, buffer)
         typical[segment] = usual
         unknown += 1 if usual == 0 else 0
-        most, pixels = np.int64(-1), np.int64(0)
+        most: Any = np.int64(-1)
+        pixels: Any = np.int64(0)
         for i in range(number):
             row = samples[i, first + start : first + stop]
             if most < number:
                 most, pixels = _choose_pixels(row, mean, count, centre)
             level, noise = 0.0, 1.0
             if usual > 0 and pixels >= FEWEST and most > 1:
-                step = max(size // LEVEL_PROBES, 1) if 2 * pixels > size else 1
-                spread = max(size // PROBES, 1) if 2 * pixels > size else 1
-                found = _gather_offsets(row, centre, step, buffer)
-                if found < FEW_NEIGHBOURS:
-                    spread = 1
-                    found = _gather_offsets(row, centre, 1, buffer)
-                level = _median(buffer, found)
-                found = 0
-                for p in range(spread // 2, size, spread):
-                    err = np.float64(errors[i, first + start + p])
-                    if centre[p] == centre[p] and err > 0:
-                        buffer[found] = err / error[p]
-                        found += 1
-                noise = _median(buffer, found) if found else 1.0
-                core = CORE * usual * noise * math.sqrt((most - 1) / most)
-                level = _refine(row, centre, pixels, level, core, buffer)
+                err = errors[i, first + start : first + stop]
+                level, noise = _measure_sample(row, err, error, most, pixels, usual, buffers)
             measured[segment, LEVEL, i] = level
             measured[segment, NOISE, i] = noise
             measured[segment, WEIGHT, i] = 1 / noise
@@ -330,7 +361,7 @@ def measure_without_errors(
             most, pixels = _choose_pixels(row, mean[start:stop], count[start:stop], centre)
             level, noise = 0.0, 0.0
             if pixels >= FEWEST and most > 1:
-                found = _gather_offsets(row, centre, 1, buffer)
+                found = _gather_offsets(row, centre, np.int64(1), buffer)
                 level = _median(buffer, found)
                 for k in range(found):
                     buffer[k] = abs(buffer[k] - level)
@@ -380,6 +411,37 @@ def _shift_means(
     return largest, quietest
 
 
+@inlined
+def _reach_out(row: Array, middle: Array, level: Any, share: Any, far: Array) -> None:
+    """Let `far` be the largest deviation, in units of its width."""
+    for p in range(row.size):
+        off = abs(row[p] - (middle[p] + level)) * share
+        far[p] = off if off > far[p] else far[p]
+
+
+@inlined
+def _find_least(row: Array, err: Array, weight: Any, usual: Any, least: Any, low: Array) -> None:
+    """Let `low` be the smallest believed error; what is not believed is usual."""
+    for p in range(row.size):
+        scaled = err[p] * weight
+        scaled = scaled if scaled >= least else usual
+        low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
+
+
+@inlined
+def _draw_in(
+    far: Array, low: Array, middle: Array, count: Array, reach: Any, rounding: Any, level: Any
+) -> None:
+    """Take from `far` what it may be.
+
+    n/(n-1) times the deviation from the mean of all is that from the mean of the others.
+    """
+    for p in range(far.size):
+        some = np.float32(count[p])
+        least_off = reach * low[p] * ((some - np.float32(1)) / some)
+        far[p] -= least_off - rounding * (abs(middle[p]) + level)
+
+
 @compiled
 def find_suspects(
     samples: Array,
@@ -403,7 +465,7 @@ def find_suspects(
     (3, pixels of a segment) float32 is a buffer. Returns how many are listed.
     """
     number = samples.shape[0]
-    listed = np.int64(0)
+    listed: Any = np.int64(0)
     for segment in range(typical.size):
         start, stop = edges[segment], edges[segment + 1]
         size, at = stop - start, first + start
@@ -422,20 +484,10 @@ def find_suspects(
             width = math.sqrt(of_sample[NOISE, i] ** 2 + quietest**2 / max(number - 1, 1))
             narrowest = min(narrowest, width)
             share = np.float32(1 / width)
-            for p in range(size):
-                off = abs(row[p] - (middle[p] + level)) * share
-                far[p] = off if off > far[p] else far[p]
-            for p in range(size):
-                scaled = err[p] * weight
-                scaled = scaled if scaled >= least else usual
-                low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
+            _reach_out(row, middle, level, share, far)
+            _find_least(row, err, weight, usual, least, low)
         reach, rounding = np.float32(sigma * (1 - MARGIN)), np.float32(ROUNDING / narrowest)
-        more = np.float32(largest)
-        for p in range(size):
-            # n/(n-1) times the deviation from the mean of all is that from the mean of the others.
-            some = np.float32(count[p])
-            least_off = reach * low[p] * ((some - np.float32(1)) / some)
-            far[p] -= least_off - rounding * (abs(middle[p]) + more)
+        _draw_in(far, low, middle, count, reach, rounding, np.float32(largest))
         for p in range(size):
             if count[p] > 1 and not far[p] <= 0:
                 suspects[0, listed] = start + p
@@ -526,6 +578,12 @@ def _find_worst(
 
 
 @inlined
+def _move(table: Array, source: int, target: int) -> None:
+    for j in range(table.shape[0]):
+        table[j, target] = table[j, source]
+
+
+@inlined
 def _choose(column: Array, size: int, worst: int, level: float, reach: float) -> int:
     """Choose which of two or three samples goes: it need not be the one furthest from the rest.
 
@@ -580,7 +638,7 @@ def clip_suspects(
     is a buffer. Returns how many samples were clipped, and how many suspects are listed.
     """
     clipped: Any = np.int64(0)
-    again = np.int64(0)
+    again: Any = np.int64(0)
     for k in range(listed):
         pixel, segment = suspects[0, k], suspects[1, k]
         of_sample, usual, at = measured[segment], typical[segment], first + pixel
@@ -599,15 +657,13 @@ def clip_suspects(
             if not known:
                 left = 0
                 suspects[0, again], suspects[1, again] = pixel, segment
-                for j in range(facts.shape[0]):
-                    facts[j, again] = facts[j, k]
+                _move(facts, k, again)
                 facts[EXPECTED, again] = expected
                 again += 1
                 break
             left -= 1
             for i in range(worst, left):
-                for j in range(column.shape[0]):
-                    column[j, i] = column[j, i + 1]
+                _move(column, i + 1, i)
         if 0 < left < usable:
             mean[at], uncertainty[at] = _average_column(
                 samples, errors, at, of_sample, column, left
@@ -640,7 +696,7 @@ def measure_excess(
     mean, error, _ = sums
     count, valid = numbers
     usual = math.sqrt((number - 1) / number)
-    restless = np.int64(0)
+    restless: Any = np.int64(0)
     for k in range(listed):
         pixel, segment = suspects[0, k], suspects[1, k]
         start, stop = max(pixel - REACH, edges[segment]), min(pixel + REACH + 1, edges[segment + 1])
