@@ -63,7 +63,12 @@ class NoiseClipper:
         return usable, clipped
 
     def _average_part(
-        self, samples: Array, errors: Array, first: int, pixels: int, result: tuple[Array, ...]
+        self,
+        samples: Array,
+        errors: Array,
+        first: int,
+        pixels: int,
+        result: tuple[Array, Array, Array],
     ) -> tuple[int, int]:
         mean, error, squares = self._sums
         count, valid = self._numbers
@@ -90,8 +95,8 @@ class NoiseClipper:
         samples: Array,
         errors: Array,
         where: tuple[int, Array],
-        shared: tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, Array]],
-        result: tuple[Array, ...],
+        shared: tuple[kernels.Sums, kernels.Numbers, tuple[Array, Array]],
+        result: tuple[Array, Array, Array],
     ) -> int:
         """Clip what is suspect; return how many samples went.
 
@@ -107,17 +112,16 @@ class NoiseClipper:
             *where,
             sums[0],
             numbers[0],
-            *of_segments,
+            of_segments,
             self._limits[0],
             self._rows_of_segment,
-            suspects,
-            facts,
+            (suspects, facts),
         )
         clipped, is_first = 0, True
         while listed:
             a_list = suspects, listed
-            known = *a_list, *of_segments, *self._limits, facts, self._column
-            lost, listed = kernels.clip_suspects(samples, errors, first, *known, *result)
+            known = *a_list, of_segments, *self._limits, facts, self._column
+            lost, listed = kernels.clip_suspects(samples, errors, first, *known, result)
             clipped += lost
             if listed:
                 self._ask_neighbours(samples, where, shared, listed, len(samples) > 3 and is_first)
@@ -128,7 +132,7 @@ class NoiseClipper:
         self,
         samples: Array,
         where: tuple[int, Array],
-        shared: tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, Array]],
+        shared: tuple[kernels.Sums, kernels.Numbers, tuple[Array, Array]],
         listed: int,
         for_scatter: bool,
     ) -> None:

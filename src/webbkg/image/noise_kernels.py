@@ -86,6 +86,11 @@ AROUND = 3  # level of its neighbours; infinite until it is measured, NaN where 
 WIDTH = 4  # the scatter of that
 
 
+Sums = tuple[Array, Array, Array]
+
+Numbers = tuple[Array, Array]
+
+
 @compiled
 def _select(values: Array, size: int, k: int) -> float:
     """Put ``values[:size]`` in an order in which element `k` is in its sorted place (Hoare)."""
@@ -148,12 +153,12 @@ def sum_samples(
     samples: Array,
     errors: Array,
     first: int,
-    sums: tuple[Array, Array, Array],
-    numbers: tuple[Array, Array],
+    sums: Sums,
+    numbers: Numbers,
     mean_of_all: Array,
     uncertainty: Array,
     counts: Array,
-) -> int:
+) -> Any:
     """Average all samples of each pixel; return how many samples there are.
 
     Fills `sums`: `mean`, `error`, and a buffer for err²; and `numbers`: `count` and `valid`.
@@ -282,10 +287,10 @@ def _measure_sample(
     spread = max(size // PROBES, 1) if 2 * pixels > size else 1
     found = _gather_offsets(row, centre, step, buffer)
     if found < FEW_NEIGHBOURS:
-        spread = 1
+        spread = min(spread, 1)  # a plain 1 would be a type of its own, for which to compile
         found = _gather_offsets(row, centre, spread, buffer)
     level = _median(buffer, found)
-    found = 0
+    found -= found  # to zero, of the same type
     for p in range(spread // 2, size, spread):
         if centre[p] == centre[p] and err[p] > 0:
             buffer[found] = np.float64(err[p]) / error[p]
@@ -301,19 +306,18 @@ def measure_samples(
     errors: Array,
     first: int,
     edges: Array,
-    sums: tuple[Array, Array, Array],
-    numbers: tuple[Array, Array],
+    sums: Sums,
+    numbers: Numbers,
     buffers: tuple[Array, Array],
     measured: Array,
     typical: Array,
-) -> int:
+) -> Any:
     """Measure level and noise of every sample in each segment; return how many have no errors."""
     number = samples.shape[0]
     centre, buffer = buffers
     unknown: Any = np.int64(0)
     for segment in range(typical.size):
         start, stop = edges[segment], edges[segment + 1]
-        size = stop - start
         mean, error = sums[0][start:stop], sums[1][start:stop]
         count, valid = numbers[0][start:stop], numbers[1][start:stop]
         usual = _typical_error(error, valid, buffer)
@@ -361,7 +365,7 @@ def measure_without_errors(
             most, pixels = _choose_pixels(row, mean[start:stop], count[start:stop], centre)
             level, noise = 0.0, 0.0
             if pixels >= FEWEST and most > 1:
-                found = _gather_offsets(row, centre, np.int64(1), buffer)
+                found = _gather_offsets(row, centre, min(row.size, 1), buffer)
                 level = _median(buffer, found)
                 for k in range(found):
                     buffer[k] = abs(buffer[k] - level)
@@ -450,13 +454,11 @@ def find_suspects(
     edges: Array,
     means: Array,
     counts: Array,
-    measured: Array,
-    typical: Array,
+    of_segments: tuple[Array, Array],
     sigma: float,
     rows: Array,
-    suspects: Array,
-    facts: Array,
-) -> int:
+    listing: tuple[Array, Array],
+) -> Any:
     """List the pixels in which a sample may be too far from the mean of the others.
 
     In float32, and drawn in by more than its rounding. The scatter is at least what the smallest
@@ -465,6 +467,7 @@ def find_suspects(
     (3, pixels of a segment) float32 is a buffer. Returns how many are listed.
     """
     number = samples.shape[0]
+    (measured, typical), (suspects, facts) = of_segments, listing
     listed: Any = np.int64(0)
     for segment in range(typical.size):
         start, stop = edges[segment], edges[segment + 1]
@@ -472,8 +475,7 @@ def find_suspects(
         mean, count, of_sample = means[start:stop], counts[start:stop], measured[segment]
         largest, quietest = _shift_means(samples, at, mean, count, of_sample)
         low, far, middle = rows[0, :size], rows[1, :size], rows[2, :size]
-        low[:] = np.float32(HUGE)
-        far[:] = np.float32(0)
+        low[:], far[:] = np.float32(HUGE), np.float32(0)
         for p in range(size):
             middle[p] = mean[p]
         usual, least = np.float32(typical[segment]), np.float32(TRUSTED * typical[segment])
@@ -584,6 +586,13 @@ def _move(table: Array, source: int, target: int) -> None:
 
 
 @inlined
+def _take_out(column: Array, worst: int, left: int) -> None:
+    """Take a sample out; the others stay in their order."""
+    for i in range(worst, left):
+        _move(column, i + 1, i)
+
+
+@inlined
 def _choose(column: Array, size: int, worst: int, level: float, reach: float) -> int:
     """Choose which of two or three samples goes: it need not be the one furthest from the rest.
 
@@ -621,15 +630,12 @@ def clip_suspects(
     first: int,
     suspects: Array,
     listed: int,
-    measured: Array,
-    typical: Array,
+    of_segments: tuple[Array, Array],
     sigma: float,
     maxiters: int,
     facts: Array,
     column: Array,
-    mean: Array,
-    uncertainty: Array,
-    counts: Array,
+    result: tuple[Array, Array, Array],
 ) -> tuple[int, int]:
     """Remove the worst sample of a suspect until none is too far, and average the others.
 
@@ -637,6 +643,7 @@ def clip_suspects(
     needed that is not known yet is listed anew, and nothing is done. `column` (5, samples) float64
     is a buffer. Returns how many samples were clipped, and how many suspects are listed.
     """
+    (measured, typical), (mean, uncertainty, counts) = of_segments, result
     clipped: Any = np.int64(0)
     again: Any = np.int64(0)
     for k in range(listed):
@@ -656,19 +663,16 @@ def clip_suspects(
                 worst = _choose(column, left, worst, facts[AROUND, k], reach)
             if not known:
                 left = 0
-                suspects[0, again], suspects[1, again] = pixel, segment
+                _move(suspects, k, again)
                 _move(facts, k, again)
                 facts[EXPECTED, again] = expected
                 again += 1
                 break
             left -= 1
-            for i in range(worst, left):
-                _move(column, i + 1, i)
+            _take_out(column, worst, left)
         if 0 < left < usable:
-            mean[at], uncertainty[at] = _average_column(
-                samples, errors, at, of_sample, column, left
-            )
-            counts[at] = left
+            average, error = _average_column(samples, errors, at, of_sample, column, left)
+            mean[at], uncertainty[at], counts[at] = average, error, left
             clipped += usable - left
     return clipped, again
 
@@ -678,15 +682,15 @@ def measure_excess(
     samples: Array,
     first: int,
     edges: Array,
-    sums: tuple[Array, Array, Array],
-    numbers: tuple[Array, Array],
+    sums: Sums,
+    numbers: Numbers,
     suspects: Array,
     listed: int,
     measured: Array,
     typical: Array,
     facts: Array,
     buffer: Array,
-) -> int:
+) -> Any:
     """Measure the scatter of samples around suspects in units of what is expected; at least 1.
 
     Of each neighbour one sample is asked, in turn: of two samples the other says the same. Returns
@@ -796,8 +800,8 @@ def measure_structure(
     samples: Array,
     first: int,
     edges: Array,
-    sums: tuple[Array, Array, Array],
-    numbers: tuple[Array, Array],
+    sums: Sums,
+    numbers: Numbers,
     suspects: Array,
     listed: int,
     measured: Array,
