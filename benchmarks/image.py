@@ -15,6 +15,7 @@ N_FULL_FRAME = 20
 N_RATEINTS = 4
 N_INTEGRATIONS = 10
 LISTING = "files.txt"
+MATCHED = ("--match-background=scale", "--mask-sources")
 
 
 def write_data(folder):
@@ -58,7 +59,12 @@ def average(paths, threads=None, **options):
     exposures = [Exposure.from_file(path) for path in paths]
     target = exposures[0].place
     placed = [exposure.placed_on(target) for exposure in exposures]
-    result = average_exposures(placed, target.shape, ImageOptions(**options), threads=threads)
+    chosen = ImageOptions(**options)
+    if chosen.mask_sources or chosen.match_background != "none":
+        from webbkg.image.prepare import prepare
+
+        placed = prepare(placed, target.shape, chosen, threads=threads).sources
+    result = average_exposures(placed, target.shape, chosen, threads=threads)
     for exposure in exposures:
         exposure.close()
     return result
@@ -184,6 +190,45 @@ def bench_whole(full, rounds):
     return rows
 
 
+def bench_matched(full, cubes, rounds):
+    """Time whole processes that match levels and leave sources out, beside the default."""
+    cases = [
+        ("5 backgrounds 2048²", full[:6]),
+        ("20 backgrounds 2048²", full),
+        ("4 × 10 integrations 1024×1032", cubes),
+    ]
+    rows = []
+    for name, (target, *backgrounds) in cases:
+        command, environment = measure.commands(target, target, backgrounds)["webbkg subtract"]
+        asked = [*command, *MATCHED]
+        timed = {"default": (command, environment), "matched": (asked, environment)}
+        runs = measure.alternate_processes(timed, target.parent, rounds)
+        seconds = {which: [run.seconds for run in runs[which]] for which in runs}
+        cpu = {which: [run.cpu for run in runs[which]] for which in runs}
+        peaks = {which: measure.median([run.peak for run in runs[which]]) for which in runs}
+        grown = measure.apart("image", "measure_matched", [target, *backgrounds])
+        rows.append(
+            {
+                "case": name,
+                "default (s)": f"{measure.median(seconds['default']):.2f}",
+                "matched and masked (s)": f"{measure.median(seconds['matched']):.2f}",
+                "÷ default": f"**{measure.ratio(seconds['matched'], seconds['default']):.2f}**",
+                "CPU ÷ default": f"{measure.ratio(cpu['matched'], cpu['default']):.2f}",
+                "bar": "≤ 2",
+                "peak (MB)": f"{peaks['default']:.0f}, {peaks['matched']:.0f}",
+                "growth, warm (MB)": f"{grown:.0f}",
+            }
+        )
+    return rows
+
+
+def measure_matched(paths):
+    """Average two files to get warm, then all of them, matched and without sources."""
+    asked = {"match_background": "scale", "mask_sources": True}
+    average(paths[:3], **asked)
+    return measure.growth(lambda: average(paths[1:], **asked))
+
+
 def bench_robust(full, cubes, rounds):
     """Time whole processes with the preset, beside the same without it."""
     rows = []
@@ -269,6 +314,8 @@ def bench(section, folder, rounds):
         return bench_clip(full, cubes, rounds)
     if section == "growth":
         return bench_growth(full, cubes)
+    if section == "matched":
+        return bench_matched(full, cubes, rounds)
     if section == "files":
         return bench_files(full, rounds)
     if section == "whole":

@@ -43,6 +43,7 @@ SECTIONS = {
     "image growth": "Image from image: growth of memory in a warm process",
     "image files": "Image from image: file to file in a warm process",
     "image whole": "Image from image: whole process, file to file",
+    "image matched": "Image from image: levels matched and sources left out, whole process",
     "image robust": "Image from image: whole process, with the preset `robust`",
     "image first": "First run of a new installation",
     "wfss warm": "WFSS: fit and sky mask, warm process",

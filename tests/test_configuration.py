@@ -12,7 +12,7 @@ from stdatamodels.jwst import datamodels
 from stpipe import Step
 
 from crds_cache import Cache, environment, without_crds
-from factories import IMAGING, make_model, ramp, save
+from factories import IMAGING, make_model, ramp, save, write_mask
 from webbkg import BackgroundStep
 from webbkg.errors import OptionError
 
@@ -37,6 +37,9 @@ OTHER_THAN_DEFAULT = {
     "wfss_outlier_percent": 2.0,
     "allow_repeat": True,
     "save_background": True,
+    "match_background": "scale",
+    "mask_sources": True,
+    "source_mask": ["m1.fits", "m2.fits"],
 }
 CLASSES = ("webbkg.step.BackgroundStep", "webbkg.BackgroundStep")
 
@@ -59,6 +62,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, level in (("t", 9), ("b1", 2), ("b2", 4)):
         save(make_model(level * ramp((6, 8)), meta=DATED), tmp_path / f"{name}_rate.fits")
+    for name in OTHER_THAN_DEFAULT["source_mask"]:
+        write_mask(tmp_path / name, np.ones((6, 8)))
     return tmp_path
 
 

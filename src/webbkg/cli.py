@@ -123,7 +123,8 @@ _Robust = Annotated[bool, typer.Option("--robust", help="The same as --preset ro
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")]
 
-_TYPES = {"float": float, "integer": int, "boolean": bool, "string": str, "option": str}
+_TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
+_TYPES["force_list"] = str  # with commas between
 _PAIR = tuple[float, float]
 
 

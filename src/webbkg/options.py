@@ -9,6 +9,7 @@ documentation, "Background Subtraction: Step Arguments").
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -72,6 +73,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dq_threshold": 0.51,  # the majority: of two backgrounds both
         "drop_mismatched": True,
         "clip_noise": "model",
+        "match_background": "scale",
+        "mask_sources": True,
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -217,8 +220,19 @@ def _are_percentages(values: Any) -> bool:
     return isinstance(values, Sequence) and len(values) == 2 and all(map(_is_percentage, values))
 
 
+def _as_names(given: Any) -> tuple[str, ...] | None:
+    """Take names one by one, or with commas between them; None for none."""
+    listed = list(given or ()) if isinstance(given, list | tuple | None) else [given]
+    if not all(isinstance(one, str | os.PathLike) for one in listed):
+        raise OptionError(f"source_mask must be names of files (got {given!r})")
+    names = [name.strip() for one in listed for name in os.fspath(one).split(",")]
+    return tuple(filter(None, names)) or None
+
+
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+LEVEL_MATCHES = ("none", "offset", "scale")
+MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
@@ -264,6 +278,13 @@ class ImageOptions(Options):
     maxiters : int or None
         Largest number of clip iterations; None, 0 and -1 mean until stable, and less than that
         one, as astropy has it.
+    match_background : str
+        How the sky of each background is matched to that of the others, and their average to the
+        target's: ``none``, ``offset`` (something is added) or ``scale`` (it is multiplied).
+    mask_sources : bool
+        Whether sources are looked for in each background, against the others, and left out.
+    source_mask : tuple of str, or None
+        Files with masks, one for each background or one for all; a comma-separated string too.
     clip_noise : str
         In units of what a sample's distance is judged: ``sample``, the scatter of the samples
         themselves, or ``model``, that which the ERR of the others leads to expect
@@ -286,6 +307,20 @@ class ImageOptions(Options):
     maxiters: int | None = _parameter(
         None, "integer", "Most clip iterations; None or 0: until stable"
     )
+    match_background: str = _parameter(
+        "none",
+        'option("none", "offset", "scale")',
+        "Match the sky of the backgrounds to each other, and then to the target's own",
+        check=MATCH,
+    )
+    mask_sources: bool = _parameter(
+        False, "boolean", "Leave sources in the backgrounds out of their average"
+    )
+    source_mask: tuple[str, ...] | None = _parameter(
+        None,
+        "force_list",
+        "One file for each background or for all; MASK extension not 0 for sky, 0 for source",
+    )
     clip_noise: str = _parameter(
         "sample",
         "option('sample', 'model')",
@@ -307,6 +342,7 @@ class ImageOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "source_mask", _as_names(self.source_mask))
         if self.band_memory <= 0:
             raise OptionError(f"band_memory must be above 0 bytes (got {self.band_memory})")
 

@@ -22,6 +22,7 @@ from webbkg.results import (
     SampleCounts,
     ScaleFit,
     SideFit,
+    SkyLevels,
     SossResult,
     Status,
     Verdict,
@@ -253,7 +254,20 @@ def _image_details(result: ImageResult) -> Details:
         pixels=result.pixels,
         pixels_uncovered=result.pixels_uncovered,
         pixels_unknown=result.pixels_unknown,
+        **({} if result.levels is None else _levels(result.levels)),
+        **({"masked_shares": list(result.masked)} if result.masked else {}),
     )
+
+
+def _levels(levels: SkyLevels) -> Details:
+    return {
+        "match_background": levels.kind,
+        "background_levels": [_plain(one) for one in levels.backgrounds],
+        "background_corrections": [_plain(one) for one in levels.corrections],
+        "target_level": levels.target,
+        "combined_level": levels.combined,
+        "target_correction": levels.target_correction,
+    }
 
 
 def _counts(counts: SampleCounts) -> Details:
@@ -265,8 +279,27 @@ def _image_summary(result: ImageResult) -> Iterator[tuple[str, str]]:
     yield "backgrounds", str(len(result.backgrounds))
     yield "samples used", f"{counts.used:,} of {counts.usable:,} usable"
     yield "samples clipped", share(counts.clipped, counts.usable)
+    if result.masked:
+        yield "masked as sources", f"{_range(result.masked, 100)} % of each background"
+    if result.levels is not None:
+        yield from _told_levels(result.levels)
     yield "pixels, sky unknown", share(result.pixels_unknown, result.pixels)
     yield "pixels not covered", share(result.pixels_uncovered, result.pixels)
+
+
+def _told_levels(levels: SkyLevels) -> Iterator[tuple[str, str]]:
+    sign = "×" if levels.kind == "scale" else "+"
+    yield "background sky", f"{_range(levels.backgrounds)}, matched by {levels.kind}"
+    change = levels.target_correction
+    told = "not matched" if math.isnan(change) else f"their average {sign} {change:.5g}"
+    yield "target sky", f"{levels.target:.5g}, {told}"
+
+
+def _range(values: Sequence[float], times: float = 1) -> str:
+    """Tell the least and the largest of some values, if they differ."""
+    known = [value * times for value in values if math.isfinite(value)] or [math.nan]
+    ends = dict.fromkeys(f"{end:.4g}" for end in (min(known), max(known)))
+    return " to ".join(ends)
 
 
 # Grism skies.

@@ -339,6 +339,36 @@ class TemplateFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SkyLevels(Frozen):
+    """The sky levels of background exposures, and how they were matched.
+
+    Attributes
+    ----------
+    kind : str
+        ``offset`` or ``scale``.
+    backgrounds : tuple of float
+        The level of each as it was, in the target's unit; NaN where none could be found.
+    corrections : tuple of float
+        What was added to each, or what it was multiplied by.
+    unmatched : tuple of int
+        Indices of those that share no sky with the others: nothing was done to them.
+    target, combined : float
+        The levels of the target and of the average of the matched exposures; NaN if unknown.
+    target_correction : float
+        What was added to that average to match the target, or what it was multiplied by; NaN if
+        nothing was done.
+    """
+
+    kind: str
+    backgrounds: tuple[float, ...]
+    corrections: tuple[float, ...]
+    unmatched: tuple[int, ...] = ()
+    target: float = math.nan
+    combined: float = math.nan
+    target_correction: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Verdict(Frozen):
     """What became of a background exposure.
 
@@ -375,6 +405,10 @@ class ImageResult(Frozen):
         Those that no background covers.
     pixels_unknown : int
         Those that are covered, and have no usable sample.
+    levels : SkyLevels or None
+        Where levels were matched.
+    masked : tuple of float
+        Where sources were left out: the share of each exposure's pixels that was.
     """
 
     options: ImageOptions
@@ -384,6 +418,8 @@ class ImageResult(Frozen):
     pixels: int
     pixels_uncovered: int
     pixels_unknown: int
+    levels: SkyLevels | None = None
+    masked: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -43,7 +43,7 @@ from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
 from webbkg.numerics.summary import finite_median
-from webbkg.options import RunOptions
+from webbkg.options import ImageOptions, RunOptions
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
 
@@ -719,5 +719,6 @@ def _inputs(item: Item, setting: Setting) -> list[Path]:
         for name, value in setting.parameters.items()
         if name == "wfss_mask" or name.startswith("override_")
     ]
+    given += ImageOptions(source_mask=setting.parameters.get("source_mask")).source_mask or ()
     folder = setting.name_product(item, None).parent
     return [path for one in given for path in _files_of(one, folder)]

@@ -14,7 +14,9 @@ from webbkg.files.fits import checked_hdus
 from webbkg.results import BoolImage
 
 
-def read_mask(path: str | os.PathLike[str], shape: tuple[int, int], target: str) -> BoolImage:
+def read_mask(
+    path: str | os.PathLike[str], shape: tuple[int, int], target: str, role: str = "wfss_mask"
+) -> BoolImage:
     """Read a sky mask for a target.
 
     Parameters
@@ -26,6 +28,8 @@ def read_mask(path: str | os.PathLike[str], shape: tuple[int, int], target: str)
         Of the target.
     target : str
         Its name, for errors.
+    role : str
+        The parameter that named the file, for errors.
 
     Returns
     -------
@@ -39,20 +43,20 @@ def read_mask(path: str | os.PathLike[str], shape: tuple[int, int], target: str)
     InputError
         If it cannot be read, has no mask, or one of another shape or without numbers.
     """
-    path = door.regular_file(path, "wfss_mask", "a file with a MASK extension")
-    with door.reading(path, "the wfss_mask is neither a FITS nor an ASDF file"):
+    path = door.regular_file(path, role, "a file with a MASK extension")
+    with door.reading(path, f"the {role} is neither a FITS nor an ASDF file"):
         mask = _of_model(path) if path.suffix.lower() == ".asdf" else _of_fits(path)
     if mask is None:
         raise InputError(
             f"{path}: has no MASK extension (1 where sky, 0 where source); "
-            "name a file with one as wfss_mask"
+            f"name a file with one as {role}"
         )
     if mask.shape != shape:
         raise InputError(
-            f"{path}: the shape of wfss_mask must be that of {target}, {shape} (got {mask.shape})"
+            f"{path}: the shape of {role} must be that of {target}, {shape} (got {mask.shape})"
         )
     if mask.dtype.kind not in "biuf":
-        raise InputError(f"{path}: a wfss_mask must hold numbers (got {mask.dtype})")
+        raise InputError(f"{path}: a {role} must hold numbers (got {mask.dtype})")
     return np.ascontiguousarray(mask != 0)
 
 

@@ -184,7 +184,12 @@ def average_background(
         Placed(ArrayPlanes(dict(zip(PLANES, of_one, strict=True))), whole)
         for of_one in zip(*cubes, strict=True)
     ]
-    return average_exposures(exposures, (shape[-2], shape[-1]), options or ImageOptions())
+    options = options or ImageOptions()
+    if options.mask_sources or options.match_background != "none":
+        from webbkg.image.prepare import prepare
+
+        exposures = [*prepare(exposures, (shape[-2], shape[-1]), options).sources]
+    return average_exposures(exposures, (shape[-2], shape[-1]), options)
 
 
 def average_exposures(

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from webbkg.errors import InputError, MismatchError
+from webbkg.errors import InputError, MismatchError, OptionError
+from webbkg.files.associations import find_file
 from webbkg.files.exposures import Exposure
+from webbkg.files.masks import read_mask
 from webbkg.files.pool import FilePool
+from webbkg.image.adjusted import PackedPlane
 from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.image.variance import VARIANCES, split_variance
 from webbkg.modes import Request, Services, Target
-from webbkg.numerics.planes import Placed
+from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
-from webbkg.results import CombinedBackground, ImageResult, Outcome, Propagated, Status, Verdict
+from webbkg.results import (
+    CombinedBackground,
+    ImageResult,
+    Outcome,
+    Propagated,
+    SkyLevels,
+    Status,
+    Verdict,
+)
 
 NONE_LEFT = "no background is left"
+
+UNEVEN = 0.02
+"""Levels of backgrounds that are further apart, as a share, are warned of where masks are used."""
 
 
 def measure(target: Target, request: Request, services: Services) -> Outcome:
@@ -47,45 +61,140 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         gathered = _gather(target, exposures, drop=options.drop_mismatched)
         if gathered.reason:
             return _skipped(gathered.reason, gathered.verdicts)
+        masks = _masks(exposures, gathered.exposures, options, request)
         wanted = request.keep_background, request.propagate_errors
-        background = _combine(gathered, target.place.shape, options, services, wanted)
+        combined = _combine(gathered, masks, target.place.shape, options, services, wanted)
+        combined = _match(combined, target, pool)
     return Outcome(
         status=Status.COMPLETE,
-        background=background,
-        result=_result(background, gathered.names, options),
+        background=combined.background,
+        result=_result(combined, gathered.names, options),
         verdicts=gathered.verdicts,
         propagated=Propagated() if request.propagate_errors else None,
         warnings=(
             *gathered.warnings,
             *_too_few(len(gathered.names), options),
-            *_unknown_errors(background),
+            *_unmatched(combined, target.name, gathered.names, options),
+            *_unknown_errors(combined.background),
         ),
     )
 
 
+@dataclass(frozen=True)
+class _Combined:
+    """The average of exposures, and what `webbkg.image.prepare.Prepared` tells of them."""
+
+    background: CombinedBackground
+    levels: SkyLevels | None = None
+    masked: tuple[float, ...] = ()
+    uneven: float = 0.0
+
+
 def _combine(
     gathered: _Gathered,
+    masks: Masks,
     shape: tuple[int, int],
     options: ImageOptions,
     services: Services,
     wanted: tuple[bool, bool],
-) -> CombinedBackground:
+) -> _Combined:
     """Average the exposures, unless the target before had the same ones in the same places.
 
     `wanted` tells whether the average is kept, and whether its variance enters the target's.
     """
 
-    def average() -> CombinedBackground:
+    def average() -> _Combined:
+        placed: Sequence[Placed] = gathered.placed
+        told: tuple[Any, ...] = ()
+        if masks or options.mask_sources or options.match_background != "none":
+            from webbkg.image.prepare import prepare
+
+            own = [_read_mask(file, exposure) for file, exposure in masks]
+            prepared = prepare(placed, shape, options, own)
+            placed = prepared.sources
+            told = prepared.levels, prepared.masked, prepared.uneven
         errors, propagate = any(wanted), wanted[1]
         combined = average_exposures(
-            gathered.placed, shape, options, errors=errors, progress=services.progress
+            placed, shape, options, errors=errors, progress=services.progress
         )
-        return split_variance(combined, gathered.placed) if propagate else combined
+        if propagate:
+            combined = split_variance(combined, gathered.placed)
+        return _Combined(combined, *told)
 
     if services.shared is None:
         return average()
     places = tuple(placed.overlap for placed in gathered.placed)
-    return services.shared.get((gathered.sources, places, shape, options, wanted), average)
+    files = tuple(file for file, _ in masks)
+    key = (gathered.sources, places, shape, options, wanted, files)
+    return services.shared.get(key, average)
+
+
+Masks = Sequence[tuple[Path, Exposure]]
+"""The file of each exposure's own mask; empty for none."""
+
+
+def _masks(
+    opened: Sequence[Exposure],
+    chosen: Sequence[Exposure],
+    options: ImageOptions,
+    request: Request,
+) -> Masks:
+    """Find the files of `source_mask`: one for each background that was given, or one for all."""
+    names = options.source_mask
+    if names is None:
+        return ()
+    if len(names) not in (1, len(opened)):
+        raise OptionError(
+            f"source_mask must name one file, or one for each of the {len(opened)} backgrounds "
+            f"(got {len(names)})"
+        )
+    folders = [Path(), *request.folders]
+    files = [find_file(name, folders, "source_mask") for name in names]
+    return [(files[opened.index(one) % len(files)], one) for one in chosen]
+
+
+def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
+    """Read what is to be left out, True where source."""
+    return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
+
+
+def _match(combined: _Combined, target: Target, pool: FilePool) -> _Combined:
+    """Bring the average to the target's own sky, where the exposures' levels were matched."""
+    if combined.levels is None:
+        return combined
+    from webbkg.image.prepare import match_to_target
+
+    if target.path is not None:
+        exposure = Exposure.from_file(target.path, pool, needed=("SCI", "DQ"))
+    else:
+        exposure = Exposure.from_model(target.model)
+    placed = Placed(exposure.planes, Overlap.whole(exposure.shape))
+    background, levels = match_to_target(placed, combined.background, combined.levels)
+    return replace(combined, background=background, levels=levels)
+
+
+def _unmatched(
+    combined: _Combined, target: str, names: Sequence[str], options: ImageOptions
+) -> Iterator[str]:
+    """Warn of what was asked for and could not be done."""
+    if options.mask_sources and len(names) < 2:
+        yield (
+            f"{names[0]}: sources are found against other backgrounds, and there is none: nothing "
+            "is left out (mask_sources)"
+        )
+    if combined.uneven > UNEVEN:
+        yield (
+            f"the sky levels of the backgrounds are {100 * combined.uneven:.2g} % apart: what is "
+            "left out as source leaves steps; match_background = scale (or offset) mends that"
+        )
+    if combined.levels is None:
+        return
+    way_out = "; offset needs none above 0" if options.match_background == "scale" else ""
+    unknown = f"no sky to compare (match_background = {options.match_background}{way_out})"
+    for index in combined.levels.unmatched:
+        yield f"{names[index]}: its level stays as it is, it shares with the others {unknown}"
+    if math.isnan(combined.levels.target_correction):
+        yield f"{target}: the background is not matched to its level, they share {unknown}"
 
 
 def _skipped(reason: str, verdicts: tuple[Verdict, ...] = ()) -> Outcome:
@@ -101,6 +210,7 @@ class _Gathered:
 
     verdicts: tuple[Verdict, ...]
     warnings: tuple[str, ...] = ()
+    exposures: tuple[Exposure, ...] = ()
     sources: tuple[Any, ...] = ()
     placed: tuple[Placed, ...] = ()
     reason: str = ""
@@ -169,7 +279,13 @@ def _gathered(candidates: Sequence[_Candidate], reason: str) -> _Gathered:
         return _Gathered(verdicts, reason=f"{reason}: {told}" if told else reason)
     used = [(one.exposure, one.placed) for one in candidates if one.placed is not None]
     sources = tuple(exposure.path or exposure.model for exposure, _ in used)
-    return _Gathered(verdicts, warnings, sources, tuple(placed for _, placed in used))
+    return _Gathered(
+        verdicts,
+        warnings,
+        tuple(exposure for exposure, _ in used),
+        sources,
+        tuple(placed for _, placed in used),
+    )
 
 
 def _place(target: Target, chosen: Sequence[_Candidate], *, drop: bool) -> str:
@@ -306,9 +422,8 @@ def _unknown_errors(background: CombinedBackground) -> Iterator[str]:
         )
 
 
-def _result(
-    background: CombinedBackground, names: tuple[str, ...], options: ImageOptions
-) -> ImageResult:
+def _result(combined: _Combined, names: tuple[str, ...], options: ImageOptions) -> ImageResult:
+    background = combined.background
     covered = background.covered
     return ImageResult(
         options=options,
@@ -318,4 +433,6 @@ def _result(
         pixels=int(covered.size),
         pixels_uncovered=int(covered.size - np.count_nonzero(covered)),
         pixels_unknown=int(np.count_nonzero(covered & (background.counts == 0))),
+        levels=combined.levels,
+        masked=combined.masked,
     )
