@@ -13,6 +13,7 @@ from stpipe.exceptions import ValidationError
 from webbkg.errors import InputError, OptionError
 from webbkg.files import door
 from webbkg.files.asdf import check_asdf
+from webbkg.options import parameters
 
 LONGEST = 2**20
 """Bytes of a parameter file; those of a whole pipeline have some 20 000."""
@@ -55,4 +56,12 @@ def judging() -> Iterator[None]:
         yield
     # SyntaxError: the base of configobj's own, which stpipe has from different places.
     except (ValidationError, SyntaxError, UnicodeError) as error:
-        raise ParameterError(door.brief(error)) from error
+        raise ParameterError(_with_choices(door.brief(error))) from error
+
+
+def _with_choices(told: str) -> str:
+    """Add what a parameter that is named in an error may be, where that is one of a few words."""
+    for one in parameters().values():
+        if one.choices and f"'{one.name}'" in told:
+            return f"{told.rstrip('.')}; it must be one of {', '.join(one.choices)}"
+    return told
