@@ -73,6 +73,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dq_threshold": 0.51,  # the majority: of two backgrounds both
         "drop_mismatched": True,
         "clip_noise": "model",
+        "match_background": "scale",
+        "mask_sources": True,
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
