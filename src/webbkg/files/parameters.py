@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,15 @@ def check_parameter_file(named: Any) -> None:
         from stpipe.config_parser import load_config_file
 
         load_config_file(str(path))
+
+
+def with_plain_names(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the texts in lists plain: stpipe's own, from the command line, cannot be saved."""
+    return {name: _plain(value) if type(value) is list else value for name, value in told.items()}
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    return [str(one) if isinstance(one, str) else one for one in values]
 
 
 class ParameterError(OptionError, ValidationError):
