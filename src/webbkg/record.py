@@ -15,6 +15,7 @@ from typing import Any
 from webbkg import __version__
 from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
+from webbkg.options import ImageOptions
 from webbkg.results import (
     ImageResult,
     Outcome,
@@ -258,7 +259,15 @@ def _image_details(result: ImageResult) -> Details:
         pixels_unknown=result.pixels_unknown,
         **({} if result.levels is None else _levels(result.levels)),
         **({"masked_shares": list(result.masked)} if result.masked else {}),
+        **_asked_masks(result.options),
     )
+
+
+def _asked_masks(options: ImageOptions) -> Details:
+    """Tell what was asked to be left out, where anything was."""
+    files = [plain_ascii(Path(one).name) for one in options.source_mask or ()]
+    asked = {"mask_sources": options.mask_sources, "source_mask": files}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _levels(levels: SkyLevels) -> Details:
