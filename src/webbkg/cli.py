@@ -22,7 +22,7 @@ from webbkg.errors import OptionError, WebbkgError
 from webbkg.numerics.parallel import use_threads
 from webbkg.options import Parameter, as_options, option_name, parameters
 from webbkg.startup import own_process
-from webbkg.terminal import Display, HelpInPanels, say
+from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
 if TYPE_CHECKING:
     from webbkg.run import Item
@@ -39,6 +39,7 @@ class Exit(IntEnum):
 
 
 app = typer.Typer(
+    cls=GroupHelpInPanels,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -104,6 +105,8 @@ PANELS = {
 }
 """Where the help has the options of a mode."""
 
+ORDER = [*PANELS.values(), OUTPUT]
+
 EXAMPLES = """\
 webbkg subtract exp_001_rate.fits -b exp_002_rate.fits exp_003_rate.fits
 webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
@@ -115,14 +118,6 @@ webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing"""
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, **more)
-
-
-def _flag(*names: str, text: str, panel: str) -> Any:
-    return Annotated[bool, _option(*names, text=text, panel=panel)]
-
-
-def _taking(metavar: str, *names: str, text: str, panel: str) -> Any:
-    return Annotated[str | None, _option(*names, text=text, panel=panel, metavar=metavar)]
 
 
 _Target = Annotated[
@@ -143,45 +138,81 @@ _Background = Annotated[
         text="Background exposures; globs, and names with commas between, too.",
     ),
 ]
-_Catalog = _taking(
-    "FILE",
-    "--catalog",
-    panel=INPUTS,
-    text="Source catalogue (ECSV) of grism exposures; wins over the association's and the header's.",
-)
-_OverrideBkg = _taking(
-    "FILE",
-    "--override-bkg",
-    panel=INPUTS,
-    text="Template, instead of CRDS's choice: a reference file, or a bare sky image (.fits, "
-    ".fits.gz, .npy).",
-)
-_OverrideWavelengthrange = _taking(
-    "FILE",
-    "--override-wavelengthrange",
-    panel=INPUTS,
-    text="WAVELENGTHRANGE file, instead of CRDS's choice.",
-)
-_Robust = _flag("--robust", panel=EVERY_MODE, text="The same as --preset robust.")
-_OutputDir = _taking(
-    "FOLDER", "--output-dir", "-o", panel=OUTPUT, text="Folder of the products; made if need be."
-)
-_OutputFile = _taking(
-    "NAME", "--output-file", panel=OUTPUT, text="Name of the product, for one target."
-)
-_Suffix = _taking(
-    "TEXT", "--suffix", panel=OUTPUT, text="Suffix of the product, instead of backgroundstep."
-)
-_SkipExisting = _flag(
-    "--skip-existing", panel=OUTPUT, text="Leave out targets whose product is there already."
-)
-_Overwrite = _flag(
-    "--overwrite",
-    panel=OUTPUT,
-    text="Overwrite files that are no products of webbkg's, too; inputs never.",
-)
-_Quiet = _flag("--quiet", "-q", panel=OUTPUT, text="Print errors only.")
-_AsJson = _flag("--json", panel=OUTPUT, text="Print the outcomes as JSON, for scripts.")
+_Catalog = Annotated[
+    str | None,
+    _option(
+        "--catalog",
+        panel=INPUTS,
+        text="Source catalogue (ECSV) of grism exposures, instead of the "
+        "association's or the header's.",
+        metavar="FILE",
+    ),
+]
+_OverrideBkg = Annotated[
+    str | None,
+    _option(
+        "--override-bkg",
+        panel=INPUTS,
+        text="Template, instead of CRDS's choice: a reference file, or a bare "
+        "sky image (.fits, .fits.gz, .npy).",
+        metavar="FILE",
+    ),
+]
+_OverrideWavelengthrange = Annotated[
+    str | None,
+    _option(
+        "--override-wavelengthrange",
+        panel=INPUTS,
+        text="WAVELENGTHRANGE file, instead of CRDS's choice.",
+        metavar="FILE",
+    ),
+]
+_Robust = Annotated[
+    bool, _option("--robust", panel=EVERY_MODE, text="The same as --preset robust.")
+]
+_OutputDir = Annotated[
+    str | None,
+    _option(
+        "--output-dir",
+        "-o",
+        panel=OUTPUT,
+        text="Folder of the products; made if need be.",
+        metavar="FOLDER",
+    ),
+]
+_OutputFile = Annotated[
+    str | None,
+    _option(
+        "--output-file", panel=OUTPUT, text="Name of the product, for one target.", metavar="NAME"
+    ),
+]
+_Suffix = Annotated[
+    str | None,
+    _option(
+        "--suffix",
+        panel=OUTPUT,
+        text="Suffix of the product, instead of backgroundstep.",
+        metavar="TEXT",
+    ),
+]
+_SkipExisting = Annotated[
+    bool,
+    _option(
+        "--skip-existing", panel=OUTPUT, text="Leave out targets whose product is there already."
+    ),
+]
+_Overwrite = Annotated[
+    bool,
+    _option(
+        "--overwrite",
+        panel=OUTPUT,
+        text="Overwrite files that are no products of webbkg's, too; inputs never.",
+    ),
+]
+_Quiet = Annotated[bool, _option("--quiet", "-q", panel=OUTPUT, text="Print errors only.")]
+_AsJson = Annotated[
+    bool, _option("--json", panel=OUTPUT, text="Print the outcomes as JSON, for scripts.")
+]
 _Threads = Annotated[
     int | None,
     typer.Option(
@@ -208,13 +239,21 @@ def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
         for one in own.parameters.values()
         if one.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    added = [_as_option(one) for one in parameters().values() if one.name != "bkg_list"]
-    function.__signature__ = own.replace(parameters=[*taken, *added])  # type: ignore[attr-defined]
-    function.__annotations__ = {one.name: one.annotation for one in [*taken, *added]}
+    told = [one for one in parameters().values() if one.name != "bkg_list"]
+    added = [_as_option(one) for one in sorted(told, key=lambda one: ORDER.index(_panel(one)))]
+    first = next(i for i, one in enumerate(taken) if one.name == "output_dir")
+    everything = [*taken[:first], *added, *taken[first:]]  # so the help has its panels in order
+    function.__signature__ = own.replace(parameters=everything)  # type: ignore[attr-defined]
+    function.__annotations__ = {one.name: one.annotation for one in everything}
     return function
 
 
+def _panel(one: Parameter) -> str:
+    return OUTPUT if one.name.startswith("save_") else PANELS[one.mode]
+
+
 def _as_option(one: Parameter) -> inspect.Parameter:
+    is_list = one.kind == "force_list"
     kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
@@ -225,8 +264,8 @@ def _as_option(one: Parameter) -> inspect.Parameter:
     option = _option(
         flag,
         text=f"{text[0].upper()}{text[1:]}.",
-        panel=OUTPUT if one.name.startswith("save_") else PANELS[one.mode],
-        metavar="|".join(one.choices) or _TAKEN[kind],
+        panel=_panel(one),
+        metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, option]
@@ -363,7 +402,7 @@ def _status(item: Item) -> str:
 @app.command(cls=HelpInPanels)
 def demo(
     folder: Annotated[
-        Path, typer.Argument(help="Where to write the exposures and products.", metavar="FOLDER")
+        Path, typer.Argument(help="Where to write the exposures and products.", metavar="[FOLDER]")
     ] = Path("webbkg-demo"),
     size: Annotated[
         int,

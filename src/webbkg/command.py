@@ -94,7 +94,7 @@ def subtract(
     *,
     progress: Callable[[str, int, int], contextlib.AbstractContextManager[Progress | None]],
     catalog: str | None = None,
-    existing: Existing = Existing(),  # noqa: B008 - frozen
+    existing: Existing = Existing(),
     measure_medians: bool = True,
 ) -> Iterator[run.Item]:
     """Subtract the background of each target and write the products, one group at a time.
@@ -264,9 +264,13 @@ def _mode_of(item: run.Item) -> Mode:
 
 def _process(group: list[run.Item], setting: run.Setting) -> None:
     """Process a group; a bare sky image is wrapped as the template that overrides CRDS's choice."""
-    given, path = setting.parameters.get("override_bkg"), group[0].path
-    named = given not in (None, "", NOT_APPLICABLE)
-    if not named or path is None or _mode_of(group[0]) is IMAGE or not _is_bare(given):
+    given, path = setting.parameters.get("override_bkg") or NOT_APPLICABLE, group[0].path
+    if (
+        given == NOT_APPLICABLE
+        or path is None
+        or _mode_of(group[0]) is IMAGE
+        or not _is_bare(given)
+    ):
         run.process(group, setting)
         return
     from webbkg.files.templates import template_model

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,60 +38,91 @@ class HelpInPanels(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help, as wide as the terminal is."""
-        from rich.console import Console
-        from rich.padding import Padding
-        from rich.panel import Panel
-        from rich.text import Text
+        _show_help(self, ctx)
 
-        console = Console()
 
-        def show(content: RenderableType, title: str = "") -> None:
-            if title:
-                content = Panel(content, title=title, title_align="left", border_style="dim")
-            console.print(content if title else Padding(content, (1, 1, 0)))
+class GroupHelpInPanels(TyperGroup):
+    """The like for the command that has others."""
 
-        arguments = " ".join(one.metavar or "" for one in self._of_kind(ctx, "argument"))
-        show(Text(f"Usage: {ctx.command_path} [OPTIONS] {arguments}".rstrip(), "bold"))
-        show(Text("\n\n".join(_paragraphs(self.help or ""))))
-        console.print()
-        for title, members in self._panels(ctx).items():
-            show(_table(members), title)
-        if self.epilog:
-            show(Text(self.epilog, no_wrap=True, overflow="fold"), "Examples")
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, with the commands."""
+        _show_help(self, ctx)
 
-    def _of_kind(self, ctx: Any, kind: str) -> list[Any]:
-        return [one for one in self.get_params(ctx) if one.param_type_name == kind]
 
-    def _panels(self, ctx: Any) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {}
-        for one in (*self._of_kind(ctx, "argument"), *self._of_kind(ctx, "option")):
-            panel = getattr(one, "rich_help_panel", None)
-            usual = "Arguments" if one.param_type_name == "argument" else "Options"
-            if not getattr(one, "hidden", False):
-                found.setdefault(panel or usual, []).append(one)
-        last = found.pop("Options", None)
-        return found if last is None else {**found, "Options": last}
+def _show_help(command: Any, ctx: Any) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.panel import Panel
+    from rich.text import Text
+
+    console = Console()
+
+    def show(content: RenderableType, title: str = "") -> None:
+        if title:
+            content = Panel(content, title=title, title_align="left", border_style="dim")
+        console.print(content if title else Padding(content, (1, 1, 0, 1)))
+
+    others = [ctx.command.get_command(ctx, name) for name in _commands(command, ctx)]
+    arguments = [one.metavar or "" for one in _of_kind(command, ctx, "argument")]
+    taken = " ".join([*arguments, *(["COMMAND ..."] if others else [])])
+    show(Text(f"Usage: {ctx.command_path} [OPTIONS] {taken}".rstrip(), "bold"))
+    show(Text("\n\n".join(_paragraphs(command.help or ""))))
+    console.print()
+    if others:
+        told = [(one.name, _paragraphs(one.help or "")[0], None) for one in others]
+        show(_table(told), "Commands")
+    for title, members in _panels(command, ctx).items():
+        show(_table([_row(one) for one in members]), title)
+    if command.epilog:
+        show(Text(command.epilog, no_wrap=True, overflow="fold"), "Examples")
+
+
+def _commands(command: Any, ctx: Any) -> list[str]:
+    return list(command.list_commands(ctx)) if hasattr(command, "list_commands") else []
+
+
+def _of_kind(command: Any, ctx: Any, kind: str) -> list[Any]:
+    return [one for one in command.get_params(ctx) if one.param_type_name == kind]
+
+
+def _panels(command: Any, ctx: Any) -> dict[str, list[Any]]:
+    """Sort arguments and options into their panels; those without one come last."""
+    found: dict[str, list[Any]] = {}
+    for one in (*_of_kind(command, ctx, "argument"), *_of_kind(command, ctx, "option")):
+        usual = "Arguments" if one.param_type_name == "argument" else "Options"
+        panel = getattr(one, "rich_help_panel", None) or usual
+        found.setdefault(panel, []).append(one)
+    last = found.pop("Options", None)
+    return found if last is None else {**found, "Options": last}
 
 
 def _paragraphs(text: str) -> list[str]:
     return [" ".join(one.split()) for one in text.strip().split("\n\n")]
 
 
-def _table(members: Sequence[Any]) -> RenderableType:
-    """Lay out options: what they are called and take, and what they do."""
+Row = tuple[str, str, str | None]
+"""What it is called, in lines; what it does; its default, if that is to be told."""
+
+
+def _table(rows: Sequence[Row]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
-    for one in members:
-        text = Text(getattr(one, "help", None) or "")
-        default = getattr(one, "show_default", None)
-        if isinstance(default, str):
+    for names, does, default in rows:
+        text = Text(does)
+        if default is not None:
             text.append(f" [default: {default}]", "dim")
-        table.add_row(Text("\n".join(_names(one)), "bold cyan"), text)
+        table.add_row(Text(names, "bold cyan"), text)
     return table
+
+
+def _row(one: Any) -> Row:
+    default = getattr(one, "show_default", None)
+    told = default if isinstance(default, str) else None
+    return "\n".join(_names(one)), getattr(one, "help", None) or "", told
 
 
 def _names(one: Any) -> list[str]:
