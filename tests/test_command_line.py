@@ -22,7 +22,10 @@ from factories import GRISM, checksum, grism_template, make_model, ramp, save, w
 from webbkg import BackgroundStep
 from webbkg.cli import EXAMPLES, app, repeat_background_flag
 from webbkg.files.product import is_own_product
+from webbkg.files.windows import DetectorWindow
 from webbkg.options import as_options, parameters
+from webbkg.simulate.grism_scene import NIRCAM_R
+from webbkg.simulate.wfss import draw_field, observe, source_catalog, write_field
 
 SHAPE = (6, 8)
 SKY = ramp(SHAPE) / 64
@@ -68,7 +71,9 @@ def test_the_help_cuts_no_name_and_no_line(columns, flag):
         "--robust",
     }
     ours = {f"--{name.replace('_', '-')}" for name in parameters() if name != "bkg_list"}
-    switches = {f"--no-{name[2:]}" for name in ours if f"{name}/" in str(given)}
+    switched = [one for one in parameters().values() if one.kind == "boolean" and one.presets]
+    switches = {f"--no-{one.name.replace('_', '-')}" for one in switched}
+    assert len(switches) > 2
     assert ours | added | switches <= given
     for panel in ("Inputs", "Image from image", "Grism", "NIRISS SOSS", "Output", "Examples"):
         assert sum(f"─ {panel}" in line for line in lines) == 1
@@ -248,27 +253,25 @@ def test_a_bare_image_of_a_wrong_shape_is_an_error(folder):
 
 
 def test_the_catalogue_is_that_of_the_option(folder):
-    """It wins over the header's: both are looked at as what they are, no catalogues."""
-    target = make_model(1 + SKY, meta=GRISM, meta__source_catalog="header_cat.ecsv")
-    save(target, folder / "g_rate.fits")
-    grism_template(1 + SKY, (0, 0)).save("bkg.fits")
-    for name in ("header_cat.ecsv", "mine_cat.ecsv"):
-        (folder / name).write_text("no table")
-    given = ("g_rate.fits", "--override-bkg", "bkg.fits", "--override-wavelengthrange", "w.asdf")
-    (folder / "w.asdf").touch()
-    seen = {}
-    from webbkg.wfss import measure
-
-    def read(source, *_, **__):
-        seen["name"] = Path(source).name
-        raise measure.InputError("enough")
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(measure, "read_catalog", read)
-        run(*given)
-        assert seen.pop("name", None) in ("header_cat.ecsv", None)
-        run(*given, "--catalog", "mine_cat.ecsv")
-    assert seen == {"name": "mine_cat.ecsv"}
+    """It wins over the association's, and over the header's; the mask is of its sources."""
+    scene, window = NIRCAM_R, DetectorWindow(421, 310, 96, 128)
+    field = draw_field(scene, 1, scene.detector.part(window))
+    files = write_field(folder / "set", observe(field), template_window=window)
+    few = source_catalog(field)[:3]
+    few.write(folder / "few_cat.ecsv", format="ascii.ecsv")
+    references = ["--override-bkg", files.template]
+    references += ["--override-wavelengthrange", files.wavelengthrange]
+    for target in (files.association, files.target):
+        told = {}
+        for catalog in ([], ["--catalog", "few_cat.ecsv"]):
+            (report,) = json.loads(run(target, *references, *catalog, "--json").stdout)
+            told[len(catalog)] = report["details"]
+        assert (told[2]["mask"], told[2]["mask_sources"]) == ("few_cat.ecsv", 3)
+        assert told[0]["mask"] == files.catalog.name
+        assert told[0]["mask_sources"] == len(source_catalog(field)) > 3
+        assert told[2]["pixels_sky"] > told[0]["pixels_sky"]
+        with datamodels.open(report["output"]) as product:
+            assert product.meta.source_catalog == "few_cat.ecsv"
 
 
 # What is there already.

@@ -132,7 +132,7 @@ def subtract(
     """
     items = [item for target in targets for item in _items(target, backgrounds)]
     if catalog is not None:
-        found = find_file(catalog, [Path()], "catalog")
+        found = find_file(catalog, [Path()], "--catalog")
         for item in items:
             item.job = replace(item.job, source_catalog=found)
     setting = run.Setting(

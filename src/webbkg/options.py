@@ -440,8 +440,8 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-_COMMAND_ONLY = ("output_dir", "output_file", "override_bkg", "override_wavelengthrange", "catalog")
-_ENGLISH = ("sigma", "preset", "suffix", "catalog")
+_COMMAND_ONLY = ("output_dir", "output_file", "override_bkg", "override_wavelengthrange")
+_ENGLISH = ("sigma", "preset", "suffix")
 """Parameters whose names are words, too: they are meant where a message demands or offers them."""
 
 
