@@ -249,3 +249,29 @@ def test_the_command_takes_segments(folder):
         "jw01-seg001_nis_backgroundstep.fits",
         "jw01-seg002_nis_backgroundstep.fits",
     ]
+
+
+def test_the_robust_method_in_every_way_in(folder):
+    """One file through the step, and the segments through the command, with the same numbers."""
+    result = run(NAMES, soss_method="robust")
+    together = details(result[0])
+    assert together["method"] == "robust"
+    assert together["template"] == 1
+    assert together["left"]["scale"] == pytest.approx(SCALES[0], rel=0.001)
+    assert together["right"]["scale"] == pytest.approx(SCALES[1], rel=0.001)
+    assert together["noise"]["read_variance"] == pytest.approx(0.02**2, rel=0.1)
+    assert np.shape(together["scales"]) == (3, 2)
+    arguments = ["subtract", *NAMES, "--override-bkg", "bkg.fits", "--json"]
+    command = CliRunner().invoke(app, [*arguments, "--soss-method", "robust"])
+    assert command.exit_code == 0, command.output
+    reports = json.loads(command.stdout)
+    assert [report["details"]["left"] for report in reports] == [together["left"]] * 2
+    assert "method" not in details(run())  # what is written by default is as it was
+
+
+def test_a_robust_fit_says_why_it_should_be_looked_at(folder, caplog):
+    soss_library(0.3, 0.3).save("bkg.fits")
+    with caplog.at_level(logging.WARNING):
+        result = run(configure_log=False, soss_method="robust")
+    assert "look at the SOSS background: another template is as likely" in caplog.text
+    assert len(details(result)["look"]) == 1

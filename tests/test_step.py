@@ -103,7 +103,6 @@ def test_the_established_parameters_keep_their_names_and_defaults():
         "save_combined_background": False,
         "sigma": 3.0,
         "maxiters": None,
-        "clip_noise": "sample",
         "soss_source_percentile": 35.0,
         "soss_bkg_percentile": None,
         "wfss_mmag_extract": None,

@@ -76,6 +76,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_noise": "model",
         "match_background": "scale",
         "mask_sources": True,
+        "wfss_method": "robust",
+        "wfss_mask_from": "auto",
+        "soss_method": "robust",
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -232,10 +235,16 @@ def _as_names(given: Any) -> tuple[str, ...] | None:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+WFSS_METHODS: Check = (("standard", "robust").__contains__, "standard or robust")
+WFSS_MASKS: Check = (
+    ("boxes", "traces", "image", "auto").__contains__,
+    "boxes, traces, image or auto",
+)
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
+SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -354,6 +363,9 @@ class SossOptions(Options):
 
     Attributes
     ----------
+    method : {"percentile", "robust"}
+        By percentiles of the ratios, as is established, or by generalised least squares on the
+        deep frame, with the star's wings and the 1/f noise in the model.
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
@@ -362,6 +374,12 @@ class SossOptions(Options):
 
     prefix: ClassVar[str] = "soss_"
     mode: ClassVar[str] = "soss"
+    method: str = _parameter(
+        "percentile",
+        "option('percentile', 'robust')",
+        "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
+        check=SOSS_METHOD,
+    )
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
     )
@@ -384,6 +402,15 @@ class WfssOptions(Options):
 
     Attributes
     ----------
+    method : str
+        ``standard``, as prescribed, or ``robust``: with the noise of the model, and without the
+        strips along dispersion that stand out. The latter has no use for `maxiter`, `rms_stop`
+        and `outlier_percent`.
+    mask_from : str
+        What tells sky from sources. ``boxes``: those of the catalogue, as prescribed. Of the
+        method robust also ``traces``: the pixels with the least light that the catalogue
+        predicts; ``image``: the image itself. ``auto``: traces where there is a catalogue, else
+        the image; of the method standard, boxes. A mask of the user's comes before all of them.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -398,6 +425,18 @@ class WfssOptions(Options):
     """
 
     prefix: ClassVar[str] = "wfss_"
+    method: str = _parameter(
+        "standard",
+        "option('standard', 'robust')",
+        "WFSS: how the scale is fitted, standard or robust",
+        check=WFSS_METHODS,
+    )
+    mask_from: str = _parameter(
+        "boxes",
+        "option('boxes', 'traces', 'image', 'auto')",
+        "WFSS: what tells sky from sources: boxes, traces, image or auto",
+        check=WFSS_MASKS,
+    )
     mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
@@ -419,6 +458,16 @@ class WfssOptions(Options):
         "WFSS: share of pixels rejected at each end (percent)",
         check=PERCENTAGE,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method != "robust" and self.mask_from == "auto":
+            object.__setattr__(self, "mask_from", "boxes")
+        if self.method != "robust" and self.mask_from != "boxes":
+            raise OptionError(
+                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
+                "set that, or wfss_mask_from to boxes"
+            )
 
 
 KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)

@@ -19,11 +19,13 @@ from webbkg.results import (
     ImageResult,
     Outcome,
     Propagated,
+    RobustFit,
     SampleCounts,
     ScaleFit,
     SideFit,
     SkyLevels,
     SossResult,
+    SossRobust,
     Status,
     Verdict,
     WfssResult,
@@ -344,6 +346,27 @@ def _wfss_details(result: WfssResult) -> Details:
         pixels_used=fit.used,
         iterations=_iterations(fit),
         stopped=str(fit.stopped),
+    ) | _robust_details(result)
+
+
+def _robust_details(result: WfssResult) -> Details:
+    """Give what the robust method tells besides; the standard one, nothing."""
+    robust = result.fit.robust
+    if result.options.method == "standard":
+        return {}
+    told = _plain_values(method=result.options.method, mask_from=result.mask_from)
+    if robust is None:
+        return told
+    return told | _plain_values(
+        white_err=robust.white_err,
+        block_err=robust.block_err,
+        strips_marked=robust.marked,
+        strip_scatters=list(robust.scatters),
+        noise=robust.noise,
+        variance_per_signal=robust.per_signal,
+        cleanest_share=robust.share,
+        light=robust.light,
+        light_err=robust.light_err,
     )
 
 
@@ -365,6 +388,19 @@ def _wfss_summary(result: WfssResult, _unit: str) -> Iterator[tuple[str, str]]:
     yield "sources masked", masked
     yield "fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"
     yield "stopped because", str(fit.stopped)
+    if fit.robust is not None:
+        white, block = fit.robust.white_err, fit.robust.block_err
+        yield "error, white and by blocks", f"{white:.2g}, {block:.2g} of the scale"
+        yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
+        yield from _light_summary(result, fit.robust)
+
+
+def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
+    if result.mask_from == "traces":
+        yield "fitted", f"the {100 * robust.share:g} % with the least predicted light"
+    if robust.light:
+        light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
+        yield "taken off for light", f"{light} of the scale"
 
 
 def _times(fit: ScaleFit | SideFit) -> str:
@@ -375,6 +411,8 @@ def _times(fit: ScaleFit | SideFit) -> str:
 
 
 def _soss_details(result: SossResult) -> Details:
+    if result.fit.robust is not None:
+        return _robust_soss_details(result, result.fit.robust)
     options, fit = result.options, result.fit
     return _plain_values(
         mode="soss",
@@ -391,6 +429,36 @@ def _soss_details(result: SossResult) -> Details:
     )
 
 
+def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
+    fit = result.fit
+    return _plain_values(
+        mode="soss",
+        method=result.options.method,
+        library=result.reference,
+        template=fit.template,
+        left=_robust_side(fit.left),
+        right=_robust_side(fit.right),
+        scales=[[_plain(value) for value in sides] for sides in robust.scales.tolist()],
+        log_likelihood=[_plain(value) for value in robust.log_likelihood.tolist()],
+        pixels_used=list(robust.used),
+        starlight=list(robust.starlight),
+        chi2_dof=robust.chi2_dof,
+        level_chi2=robust.level_chi2,
+        jump_left=robust.jump_left,
+        wings=list(robust.wings),
+        stray_light=robust.stray_light,
+        noise=_plain_values(**vars(robust.noise)),
+        look=list(robust.look),
+        integrations=fit.n_integrations,
+        segments=result.segments,
+    )
+
+
+def _robust_side(side: SideFit | None) -> Details:
+    told = _side(side) or {}
+    return {name: told[name] for name in ("scale", "scale_err", "rmse", "n_sky") if name in told}
+
+
 def _side(side: SideFit | None) -> Details | None:
     return None if side is None else _plain_values(**vars(side))
 
@@ -403,10 +471,22 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
     yield "template", f"{fit.template} of {len(fit.rmse)} in {result.reference}"
     yield "scale, left", _times(fit.left)
     yield "scale, right", _times(fit.right)
+    if fit.robust is not None:
+        yield from _robust_summary(fit.robust)
     rmse = f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
     yield "RMSE, left and right", _in_unit(rmse, unit)
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
     yield "integrations", f"{fit.n_integrations}{together}"
+
+
+def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
+    if math.isfinite(robust.margin):
+        yield "log-likelihood over the next template", f"{robust.margin:.3g}"
+    shares = ", ".join(f"{100 * part:.3g} %" for part in robust.used)
+    yield "pixels used, left and right", shares
+    light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
+    yield "star's wings over sky in them", light
+    yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
 
 
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]

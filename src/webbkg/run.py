@@ -52,6 +52,9 @@ log = logging.getLogger(__name__)
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
 
+VARIANCES = ("VAR_RNOISE", "VAR_POISSON")
+"""Planes of a target that few modes look at."""
+
 ATTRIBUTES = {"SCI": "data"}
 """Names of planes that the models call otherwise than FITS does, in lower case."""
 
@@ -434,6 +437,7 @@ def _as_target(item: Item) -> Target:
     if dq is not None and dq.shape != shape:
         raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
     attributes = {"SCI": "data", "ERR": "err", "DQ": "dq"}
+    attributes |= {name: name.lower() for name in VARIANCES}
     return Target(
         name=name,
         info=ExposureInfo.from_model(model),
@@ -452,12 +456,19 @@ def _unopened_target(item: Item, opened: ExitStack) -> Target:
     assert item.path is not None
     assert item.survey is not None
     exposure = opened.enter_context(Exposure.from_file(item.path))
-    shape = item.survey.shape
+    shape, path = item.survey.shape, item.path
+
+    def plane(name: str) -> Any:
+        if name not in VARIANCES:
+            return exposure.plane(name).reshape(shape)
+        with Exposure.from_file(path, needed=("SCI",), also=VARIANCES) as again:
+            return again.plane(name).reshape(shape) if again.planes.has(name) else None
+
     return Target(
         name=item.name,
         info=exposure.info,
         shape=shape,
-        plane=lambda name: exposure.plane(name).reshape(shape),
+        plane=plane,
         read=item.survey.read,
         open=cache(partial(open_model, item.path)),
         wcs=item.survey.wcs,
