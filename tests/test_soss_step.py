@@ -275,3 +275,26 @@ def test_a_robust_fit_says_why_it_should_be_looked_at(folder, caplog):
         result = run(configure_log=False, soss_method="robust")
     assert "look at the SOSS background: another template is as likely" in caplog.text
     assert len(details(result)["look"]) == 1
+
+
+def test_the_command_takes_a_bare_sky_image_for_all_segments(folder):
+    """And what is left out with --skip-existing is the exposure, not one segment of it."""
+    np.save("sky.npy", soss_sky(0.3)[10:106])
+    given = ["subtract", *NAMES, "--override-bkg", "sky.npy"]
+    told = CliRunner().invoke(app, [*given, "--json"])
+    assert told.exit_code == 0, told.output
+    for report in json.loads(told.stdout):
+        assert report["details"]["library"] == "sky.npy"
+        sides = [report["details"][side]["scale"] for side in ("left", "right")]
+        np.testing.assert_allclose(sides, SCALES, rtol=1e-2)
+    products = sorted(folder.glob("*_backgroundstep.fits"))
+    with datamodels.open(products[0]) as product:
+        assert product.meta.ref_file.bkg.name == str(folder / "sky.npy")
+    before = checksum(products[0])
+    products[1].unlink()
+    assert CliRunner().invoke(app, [*given, "--skip-existing"]).exit_code == 0
+    assert products[1].exists()
+    assert checksum(products[0]) != before
+    before = checksum(products[0])
+    assert CliRunner().invoke(app, [*given, "--skip-existing"]).exit_code == 0
+    assert checksum(products[0]) == before

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -475,3 +476,43 @@ KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssO
 def parameters() -> dict[str, Parameter]:
     """Tell all parameters by their names, those of every mode first."""
     return {one.name: one for kind in KINDS for one in kind.parameters().values()}
+
+
+def option_name(name: str) -> str:
+    """Give a parameter the name that it has on the command line.
+
+    Examples
+    --------
+    >>> option_name("wfss_maxiter")
+    '--wfss-maxiter'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+_COMMAND_ONLY = ("output_dir", "output_file", "override_bkg", "override_wavelengthrange")
+_ENGLISH = ("sigma", "preset", "suffix")
+"""Parameters whose names are words, too: they are meant where a message demands or offers them."""
+
+
+def as_options(message: str) -> str:
+    """Call the parameters in a message by the names that they have on the command line.
+
+    What is part of another name, of a file's, say, stays.
+
+    Examples
+    --------
+    >>> as_options("sigma must be at least 0; source_mask.fits: choose another suffix")
+    '--sigma must be at least 0; source_mask.fits: choose another --suffix'
+    >>> as_options("nothing to compare (match_background = scale)")
+    'nothing to compare (--match-background scale)'
+    """
+    named = {*parameters(), *_COMMAND_ONLY} - {*_ENGLISH, "bkg_list"}
+    plain = "|".join(sorted(named, key=len, reverse=True))
+    words = "|".join(_ENGLISH)
+    found = rf"{plain}|(?:^|(?<=another )|(?<=, )|(?<=or ))(?:{words})(?= must|$|[,;]| or | for )"
+    pattern = rf"(?<![\w./'\"-])({found})(?![\w/'\"-]|\.\w)(?: = (?=\w))?"
+    return re.sub(pattern, lambda met: _renamed(met[0], met[1]), message)
+
+
+def _renamed(met: str, name: str) -> str:
+    return option_name(name) + (" " if met != name else "")

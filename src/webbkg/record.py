@@ -92,7 +92,8 @@ def details(outcome: Outcome) -> Details:
 
 def summary(outcome: Outcome) -> Summary:
     """Tell an outcome to a person in a few lines, a label and a value each."""
-    told = () if outcome.result is None else tuple(_of_kind(outcome.result)[1](outcome.result))
+    result = outcome.result
+    told = () if result is None else tuple(_of_kind(result)[1](result, outcome.unit))
     more = () if outcome.propagated is None else tuple(_propagated_summary(outcome.propagated))
     return (*told, *map(_verdict_line, outcome.verdicts), *more)
 
@@ -139,9 +140,21 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
     yield from summary(outcome)
     if outcome.median_before is not None and outcome.median_after is not None:
         medians = f"{outcome.median_before:.6g}, {outcome.median_after:.6g}"
-        yield "median before, after", medians
+        yield "median before, after", _in_unit(medians, outcome.unit)
     if product is not None:
         yield "product", str(product)
+
+
+def totals(counts: Mapping[str, int]) -> str:
+    """Count targets by what became of them.
+
+    Examples
+    --------
+    >>> totals({"COMPLETE": 13, "FAILED": 1})
+    '14 targets: 13 COMPLETE, 1 FAILED'
+    """
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"{sum(counts.values())} targets: {told}"
 
 
 def members(job: Job, catalog: Any) -> Details:
@@ -190,6 +203,10 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_words, value))}]"
     return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def _in_unit(value: str, unit: str) -> str:
+    return f"{value} {unit}".rstrip()
 
 
 def share(part: int, whole: int) -> str:
@@ -285,25 +302,27 @@ def _counts(counts: SampleCounts) -> Details:
     return {"offered": counts.offered, "usable": counts.usable, "clipped": counts.clipped}
 
 
-def _image_summary(result: ImageResult) -> Iterator[tuple[str, str]]:
+def _image_summary(result: ImageResult, unit: str) -> Iterator[tuple[str, str]]:
     counts = result.exposures + result.integrations
-    yield "backgrounds", str(len(result.backgrounds))
+    number = len(result.backgrounds)
+    yield "backgrounds", f"{number} exposure{'s' if number != 1 else ''}"
     yield "samples used", f"{counts.used:,} of {counts.usable:,} usable"
     yield "samples clipped", share(counts.clipped, counts.usable)
     if result.masked:
         yield "masked as sources", f"{_range(result.masked, 100)} % of each background"
     if result.levels is not None:
-        yield from _told_levels(result.levels)
+        yield from _told_levels(result.levels, unit)
     yield "pixels, sky unknown", share(result.pixels_unknown, result.pixels)
     yield "pixels not covered", share(result.pixels_uncovered, result.pixels)
 
 
-def _told_levels(levels: SkyLevels) -> Iterator[tuple[str, str]]:
-    sign = "×" if levels.kind == "scale" else "+"
-    yield "background sky", f"{_range(levels.backgrounds)}, matched by {levels.kind}"
-    change = levels.target_correction
-    told = "not matched" if math.isnan(change) else f"their average {sign} {change:.5g}"
-    yield "target sky", f"{levels.target:.5g}, {told}"
+def _told_levels(levels: SkyLevels, unit: str) -> Iterator[tuple[str, str]]:
+    change, sky = levels.target_correction, _in_unit(_range(levels.backgrounds), unit)
+    scaled = levels.kind == "scale"
+    changed = f"× {change:.5g}" if scaled else _in_unit(f"+ {change:.5g}", unit)
+    told = "not matched" if math.isnan(change) else f"their average {changed}"
+    yield "background sky", f"{sky}, matched by {levels.kind}"
+    yield "target sky", f"{_in_unit(f'{levels.target:.5g}', unit)}, {told}"
 
 
 def _range(values: Sequence[float], times: float = 1) -> str:
@@ -367,20 +386,20 @@ def _iterations(fit: ScaleFit) -> list[Details]:
     ]
 
 
-def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
+def _wfss_summary(result: WfssResult, _unit: str) -> Iterator[tuple[str, str]]:
     fit = result.fit
     if fit.status is not Status.COMPLETE:
         return
     masked = f"{result.mask_sources} of {result.mask}" if result.mask_sources else result.mask
     yield "template", result.template
-    yield "scale", f"{fit.scale:.6g} ± {fit.scale_err:.2g} (chi²/dof {fit.chi2_dof:.3g})"
+    yield "scale", f"{_times(fit)} (chi²/dof {fit.chi2_dof:.3g})"
     yield "sky pixels", share(fit.sky_pixels, result.pixels)
     yield "sources masked", masked
     yield "fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"
     yield "stopped because", str(fit.stopped)
     if fit.robust is not None:
         white, block = fit.robust.white_err, fit.robust.block_err
-        yield "error, white and by blocks", f"{white:.2g}, {block:.2g}"
+        yield "error, white and by blocks", f"{white:.2g}, {block:.2g} of the scale"
         yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
         yield from _light_summary(result, fit.robust)
 
@@ -389,7 +408,12 @@ def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str,
     if result.mask_from == "traces":
         yield "fitted", f"the {100 * robust.share:g} % with the least predicted light"
     if robust.light:
-        yield "taken off for light", f"{robust.light:.2g} ± {robust.light_err:.2g}"
+        light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
+        yield "taken off for light", f"{light} of the scale"
+
+
+def _times(fit: ScaleFit | SideFit) -> str:
+    return f"{fit.scale:.6g} ± {fit.scale_err:.2g} times the template"
 
 
 # SOSS.
@@ -448,17 +472,18 @@ def _side(side: SideFit | None) -> Details | None:
     return None if side is None else _plain_values(**vars(side))
 
 
-def _soss_summary(result: SossResult) -> Iterator[tuple[str, str]]:
+def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
     fit = result.fit
     if fit.left is None or fit.right is None:
         return
     together = f", {result.segments} segments together" if result.segments > 1 else ""
     yield "template", f"{fit.template} of {len(fit.rmse)} in {result.reference}"
-    yield "scale, left", f"{fit.left.scale:.6g} ± {fit.left.scale_err:.2g}"
-    yield "scale, right", f"{fit.right.scale:.6g} ± {fit.right.scale_err:.2g}"
+    yield "scale, left", _times(fit.left)
+    yield "scale, right", _times(fit.right)
     if fit.robust is not None:
         yield from _robust_summary(fit.robust)
-    yield "RMSE, left and right", f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
+    rmse = f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
+    yield "RMSE, left and right", _in_unit(rmse, unit)
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
     yield "integrations", f"{fit.n_integrations}{together}"
 
@@ -473,7 +498,7 @@ def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
     yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
 
 
-Renderers = tuple[Callable[[Any], Details], Callable[[Any], Iterator[tuple[str, str]]]]
+Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]
 _RENDERERS: dict[type, Renderers] = {
     ImageResult: (_image_details, _image_summary),
     WfssResult: (_wfss_details, _wfss_summary),

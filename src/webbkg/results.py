@@ -643,6 +643,8 @@ class Outcome(Frozen):
         What the user should know.
     median_before, median_after : float or None
         Median of the finite SCI of the target and of the result, where that was asked for.
+    unit : str
+        Of the target's SCI (keyword BUNIT); empty where that is not known.
     """
 
     status: Status
@@ -656,6 +658,7 @@ class Outcome(Frozen):
     warnings: tuple[str, ...] = ()
     median_before: float | None = None
     median_after: float | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)

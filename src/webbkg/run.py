@@ -98,6 +98,8 @@ class Item:
         What the user should know.
     error : WebbkgError or None
         Why it came to nothing.
+    existing : bool
+        Its product was there before the run, and is left as it is.
     """
 
     source: Input
@@ -115,6 +117,7 @@ class Item:
     saved: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: WebbkgError | None = None
+    existing: bool = False
 
     @property
     def path(self) -> Path | None:
@@ -387,6 +390,7 @@ def _subtract(
             item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
         else:
             item.outcome = measured
+        item.outcome = replace(item.outcome, unit=target.info.unit or "")
         if item.survey is None:
             _make_result(item, request)
         else:

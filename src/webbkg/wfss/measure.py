@@ -212,8 +212,9 @@ def _all_sky(target: Target) -> _Mask:
     warning = (
         f"{target.name}: nothing tells its sky from its sources, so that every pixel is taken as "
         "sky and their light biases the scale; give a source catalogue (keyword SCATFILE, "
-        "'sourcecat' in an association, or a file name as meta.source_catalog: a table set there "
-        "is dropped by the data model), or a mask file (wfss_mask)"
+        "'sourcecat' in an association, --catalog of the command, or a file name as "
+        "meta.source_catalog: a table set there is dropped by the data model), or a mask file "
+        "(wfss_mask)"
     )
     return _Mask(np.ones(target.place.shape, np.bool_), "all sky", warnings=(warning,))
 
