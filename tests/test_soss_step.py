@@ -172,6 +172,8 @@ def test_segments_are_fitted_together(folder):
     first, second = run(NAMES, save_results=True, save_background=True)
     assert details(first)["segments"] == details(second)["segments"] == 2
     assert details(first)["integrations"] == 5
+    for model in (first, second):
+        assert model.meta.ref_file.bkg.name.endswith("bkg.fits")
     assert details(first)["left"] == details(second)["left"]
     both = np.concatenate([segment(2, 1).data, segment(3, 2).data])
     whole = run(make_model(both, np.ones(both.shape), at=(0, 1802), meta=SOSS))

@@ -260,6 +260,7 @@ def process(group: Sequence[Item], setting: Setting) -> None:
     for item in group:
         _subtract(item, _request(item, setting, together), setting, measured)
         measured = item.outcome if together else None
+        item.references = item.references or list(group[0].references)  # looked up once for all
 
 
 def _as_segment(item: Item) -> Any:
