@@ -1,13 +1,14 @@
 """How well the SOSS fit recovers known scales: ``python -m benchmarks.soss_recovery``.
 
 Prints Markdown tables; docs/soss_recovery.md explains them. ``--figure docs/soss_bias.svg``
-draws the errors too (needs Matplotlib).
+draws the errors too (needs Matplotlib). ``--robust`` compares the two methods, the robust one in
+scenes that are not its own too; it takes much longer.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +39,19 @@ SIDES = ("left", "right")
 LEVELS = {"left": slice(600, 690), "right": slice(715, 800)}  # columns near the jump
 APERTURE = 18  # half width, pixels
 CURVE_SEEDS = (1, 2, 3, 4)
+ROBUST = SossOptions(method="robust")
+OTHER_SEEDS = (501, 502)
+OTHER_WINGS: dict[str, dict[str, object]] = {
+    "as in the grid": {},
+    "another power law": {"wing_power": 1.7, "wing_width": 35.0},
+    "exponential core and power law": {"wing_core": 0.06, "wing": 0.04},
+    "wider and brighter to the red, by 40 %": {"wing_colour": 0.4},
+    "on one side": {"wing_below": 0.0},
+    "other ones for each order": {"wing_orders": (1.0, 2.0, 0.5)},
+    "wide wings of zeroth orders": {"zeroth_wing": 0.03},
+    "diffuse light over the frame": {"stray": 0.002},
+}
+"""Scenes that the robust method was not developed on."""
 MIDDLE_OF_WINDOW = -0.3186  # quantile 0.375 of a Gaussian, in sigma
 QUIET = {"hot_fraction": 0.0, "dead_fraction": 0.0, "cosmic_ray_left": 0.0, "flicker_noise": 0.0}
 
@@ -62,6 +76,8 @@ class Trial:
         Source threshold (DN/s).
     skipped : int
         Fits without an answer, not among the others.
+    looks : int
+        Robust fits that say that they should be looked at.
     """
 
     errors: np.ndarray
@@ -71,6 +87,7 @@ class Trial:
     levels: np.ndarray
     thresholds: np.ndarray
     skipped: int
+    looks: int = 0
 
     @property
     def right_choices(self) -> int:
@@ -121,6 +138,126 @@ def run_trials(field: SossField, fits: int, options: SossOptions | None = None) 
         )
     columns = [np.array(c) for c in zip(*found, strict=True)] if found else [np.empty((0, 2))] * 6
     return Trial(*columns, skipped=fits - len(found))
+
+
+def run_robust(field: SossField, fits: int) -> Trial:
+    """Fit pairs of integrations by the robust method; the errors are of the true template."""
+    scene = field.scene
+    library = make_library(scene, field.seed)
+    series = draw_series(field, INTEGRATIONS * fits)
+    truth = np.array([scene.scale_left, scene.scale_right])
+    found, looks = [], 0
+    for start in range(0, series.n_integrations, INTEGRATIONS):
+        fit = fit_templates(*sample_cube(series, start, start + INTEGRATIONS), library, ROBUST)
+        if fit.robust is None:
+            continue
+        looks += bool(fit.robust.look)
+        found.append(
+            (
+                fit.robust.scales[scene.template] / truth - 1,
+                fit.robust.scale_errs[scene.template] / truth,
+                fit.robust.used,
+                fit.template,
+                _levels(field, fit, library),
+                np.nan,
+            )
+        )
+    columns = [np.array(c) for c in zip(*found, strict=True)] if found else [np.empty((0, 2))] * 6
+    return Trial(*columns, skipped=fits - len(found), looks=looks)
+
+
+def compare_row(field: SossField, old: Trial, new: Trial, fits: int) -> dict[str, str]:
+    """Describe one brightness and noise with both methods."""
+    spread = new.errors.std(axis=0, ddof=1) / new.quoted.mean(axis=0)
+    return {
+        "star": f"{field.scene.star:.0f}",
+        "groups": str(field.scene.readout.n_groups),
+        "noise / sky (%)": f"{100 * noise_of(field):.1f}",
+        "percentile: left, right (%)": ", ".join(percent(one) for one in old.errors.T),
+        "robust: left, right (%)": ", ".join(percent(one, 2) for one in new.errors.T),
+        "scatter / quoted": ", ".join(f"{value:.1f}" for value in spread),
+        "true template": f"{old.right_choices}, {new.right_choices} of {fits}",
+        "jump left over (%)": ", ".join(_jump_left_over(field, one) for one in (old, new)),
+        "look": f"{new.looks}",
+    }
+
+
+def _jump_left_over(field: SossField, trial: Trial) -> str:
+    if len(trial.levels) == 0:
+        return "–"
+    return f"{100 * (trial.levels[:, 1] - trial.levels[:, 0]).mean() / _jump(field):+.1f}"
+
+
+def other_rows(name: str, changes: dict[str, object]) -> Iterator[dict[str, str]]:
+    """Describe robust fits of a scene whose wings are not those of the grid."""
+    truth = np.array([SossScene().scale_left, SossScene().scale_right])
+    for star, groups in ((440.0, 6), (1500.0, 15)):
+        errors, quoted, templates, jumps, looks = [], [], [], [], 0
+        for seed in OTHER_SEEDS:
+            field = draw_field(scene_of(star, groups, **changes), seed)
+            library = make_library(field.scene, seed)
+            cube = sample_cube(draw_series(field, INTEGRATIONS))
+            fit = fit_templates(*cube, library, ROBUST)
+            sides = fit.left, fit.right
+            errors.append([side.scale for side in sides] / truth - 1)
+            quoted.append([side.scale_err for side in sides] / truth)
+            templates.append(fit.template == field.scene.template)
+            left, right = _levels(field, fit, library)
+            jumps.append((right - left) / _jump(field))
+            looks += bool(fit.robust.look)
+        yield {
+            "wings": name,
+            "star": f"{star:.0f}",
+            "groups": str(groups),
+            "errors left, right (%)": "; ".join(
+                ", ".join(f"{100 * value:+.2f}" for value in one) for one in errors
+            ),
+            "quoted (%)": "; ".join(
+                ", ".join(f"{100 * value:.2f}" for value in one) for one in quoted
+            ),
+            "true template": f"{sum(templates)} of {len(OTHER_SEEDS)}",
+            "jump left over (%)": ", ".join(f"{100 * jump:+.1f}" for jump in jumps),
+            "look": str(looks),
+        }
+
+
+def depth_rows() -> Iterator[dict[str, str]]:
+    """Tell by how much each method changes the depth of a transit of 2 % (6 groups)."""
+    for star in (440.0, 1500.0):
+        scene = replace(scene_of(star, 6), transit_depth=0.02)
+        found: dict[str, list[float]] = {"percentile": [], "robust": []}
+        for seed in CURVE_SEEDS[:3]:
+            series = draw_series(draw_field(scene, seed), 24)
+            aperture, library = _aperture(series.shown), make_library(scene, seed)
+            cube = sample_cube(series)
+            flux, sky = (
+                float(image[aperture].sum(dtype=float))
+                for image in (series.shown.star, series.shown.sky)
+            )
+            for method, changes in found.items():
+                fit = fit_templates(*cube, library, SossOptions(method=method))
+                taken = _sky_in(aperture, fit, library)
+                changes.append(1e6 * scene.transit_depth * (flux / (flux + sky - taken) - 1))
+        told = {name: ", ".join(f"{one:+.1f}" for one in each) for name, each in found.items()}
+        yield {"star": f"{star:.0f}", "change of depth (ppm) by": "", **told}
+
+
+def print_comparison(fits: int) -> None:
+    """Compare the two methods, row by row as they are found."""
+    print("## Both methods\n", flush=True)
+    first = True
+    for groups in GROUPS:
+        for star in STARS:
+            field = draw_field(scene_of(star, groups))
+            row = compare_row(field, run_trials(field, fits), run_robust(field, fits), fits)
+            lines = table([row]).splitlines()
+            print("\n".join(lines if first else lines[2:]), flush=True)
+            first = False
+    print("\n## Depth of a transit\n", flush=True)
+    print(table(list(depth_rows())))
+    print("\n## Other wings\n", flush=True)
+    rows = [row for name, changes in OTHER_WINGS.items() for row in other_rows(name, changes)]
+    print(table(rows))
 
 
 def _side_sizes(fit: TemplateFit, field: SossField) -> np.ndarray:
@@ -339,8 +476,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fits", type=int, default=10, help="realisations of the noise")
     parser.add_argument("--figure", type=Path, help="where to draw the errors")
+    parser.add_argument("--robust", action="store_true", help="compare the two methods")
     options = parser.parse_args()
     fits = options.fits
+    if options.robust:
+        print_comparison(fits)
+        return
     print("## The percentile window alone\n")
     print(table(window_rows(fits)))
     print("\n## Causes, one at a time (6 groups)\n")

@@ -83,3 +83,96 @@ def sky_mask(transform, ra, dec, orders, shape, dispersion_axis):
                 for x in range(max(left, 0), min(right, columns - 1) + 1):
                     sky[y, x] = False
     return sky
+
+
+# The robust fit.
+
+
+def skewness(level, read, photons):
+    return photons**2 * level / (read + photons * level) ** 1.5
+
+
+def robust_fit(sci, read, per_signal, template, used, *, passes=12):
+    """Fit with light dispersed along rows; `read` and `per_signal` make the variance.
+
+    Returns the scales, the last pass's marked strips, the white and the block error.
+    """
+    lit = used & (template > 0.2 * np.median(template[used]))
+    scale = np.median(sci[lit].astype(float) / template[lit])
+    level = max(scale * np.median(template[used]), 0)
+    skew = skewness(level, np.median(read[used & (read >= 0)]), per_signal)
+    scales, scatters = [], {}
+    for number in range(passes):
+        weight, cross, count = robust_strips(sci, read, per_signal, template, used, scale)
+        if number in (0, 1, 3):
+            scatters = {n: strip_scatter(*joined(weight, cross, n)) for n in (1, 4, 16)}
+        marked = np.zeros(weight.shape, bool)
+        pixels = count.sum() / np.count_nonzero(count)
+        for n, scatter in scatters.items():
+            of_strip, mean = joined(weight, cross, n)
+            for line, strip in np.ndindex(mean.shape):
+                move = 1.5 * skew / np.sqrt(pixels * n) / scatter**3
+                deviation = mean[line, strip] * np.sqrt(of_strip[line, strip]) / scatter - move
+                if abs(deviation) > 3:
+                    lines = slice(max(line - 1, 0), line + 2)
+                    marked[lines, strip * n : strip * n + n] = True
+        total = weight[~marked].sum()
+        shift = cross[~marked].sum() / total
+        scale = scale + shift
+        scales.append(scale)
+        if abs(shift) < 0.02 / np.sqrt(total):
+            break
+    weight[marked], cross[marked] = 0, 0
+    return scales, marked, 1.04 / np.sqrt(total), block_error(weight, cross, shift)
+
+
+def robust_strips(sci, read, per_signal, template, used, scale):
+    """Sum weight, weighted residual and pixels of strips of 16 pixels, one at a time."""
+    rows, columns = sci.shape
+    sums = np.zeros((3, rows, -(-columns // 16)))
+    for row, column in np.argwhere(used):
+        t = float(template[row, column])
+        residual = float(sci[row, column]) - scale * t
+        variance = float(read[row, column]) + per_signal * max(scale * t, 0)
+        if read[row, column] >= 0 and residual**2 < 4.5**2 * variance:
+            sums[:, row, column // 16] += t * t / variance, t * residual / variance, 1
+    return sums
+
+
+def joined(weight, cross, n):
+    """Join strips n at a time; the mean residual is NaN where there is little weight."""
+    parts = [slice(i, i + n) for i in range(0, weight.shape[1], n)]
+    total = np.stack([weight[:, p].sum(axis=1) for p in parts], axis=1)
+    mean = np.stack([cross[:, p].sum(axis=1) for p in parts], axis=1)
+    little = total <= 0.15 * total[total > 0].mean()
+    return total, np.where(little, np.nan, mean / np.where(little, 1, total))
+
+
+def strip_scatter(weight, mean):
+    found = []
+    lines = len(mean)
+    for step in [s for s in (48, 64, 80, 96) if s < lines / 2] or [lines // 3]:
+        sums, differences = [], []
+        for line in range(lines - step):
+            for strip in range(mean.shape[1]):
+                one, other = mean[line, strip], mean[line + step, strip]
+                if np.isfinite(one) and np.isfinite(other):
+                    variance = 1 / weight[line, strip] + 1 / weight[line + step, strip]
+                    sums.append(one + other)
+                    differences.append(abs(one - other) / np.sqrt(variance))
+        faintest = np.array(sums) <= np.quantile(sums, 0.3)
+        found.append(np.array(differences)[faintest])
+    return max(1.4826 * np.median(np.concatenate(found)), 1)
+
+
+def block_error(weight, cross, shift):
+    high, wide = (-(-n // 8) for n in weight.shape)
+    weights, scales = [], []
+    for line in range(0, weight.shape[0], high):
+        for strip in range(0, weight.shape[1], wide):
+            block = slice(line, line + high), slice(strip, strip + wide)
+            if weight[block].sum() > 0:
+                weights.append(weight[block].sum())
+                scales.append(cross[block].sum() / weights[-1] - shift)
+    weights, scales, n = np.array(weights), np.array(scales), len(weights)
+    return np.sqrt(n / (n - 1) * np.sum((weights * scales) ** 2)) / weights.sum()

@@ -21,6 +21,7 @@ GATHERING = ("measure", "segments")
 
 LAYERS = (
     ("cli",),
+    ("terminal",),
     ("command", "batch", "report", "build", "simulate"),
     ("pipelines",),
     ("integration",),

@@ -174,6 +174,17 @@ def test_saved_parameters_come_back_as_they_were(folder):
     assert options_used() == (2.5, 4)
 
 
+def test_a_list_of_one_from_the_command_line_can_be_saved(folder):
+    shape = datamodels.open("t_rate.fits").data.shape[-2:]
+    write_mask(folder / "m.fits", np.ones(shape))
+    save(make_model(np.ones(shape)), folder / "one_rate.fits")
+    given = {"bkg_list": ["one_rate.fits"], "source_mask": ["m.fits"]}
+    options = [f"--{name}={value}" for name, (value,) in given.items()]
+    Step.from_cmdline([CLASSES[0], "t_rate.fits", *options, "--save-parameters=one.asdf"])
+    again = Step.from_config_file("one.asdf").get_pars()
+    assert {name: again[name] for name in given} == given
+
+
 def test_saved_defaults_come_back_as_they_were(folder):
     BackgroundStep().export_config("defaults.asdf")
     assert own_parameters(Step.from_config_file("defaults.asdf")) == own_parameters(

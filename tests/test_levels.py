@@ -1,5 +1,7 @@
 """The sky levels of backgrounds: found, matched to each other and to the target."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -104,6 +106,19 @@ def test_exposures_without_a_common_pixel_stay():
     found = match_exposures(sky_blocks([left, right], SHAPE), "offset")
     np.testing.assert_array_equal(found.values, 0)
     assert found.unmatched == (0, 1)
+
+
+@pytest.mark.parametrize("kind", ["offset", "scale"])
+def test_blocks_beyond_float32_are_left_out(kind):
+    images = [np.full(SHAPE, level, np.float32) for level in (4, 5)]
+    for image in images:
+        image[8:24, 16:32] = 3e38
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = match_exposures(sky_blocks([place(image) for image in images], SHAPE), kind)
+    np.testing.assert_allclose(found.levels, [4, 5])
+    matched = found.levels * found.values if kind == "scale" else found.levels + found.values
+    assert matched[0] == pytest.approx(matched[1])
 
 
 def test_noise_about_nothing_is_not_scaled():

@@ -4,6 +4,7 @@ import contextlib
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,19 @@ def test_what_no_background_covers_stays(folder):
     for name in ("err", *VARIANTS):
         np.testing.assert_array_equal(result[name][~inside], target[name][~inside])
         assert (result[name][inside] > target[name][inside]).all()
+
+
+def test_an_enormous_err_has_no_part_in_what_has_no_share(folder):
+    background = exposure(4)
+    background.err[3, 4] = 1e30  # its square is beyond float32
+    background.var_rnoise[3, 4] = background.var_flat[3, 4] = 0
+    target = exposure(9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = BackgroundStep.call(target, [background], propagate_errors=True)
+    assert result.var_poisson[3, 4] == np.inf
+    for name in ("var_rnoise", "var_flat"):
+        assert result[name][3, 4] == target[name][3, 4]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -3,11 +3,13 @@
 import gc
 import json
 import logging
+import math
 import os
 import pickle
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import asdf
@@ -28,7 +30,7 @@ from webbkg.files.naming import product_path
 from webbkg.modes import Request
 from webbkg.numerics.parallel import available_threads
 from webbkg.options import parameters
-from webbkg.results import Outcome, ScaleFit, Status
+from webbkg.results import Outcome, Propagated, ScaleFit, SkyLevels, Status
 
 SHAPE = (6, 8)
 SKY = ramp(SHAPE) / 64
@@ -175,6 +177,12 @@ def test_requests_outcomes_and_options_pickle_compare_and_print(folder):
     assert "sci=<float32 6x8>" in repr(outcome)
     assert len(repr(outcome)) < 1000
     assert ScaleFit(status=Status.FAILED) == ScaleFit(status=Status.FAILED)  # NaN is NaN
+    levels = SkyLevels(kind="scale", backgrounds=(3.0, math.nan), corrections=(1.0, 1.0))
+    assert pickle.loads(pickle.dumps(levels)) == levels
+    assert levels != replace(levels, backgrounds=(3.0,))
+    common = Propagated(common={"scale": math.nan})
+    assert pickle.loads(pickle.dumps(common)) == common
+    assert common != Propagated(common={"left": math.nan})
     assert Outcome(status=Status.FAILED) != ScaleFit(status=Status.FAILED)
 
 
@@ -422,7 +430,7 @@ def test_one_table_makes_specification_options_and_defaults():
         assert one.text in spec.inline_comments[name]
         if name != "bkg_list":
             assert f"--{name.replace('_', '-')}" in told
-            assert one.text.split(";")[0][:40] in told
+            assert one.text.removeprefix(f"{one.mode.upper()}: ").split(";")[0][1:40] in told
 
 
 def test_an_equals_sign_takes_further_names_too():

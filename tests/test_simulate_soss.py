@@ -323,3 +323,31 @@ def test_the_percentile_window_biases_by_a_third_of_the_noise(library):
 def test_impossible_requests_are_refused(narrow, make, message):
     with pytest.raises(OptionError, match=message):
         make(narrow)
+
+
+@pytest.mark.parametrize(
+    ("changes", "above", "below"),
+    [
+        ({"wing_below": 0.0}, 1.0, 0.0),
+        ({"wing": 2 * SossScene().wing}, 2.0, 2.0),
+        ({"wing_orders": (3.0, 1.0, 1.0)}, 3.0, 3.0),
+    ],
+)
+def test_wings_are_those_asked_for(changes, above, below):
+    """At 40 rows from the only order, where a trace has no light of its own but its wings."""
+    scene = SossScene(traces=(ORDER_1,), zeroth_orders=0)
+    plain, other = (draw_field(one).star for one in (scene, replace(scene, **changes)))
+    centre = round(float(ORDER_1.centre(1500)))
+    peak = (
+        plain[centre - 12 : centre + 12, 1500].max() / other[centre - 12 : centre + 12, 1500].max()
+    )
+    for row, factor in ((centre + 40, above), (centre - 40, below)):
+        assert peak * other[row, 1500] / plain[row, 1500] == pytest.approx(
+            factor, rel=0.12, abs=0.02
+        )
+
+
+def test_stray_light_is_a_share_of_the_star():
+    scene = SossScene(traces=(ORDER_1,), zeroth_orders=0)
+    plain, other = (draw_field(one).star for one in (scene, replace(scene, stray=0.01)))
+    assert (other - plain).max() == pytest.approx(0.01 * scene.star, rel=0.01)

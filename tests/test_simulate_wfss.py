@@ -318,3 +318,25 @@ class TestFiles:
 def test_subarray_is_what_the_detector_reads():
     field = draw_field(NIRCAM_R, 1, Subarray(name="X", window=WINDOW, frame_time=1.0))
     assert field.setup.group_time == NIRCAM_R.readout.n_frames + NIRCAM_R.readout.group_gap
+
+
+def test_photons_may_be_counted():
+    """Their mean and variance stay, and their distribution is skew."""
+    part = Subarray(name="GENERIC", window=DetectorWindow(600, 600, 256, 256), frame_time=10.7)
+    clean = replace(NIRCAM_R.detector, hot_fraction=0, dead_fraction=0, cosmic_ray_left=0)
+    short = replace(NIRCAM_R.readout, n_groups=10)
+    none = Population(stars=0, galaxies=0)
+    moments = []
+    for counts in (False, True):
+        detector = replace(clean, counts_photons=counts, read_noise=0.1)
+        scene = replace(NIRCAM_R, detector=detector, readout=short, population=none, level=0.02)
+        field = draw_field(scene, 4, part)
+        planes = field.measure()
+        noise = (planes.sci - field.sky) * field.setup.electrons_per_rate
+        mean = (field.sky * field.setup.electrons_per_rate).mean()
+        moments.append((noise.mean(), noise.var() / mean, (noise**3).mean() / mean))
+    for average, variance, _ in moments:
+        assert average == pytest.approx(0, abs=0.05)
+        assert variance == pytest.approx(1, abs=0.03)
+    assert moments[0][2] == pytest.approx(0, abs=0.3)
+    assert moments[1][2] == pytest.approx(1, abs=0.3)

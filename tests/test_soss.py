@@ -18,6 +18,7 @@ from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import SOSS_COUNTER_MEMORY, SossOptions
 from webbkg.results import Status
 from webbkg.soss import fit as soss
+from webbkg.soss import stream
 from webbkg.soss.fit import (
     find_jump,
     fit_segments,
@@ -178,13 +179,13 @@ def test_counters_too_large_for_two_threads_are_those_of_one(monkeypatch):
     expected = fit_templates(sci, dq, templates)
     monkeypatch.setattr(soss, "SOSS_COUNTER_MEMORY", 1)
     crews = []
-    sweep = soss.over_bands
+    sweep = stream.over_bands
 
     def over_bands(*bands, threads):
         crews.append(threads)
         return sweep(*bands, threads=threads)
 
-    monkeypatch.setattr(soss, "over_bands", over_bands)
+    monkeypatch.setattr(stream, "over_bands", over_bands)
     assert_same(fit_templates(sci, dq, templates, threads=9), expected)
     assert set(crews) == {1}
 

@@ -172,6 +172,8 @@ def test_segments_are_fitted_together(folder):
     first, second = run(NAMES, save_results=True, save_background=True)
     assert details(first)["segments"] == details(second)["segments"] == 2
     assert details(first)["integrations"] == 5
+    for model in (first, second):
+        assert model.meta.ref_file.bkg.name.endswith("bkg.fits")
     assert details(first)["left"] == details(second)["left"]
     both = np.concatenate([segment(2, 1).data, segment(3, 2).data])
     whole = run(make_model(both, np.ones(both.shape), at=(0, 1802), meta=SOSS))
@@ -249,3 +251,52 @@ def test_the_command_takes_segments(folder):
         "jw01-seg001_nis_backgroundstep.fits",
         "jw01-seg002_nis_backgroundstep.fits",
     ]
+
+
+def test_the_robust_method_in_every_way_in(folder):
+    """One file through the step, and the segments through the command, with the same numbers."""
+    result = run(NAMES, soss_method="robust")
+    together = details(result[0])
+    assert together["method"] == "robust"
+    assert together["template"] == 1
+    assert together["left"]["scale"] == pytest.approx(SCALES[0], rel=0.001)
+    assert together["right"]["scale"] == pytest.approx(SCALES[1], rel=0.001)
+    assert together["noise"]["read_variance"] == pytest.approx(0.02**2, rel=0.1)
+    assert np.shape(together["scales"]) == (3, 2)
+    arguments = ["subtract", *NAMES, "--override-bkg", "bkg.fits", "--json"]
+    command = CliRunner().invoke(app, [*arguments, "--soss-method", "robust"])
+    assert command.exit_code == 0, command.output
+    reports = json.loads(command.stdout)
+    assert [report["details"]["left"] for report in reports] == [together["left"]] * 2
+    assert "method" not in details(run())  # what is written by default is as it was
+
+
+def test_a_robust_fit_says_why_it_should_be_looked_at(folder, caplog):
+    soss_library(0.3, 0.3).save("bkg.fits")
+    with caplog.at_level(logging.WARNING):
+        result = run(configure_log=False, soss_method="robust")
+    assert "look at the SOSS background: another template is as likely" in caplog.text
+    assert len(details(result)["look"]) == 1
+
+
+def test_the_command_takes_a_bare_sky_image_for_all_segments(folder):
+    """And what is left out with --skip-existing is the exposure, not one segment of it."""
+    np.save("sky.npy", soss_sky(0.3)[10:106])
+    given = ["subtract", *NAMES, "--override-bkg", "sky.npy"]
+    told = CliRunner().invoke(app, [*given, "--json"])
+    assert told.exit_code == 0, told.output
+    for report in json.loads(told.stdout):
+        assert report["details"]["library"] == "sky.npy"
+        sides = [report["details"][side]["scale"] for side in ("left", "right")]
+        np.testing.assert_allclose(sides, SCALES, rtol=1e-2)
+    products = sorted(folder.glob("*_backgroundstep.fits"))
+    with datamodels.open(products[0]) as product:
+        assert product.meta.ref_file.bkg.name == str(folder / "sky.npy")
+    before = checksum(products[0])
+    products[1].unlink()
+    assert CliRunner().invoke(app, [*given, "--skip-existing"]).exit_code == 0
+    assert products[1].exists()
+    assert checksum(products[0]) != before
+    before = checksum(products[0])
+    assert CliRunner().invoke(app, [*given, "--skip-existing"]).exit_code == 0
+    assert checksum(products[0]) == before

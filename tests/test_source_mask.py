@@ -105,6 +105,8 @@ def test_masks_of_ones_own_are_left_out(folder):
     (told,) = command("t1_rate.fits", "--source-mask", given, "--save-combined-background")
     expected = [float((~one).mean()) for one in sky]
     assert told["details"]["masked_shares"] == pytest.approx(expected)
+    assert told["details"]["source_mask"] == given.split(",")
+    assert "mask_sources" not in told["details"]
     combined = fits.getdata("t1_combinedbackground.fits", "SCI")
     np.testing.assert_array_equal(np.isnan(combined), ~sky.any(axis=0))
     product = fits.open("t1_backgroundstep.fits")

@@ -150,6 +150,13 @@ def test_adjusted_planes_are_scaled_moved_and_masked_where_they_lie():
     assert adjust(source) is source
 
 
+def test_a_mask_of_a_target_that_is_wider_is_cut_to_the_exposure():
+    on_target = np.arange(40).reshape(4, 10) % 3 == 0
+    overlap = Overlap((0, 4), (0, 6), (0, 4), (0, 6))
+    masked = on_exposure(lambda start, stop: on_target[start:stop], overlap, 6)
+    np.testing.assert_array_equal(masked(1, 3), on_target[1:3, :6])
+
+
 def test_a_nodded_star_is_left_out_and_its_sky_stays():
     places = [(40, 30), (40, 50), (40, 70), (60, 50)]
     noise = exposures([()] * 4)

@@ -56,7 +56,8 @@ def changes(background: Background, uncertainties: Collection[str] = ()) -> dict
 
     def subtract(rows: Rows, start: int) -> None:
         stop = start + len(rows)
-        np.subtract(rows, background.sci[start:stop], out=rows, where=where(start, stop))
+        with np.errstate(over="ignore"):
+            np.subtract(rows, background.sci[start:stop], out=rows, where=where(start, stop))
 
     def flag(rows: Rows, start: int) -> None:
         stop = start + len(rows)

@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -19,8 +20,9 @@ import typer
 from webbkg import __version__, record
 from webbkg.errors import OptionError, WebbkgError
 from webbkg.numerics.parallel import use_threads
-from webbkg.options import Parameter, parameters
+from webbkg.options import Parameter, as_options, option_name, parameters
 from webbkg.startup import own_process
+from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
 if TYPE_CHECKING:
     from webbkg.run import Item
@@ -36,15 +38,11 @@ class Exit(IntEnum):
     FAILED = 4
 
 
-NOT_KEPT = (
-    "compiling, as every run must: the machine code can be kept nowhere; set NUMBA_CACHE_DIR to a "
-    "folder that can be written, and the first run alone compiles"
-)
-
 app = typer.Typer(
+    cls=GroupHelpInPanels,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Background subtraction for JWST exposures.",
 )
 
@@ -98,34 +96,135 @@ def _webbkg(
     """Subtract the background of JWST exposures."""
 
 
+INPUTS, EVERY_MODE, OUTPUT = "Inputs", "Every mode", "Output"
+PANELS = {
+    "every mode": EVERY_MODE,
+    "image": "Image from image",
+    "wfss": "Grism exposures (WFSS)",
+    "soss": "NIRISS SOSS",
+}
+"""Where the help has the options of a mode."""
+
+ORDER = [*PANELS.values(), OUTPUT]
+
+EXAMPLES = """\
+webbkg subtract exp_001_rate.fits -b exp_002_rate.fits exp_003_rate.fits
+webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
+webbkg subtract bkg_sub_asn.json --save-combined-background
+webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
+webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing"""
+
+
+def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, **more)
+
+
 _Target = Annotated[
     list[str],
-    typer.Argument(help="Exposures to subtract from, or an association (.json); globs too."),
+    typer.Argument(
+        help="Exposures to subtract from, or associations (.json); globs too.",
+        metavar="TARGET...",
+        rich_help_panel=INPUTS,
+    ),
 ]
 _Background = Annotated[
     list[str] | None,
-    typer.Option("--background", "-b", metavar="FILE...", help="Background exposures; globs too."),
+    _option(
+        "--background",
+        "-b",
+        metavar="FILE...",
+        panel=INPUTS,
+        text="Background exposures; globs, and names with commas between, too.",
+    ),
+]
+_Catalog = Annotated[
+    str | None,
+    _option(
+        "--catalog",
+        panel=INPUTS,
+        text="Source catalogue (ECSV) of grism exposures, instead of the "
+        "association's or the header's.",
+        metavar="FILE",
+    ),
+]
+_OverrideBkg = Annotated[
+    str | None,
+    _option(
+        "--override-bkg",
+        panel=INPUTS,
+        text="Template, instead of CRDS's choice: a reference file, or a bare "
+        "sky image (.fits, .fits.gz, .npy).",
+        metavar="FILE",
+    ),
+]
+_OverrideWavelengthrange = Annotated[
+    str | None,
+    _option(
+        "--override-wavelengthrange",
+        panel=INPUTS,
+        text="WAVELENGTHRANGE file, instead of CRDS's choice.",
+        metavar="FILE",
+    ),
+]
+_Robust = Annotated[
+    bool, _option("--robust", panel=EVERY_MODE, text="The same as --preset robust.")
 ]
 _OutputDir = Annotated[
-    str | None, typer.Option("--output-dir", "-o", help="Folder of the products.")
+    str | None,
+    _option(
+        "--output-dir",
+        "-o",
+        panel=OUTPUT,
+        text="Folder of the products; made if need be.",
+        metavar="FOLDER",
+    ),
 ]
-_OutputFile = Annotated[str | None, typer.Option(help="Name of the product, for one target.")]
-_Suffix = Annotated[str | None, typer.Option(help="Suffix of the product.")]
-_OverrideBkg = Annotated[str | None, typer.Option(help="Template file, instead of CRDS's choice.")]
-_OverrideWavelengthrange = Annotated[
-    str | None, typer.Option(help="WAVELENGTHRANGE file, instead of CRDS's choice.")
+_OutputFile = Annotated[
+    str | None,
+    _option(
+        "--output-file", panel=OUTPUT, text="Name of the product, for one target.", metavar="NAME"
+    ),
+]
+_Suffix = Annotated[
+    str | None,
+    _option(
+        "--suffix",
+        panel=OUTPUT,
+        text="Suffix of the product, instead of backgroundstep.",
+        metavar="TEXT",
+    ),
+]
+_SkipExisting = Annotated[
+    bool,
+    _option(
+        "--skip-existing", panel=OUTPUT, text="Leave out targets whose product is there already."
+    ),
+]
+_Overwrite = Annotated[
+    bool,
+    _option(
+        "--overwrite",
+        panel=OUTPUT,
+        text="Overwrite files that are no products of webbkg's, too; inputs never.",
+    ),
+]
+_Quiet = Annotated[bool, _option("--quiet", "-q", panel=OUTPUT, text="Print errors only.")]
+_AsJson = Annotated[
+    bool, _option("--json", panel=OUTPUT, text="Print the outcomes as JSON, for scripts.")
 ]
 _Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads to use; by default the cores that the process may use."),
+    typer.Option(
+        min=1, metavar="N", help="Threads to use; by default the cores that the process may use."
+    ),
 ]
-_Robust = Annotated[bool, typer.Option("--robust", help="The same as --preset robust.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")]
 
 _TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
 _TYPES["force_list"] = str  # with commas between
 _PAIR = tuple[float, float]
+_TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
+_TAKEN[_PAIR] = "LOW HIGH"
 
 
 def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
@@ -140,42 +239,59 @@ def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
         for one in own.parameters.values()
         if one.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    added = [_as_option(one) for one in parameters().values() if one.name != "bkg_list"]
-    function.__signature__ = own.replace(parameters=[*taken, *added])  # type: ignore[attr-defined]
-    function.__annotations__ = {one.name: one.annotation for one in [*taken, *added]}
+    told = [one for one in parameters().values() if one.name != "bkg_list"]
+    added = [_as_option(one) for one in sorted(told, key=lambda one: ORDER.index(_panel(one)))]
+    first = next(i for i, one in enumerate(taken) if one.name == "output_dir")
+    everything = [*taken[:first], *added, *taken[first:]]  # so the help has its panels in order
+    function.__signature__ = own.replace(parameters=everything)  # type: ignore[attr-defined]
+    function.__annotations__ = {one.name: one.annotation for one in everything}
     return function
 
 
+def _panel(one: Parameter) -> str:
+    return OUTPUT if one.name.startswith("save_") else PANELS[one.mode]
+
+
 def _as_option(one: Parameter) -> inspect.Parameter:
+    is_list = one.kind == "force_list"
     kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
-    dashed = one.name.replace("_", "-")
+    name = option_name(one.name)
     # What a preset switches on can be switched off again.
-    flag = f"--{dashed}/--no-{dashed}" if kind is bool and one.presets else f"--{dashed}"
-    metavar = "|".join(one.choices) or None
-    option = typer.Option(flag, help=f"{one.text}.", show_default=shown, metavar=metavar)
+    flag = f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name
+    text = one.text.removeprefix(f"{one.mode.upper()}: ")
+    option = _option(
+        flag,
+        text=f"{text[0].upper()}{text[1:]}.",
+        panel=_panel(one),
+        metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
+        show_default=shown,
+    )
     annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 
-@app.command(no_args_is_help=True)
+@app.command(cls=HelpInPanels, epilog=EXAMPLES, no_args_is_help=True)
 @with_parameters
 def subtract(
     target: _Target,
     *,
     background: _Background = None,
+    catalog: _Catalog = None,
+    override_bkg: _OverrideBkg = None,
+    override_wavelengthrange: _OverrideWavelengthrange = None,
+    robust: _Robust = False,
     output_dir: _OutputDir = None,
     output_file: _OutputFile = None,
     suffix: _Suffix = None,
-    override_bkg: _OverrideBkg = None,
-    override_wavelengthrange: _OverrideWavelengthrange = None,
-    threads: _Threads = None,
-    robust: _Robust = False,
+    skip_existing: _SkipExisting = False,
+    overwrite: _Overwrite = False,
     quiet: _Quiet = False,
     as_json: _AsJson = False,
+    threads: _Threads = None,
     **given: Any,
 ) -> None:
     """Subtract the background of each target and write the product.
@@ -191,13 +307,16 @@ def subtract(
     given |= {"output_dir": output_dir, "output_file": output_file, "suffix": suffix}
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
     given["preset"] = "robust" if robust else given["preset"]
-    done = []
-    with _granted(threads), _told_errors(), _told_compiling(quiet or as_json):
+    display = Display(hidden=quiet or as_json)
+    with _granted(threads), _told_errors(), _told_compiling(display):
+        done = []
         for item in command.subtract(
             targets,
-            expand_globs(background or []),
+            expand_globs(split_commas(background or [])),
             {name: value for name, value in given.items() if value is not None},
-            progress=lambda label: _progress(label, quiet or as_json),
+            catalog=catalog,
+            existing=command.Existing(skipped=skip_existing, overwritten=overwrite),
+            progress=display.bar,
             measure_medians=not quiet,
         ):
             done.append(item)
@@ -205,6 +324,8 @@ def subtract(
                 _print(item, quiet)
     if as_json:
         typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
+    elif not quiet and len(done) > 1:
+        _print_totals(done)
     raise typer.Exit(_worst(_exit_status(item) for item in done))
 
 
@@ -214,25 +335,14 @@ def _told_errors() -> Iterator[None]:
     try:
         yield
     except WebbkgError as error:
-        _say(f"error: {error}", err=True)
+        say(f"error: {as_options(str(error))}", err=True)
         raise typer.Exit(Exit.USAGE if isinstance(error, OptionError) else Exit.ERROR) from error
 
 
-@contextmanager
-def _told_compiling(hidden: bool = False) -> Iterator[None]:
-    """Say once, on standard error, that kernels are compiled; and what helps where none is kept."""
+def _told_compiling(display: Display) -> contextlib.AbstractContextManager[None]:
     from webbkg.numerics.compiled import told_of_compiling
 
-    told = hidden
-
-    def tell(kept: bool) -> None:
-        nonlocal told
-        if not told:
-            _say("compiling (first run only)" if kept else NOT_KEPT, err=True)
-        told = True
-
-    with told_of_compiling(tell):
-        yield
+    return told_of_compiling(display.compiling)
 
 
 def _granted(threads: int | None) -> contextlib.AbstractContextManager[None]:
@@ -240,52 +350,73 @@ def _granted(threads: int | None) -> contextlib.AbstractContextManager[None]:
 
 
 def _as_json(item: Item) -> dict[str, Any]:
-    return record.as_json(
+    told = record.as_json(
         item.outcome,
         item.label,
         product=item.product,
-        warnings=item.warnings,
+        warnings=[as_options(one) for one in item.warnings],
         error=item.error,
     )
+    return {**told, "reason": as_options(told["reason"])}
 
 
 def _exit_status(item: Item) -> Exit:
     if item.error is not None or item.outcome is None:
         return Exit.USAGE if isinstance(item.error, OptionError) else Exit.ERROR
-    return Exit.SKIPPED if item.outcome.already_done else Exit[str(item.outcome.status)]
-
-
-def _say(text: str, *, err: bool = False) -> None:
-    """Print a line, in which nothing from a file can steer the terminal."""
-    typer.echo("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), err=err)
+    if item.outcome.already_done and not item.existing:
+        return Exit.SKIPPED
+    return Exit[str(item.outcome.status)]
 
 
 def _print(item: Item, quiet: bool) -> None:
     if item.error is not None or item.outcome is None:
-        _say(f"error: {item.error}", err=True)
+        say(f"error: {as_options(str(item.error))}", err=True)
         return
     if quiet:
         return
     for warning in item.warnings:
-        _say(f"warning: {warning}", err=True)
-    _say(f"{item.label}: {item.outcome.status}")
+        say(f"warning: {as_options(warning)}", err=True)
+    say(f"{item.label}: {item.outcome.status}")
     for label, value in record.lines(item.outcome, item.product):
-        _say(f"  {label:<22}{value}")
+        say(f"  {label:<22}{as_options(value) if label == 'because' else value}")
 
 
-@app.command()
+def _print_totals(done: list[Item]) -> None:
+    """Count the targets by what became of them; repeat what is not as it was meant to be."""
+    say("")
+    say(record.totals(Counter(_status(item) for item in done)))
+    for item in done:
+        if _exit_status(item) is not Exit.COMPLETE:
+            reason = str(item.error) if item.outcome is None else item.outcome.reason
+            say(f"  {item.label}: {_status(item)}: {as_options(reason)}", err=True)
+
+
+def _status(item: Item) -> str:
+    if item.error is not None or item.outcome is None:
+        return "ERROR"
+    if item.outcome.already_done:
+        return "there already" if item.existing else "done before"
+    return str(item.outcome.status)
+
+
+@app.command(cls=HelpInPanels)
 def demo(
     folder: Annotated[
-        Path, typer.Argument(help="Where to write the exposures and products.")
+        Path, typer.Argument(help="Where to write the exposures and products.", metavar="[FOLDER]")
     ] = Path("webbkg-demo"),
-    size: Annotated[int, typer.Option(help="Rows and columns of the largest exposure.")] = 2048,
+    size: Annotated[
+        int,
+        typer.Option(
+            help="Rows and columns of the largest exposure.", metavar="N", show_default="2048"
+        ),
+    ] = 2048,
 ) -> None:
     """Simulate exposures, subtract their backgrounds, and compare with the truth."""
     from webbkg.simulate.demo import run_demo, run_template_demos
 
     logging.getLogger("webbkg").setLevel(logging.ERROR)
     logging.getLogger("stpipe").setLevel(logging.ERROR)
-    with _told_errors(), _told_compiling():
+    with _told_errors(), _told_compiling(Display()):
         results = run_demo(folder, size=size, tell=typer.echo)
         results += run_template_demos(folder, tell=typer.echo)
     for result in results:
@@ -295,18 +426,39 @@ def demo(
     raise typer.Exit(_worst(Exit[result.status] for result in results))
 
 
-@app.command(name="make-template")
+@app.command(name="make-template", cls=HelpInPanels)
 def make_template_command(
-    image: Annotated[Path, typer.Argument(help="Sky image: FITS (zipped too) or .npy.")],
-    like: Annotated[Path, typer.Option(help="A target of the exposures that it is for.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.fits).")],
+    image: Annotated[
+        Path, typer.Argument(help="Sky image: FITS (zipped too) or .npy.", metavar="IMAGE")
+    ],
+    like: Annotated[
+        Path, typer.Option(help="A target of the exposures that it is for.", metavar="FILE")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write (.fits).", metavar="FILE")
+    ],
 ) -> None:
     """Wrap a bare sky image into a reference file, for --override-bkg."""
     from webbkg.files.templates import make_template
 
     with _told_errors():
         made = make_template(image, like, output)
-    _say(f"{made}: template of {image.name}, for exposures like {like.name}")
+    say(f"{made}: template of {image.name}, for exposures like {like.name}")
+
+
+def split_commas(names: list[str]) -> list[str]:
+    """Take names with commas between them apart; a name that exists is itself.
+
+    Examples
+    --------
+    >>> split_commas(["a.fits,b.fits", "c.fits,"])
+    ['a.fits', 'b.fits', 'c.fits']
+    """
+    split = []
+    for name in names:
+        parts = [name] if Path(name).exists() else [part.strip() for part in name.split(",")]
+        split += [part for part in parts if part]
+    return split
 
 
 def expand_globs(names: list[str]) -> list[str]:
@@ -326,25 +478,6 @@ def expand_globs(names: list[str]) -> list[str]:
 def _worst(statuses: Iterator[Exit]) -> int:
     order = [Exit.COMPLETE, Exit.SKIPPED, Exit.FAILED, Exit.ERROR, Exit.USAGE]
     return int(max(statuses, key=order.index, default=Exit.COMPLETE))
-
-
-@contextmanager
-def _progress(label: str, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on standard error while it is a terminal."""
-    if hidden or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(Path(label).name), total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show
 
 
 if __name__ == "__main__":

@@ -10,21 +10,50 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from webbkg import run
-from webbkg.errors import WebbkgError
-from webbkg.files.associations import Job, resolve
+from webbkg.errors import OutputError, WebbkgError
+from webbkg.files import door
+from webbkg.files.associations import Job, find_file, resolve
 from webbkg.files.crds import NOT_APPLICABLE, crds_is_configured, one_crds
+from webbkg.files.fits import read_header
 from webbkg.files.naming import product_path
 from webbkg.files.output import make_folder
-from webbkg.modes import Shared
+from webbkg.files.product import is_own_product
+from webbkg.modes import IMAGE, Mode, Shared, find_mode
+from webbkg.results import Outcome, Status
 
-Progress = Callable[[int, int], None]
 ALIAS = "bkg_subtract"
 """Under which the log of a run is kept in a product, as that of the pipeline's step."""
+
+
+class Progress(Protocol):
+    """What shows how far a run has come."""
+
+    def phase(self, name: str) -> None:
+        """Tell what is done now."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell the parts done, and their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Existing:
+    """What becomes of files that are there already under the names of products.
+
+    Attributes
+    ----------
+    skipped : bool
+        A target whose product is there is left out.
+    overwritten : bool
+        A product may take the place of a file that is none of webbkg's.
+    """
+
+    skipped: bool = False
+    overwritten: bool = False
 
 
 class _Journal(logging.Handler):
@@ -63,7 +92,9 @@ def subtract(
     backgrounds: Sequence[str],
     given: Mapping[str, Any],
     *,
-    progress: Callable[[str], contextlib.AbstractContextManager[Progress | None]],
+    progress: Callable[[str, int, int], contextlib.AbstractContextManager[Progress | None]],
+    catalog: str | None = None,
+    existing: Existing = Existing(),
     measure_medians: bool = True,
 ) -> Iterator[run.Item]:
     """Subtract the background of each target and write the products, one group at a time.
@@ -77,7 +108,12 @@ def subtract(
     given : mapping of str to object
         Parameters that the user gave; and ``output_dir``, ``output_file``, ``suffix``.
     progress : callable
-        Takes the name of a target; gives a context, in which its parts done are told.
+        Takes the name of a target, its number, and how many there are; gives a context, in which
+        the phases and the parts done are told.
+    catalog : str, optional
+        Source catalogue of grism exposures, instead of an association's or a header's.
+    existing : Existing
+        What becomes of files that are there already.
     measure_medians : bool
         Whether the outcomes are to tell the median before and after.
 
@@ -89,9 +125,16 @@ def subtract(
     Raises
     ------
     OutputError
-        If products would overwrite each other or an input; nothing is written then.
+        If products would overwrite each other, an input, or what is none of webbkg's products;
+        nothing is written then.
+    MissingFileError
+        If there is no such catalogue.
     """
     items = [item for target in targets for item in _items(target, backgrounds)]
+    if catalog is not None:
+        found = find_file(catalog, [Path()], "--catalog")
+        for item in items:
+            item.job = replace(item.job, source_catalog=found)
     setting = run.Setting(
         parameters=_absolute(given),
         name_product=lambda item, suffix: _name_product(item, suffix, given),
@@ -101,14 +144,17 @@ def subtract(
         without_models=True,
     )
     run.check_products(items, setting)
-    for number, group in enumerate(run.grouped(items)):
+    groups = run.grouped(items)
+    _check_existing(groups, setting, existing)
+    for number, group in enumerate(groups):
         if number:
             # The libraries that write a product leave its planes in reference cycles, and the
             # collector does not run by itself in the command's process.
             gc.collect()
-        if all(item.error is None for item in group):
-            with progress(group[0].label) as tell, _journal() as journal, one_crds(setting.crds):
-                _run_group(group, replace(setting, progress=tell), journal)
+        if all(item.error is None and not item.existing for item in group):
+            bar = progress(group[0].label, number + 1, len(groups))
+            with bar as tell, _journal() as journal, one_crds(setting.crds):
+                _run_group(group, replace(setting, progress=tell), journal, tell)
         for item in group:
             item.result = None
             yield item
@@ -122,6 +168,54 @@ def _items(target: str, backgrounds: Sequence[str]) -> list[run.Item]:
     for item in items:
         item.label = target
     return items
+
+
+def _check_existing(
+    groups: Sequence[Sequence[run.Item]], setting: run.Setting, existing: Existing
+) -> None:
+    """Look at files that are there under the names of products, before anything is written.
+
+    A group is left out as a whole or not at all: its members are fitted together.
+    """
+    foreign = []
+    for group in groups:
+        left = [item for item in group if item.error is None]
+        if existing.skipped and left and all(map(is_own_product, _products(left, setting))):
+            for item in left:
+                _leave_out(item, setting)
+        elif not existing.overwritten:
+            planned = [path for item in left for path in _planned(item, setting)]
+            foreign += [p for p in planned if door.exists(p) and not is_own_product(p)]
+    if foreign:
+        more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
+        raise OutputError(
+            f"{foreign[0]}{more}: is there already, and is no product of webbkg's; choose another "
+            "output_dir or suffix, or overwrite it with --overwrite"
+        )
+
+
+def _products(items: Sequence[run.Item], setting: run.Setting) -> list[Path]:
+    return [setting.name_product(item, None) for item in items]
+
+
+def _planned(item: run.Item, setting: run.Setting) -> list[Path]:
+    """Name all that is to be written for an item; not the target itself, which other checks meet."""
+    options, suffixes = setting.options, [None, run.BACKGROUND_SUFFIX, run.COMBINED_SUFFIX]
+    wanted = [True, options.save_background, options.save_combined_background]
+    named = zip(suffixes, wanted, strict=True)
+    paths = [setting.name_product(item, suffix) for suffix, is_wanted in named if is_wanted]
+    itself = [p for p in paths if item.path and door.exists(p) and p.samefile(item.path)]
+    return [path for path in paths if path not in itself]
+
+
+def _leave_out(item: run.Item, setting: run.Setting) -> None:
+    """Take over what an existing product says became of its target."""
+    item.product = setting.name_product(item, None)
+    item.existing = True
+    told = str(read_header(item.product).get("S_BKDSUB"))
+    status = Status(told) if told in tuple(Status) else Status.COMPLETE
+    reason = "its product is there already (--skip-existing)"
+    item.outcome = Outcome(status=status, reason=reason, already_done=True)
 
 
 def _absolute(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,13 +234,19 @@ def _name_product(item: run.Item, suffix: str | None, given: Mapping[str, Any]) 
     return product_path(basis, suffix, output_dir=given.get("output_dir"))
 
 
-def _run_group(group: list[run.Item], setting: run.Setting, journal: _Journal) -> None:
+def _run_group(
+    group: list[run.Item], setting: run.Setting, journal: _Journal, tell: Progress | None
+) -> None:
     """Take a group from its files to its products; an error is noted on its items."""
     try:
         if setting.parameters.get("output_dir"):
             make_folder(setting.parameters["output_dir"])
         setting = replace(setting, parameters=_resolve(group[0], setting.parameters))
-        run.process(group, setting)
+        if tell is not None:
+            tell.phase("reading" if _mode_of(group[0]) is IMAGE else "reading and fitting")
+        _process(group, setting)
+        if tell is not None:
+            tell.phase("saving")
         for item in group:
             run.finish(item.result, item.references, {ALIAS: journal.lines}, setting.crds)
         run.write(group, setting)
@@ -156,6 +256,35 @@ def _run_group(group: list[run.Item], setting: run.Setting, journal: _Journal) -
     for item in group:
         reason = item.outcome.reason if item.outcome else ""
         item.warnings = [w for w in journal.warnings if not (reason and reason in w)]
+
+
+def _mode_of(item: run.Item) -> Mode:
+    return find_mode(item.info.exposure_type)
+
+
+def _process(group: list[run.Item], setting: run.Setting) -> None:
+    """Process a group; a bare sky image is wrapped as the template that overrides CRDS's choice."""
+    given, path = setting.parameters.get("override_bkg") or NOT_APPLICABLE, group[0].path
+    if (
+        given == NOT_APPLICABLE
+        or path is None
+        or _mode_of(group[0]) is IMAGE
+        or not _is_bare(given)
+    ):
+        run.process(group, setting)
+        return
+    from webbkg.files.templates import template_model
+
+    wrapped = {**setting.parameters, "override_bkg": template_model(given, path)}
+    run.process(group, replace(setting, parameters=wrapped))
+    for item in group:
+        item.references = [(k, given if k == "bkg" else name) for k, name in item.references]
+
+
+def _is_bare(path: str) -> bool:
+    from webbkg.files.templates import is_bare_image
+
+    return is_bare_image(path)
 
 
 def _resolve(item: run.Item, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -65,7 +65,8 @@ class Target:
     shape : ([integrations,] rows, columns)
         Of its SCI.
     plane : callable
-        Takes SCI, ERR or DQ, gives that plane, to look at only; None if there is none.
+        Takes SCI, ERR, DQ, VAR_RNOISE or VAR_POISSON, gives that plane, to look at only; None if
+        there is none.
     read : callable
         Takes a dotted path, gives that metadata; None if there are none.
     open : callable

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -75,6 +76,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_noise": "model",
         "match_background": "scale",
         "mask_sources": True,
+        "wfss_method": "robust",
+        "wfss_mask_from": "auto",
+        "soss_method": "robust",
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -231,10 +235,16 @@ def as_names(given: Any, parameter: str) -> tuple[str, ...] | None:
 
 THRESHOLD: Check = (_is_threshold, "a number of at least 0")
 PERCENTAGE: Check = (_is_percentage, "a number from 0 to 100")
+WFSS_METHODS: Check = (("standard", "robust").__contains__, "standard or robust")
+WFSS_MASKS: Check = (
+    ("boxes", "traces", "image", "auto").__contains__,
+    "boxes, traces, image or auto",
+)
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
+SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -361,6 +371,9 @@ class SossOptions(Options):
 
     Attributes
     ----------
+    method : {"percentile", "robust"}
+        By percentiles of the ratios, as is established, or by generalised least squares on the
+        deep frame, with the star's wings and the 1/f noise in the model.
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
@@ -369,6 +382,12 @@ class SossOptions(Options):
 
     prefix: ClassVar[str] = "soss_"
     mode: ClassVar[str] = "soss"
+    method: str = _parameter(
+        "percentile",
+        "option('percentile', 'robust')",
+        "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
+        check=SOSS_METHOD,
+    )
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
     )
@@ -391,6 +410,15 @@ class WfssOptions(Options):
 
     Attributes
     ----------
+    method : str
+        ``standard``, as prescribed, or ``robust``: with the noise of the model, and without the
+        strips along dispersion that stand out. The latter has no use for `maxiter`, `rms_stop`
+        and `outlier_percent`.
+    mask_from : str
+        What tells sky from sources. ``boxes``: those of the catalogue, as prescribed. Of the
+        method robust also ``traces``: the pixels with the least light that the catalogue
+        predicts; ``image``: the image itself. ``auto``: traces where there is a catalogue, else
+        the image; of the method standard, boxes. A mask of the user's comes before all of them.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -405,6 +433,18 @@ class WfssOptions(Options):
     """
 
     prefix: ClassVar[str] = "wfss_"
+    method: str = _parameter(
+        "standard",
+        "option('standard', 'robust')",
+        "WFSS: how the scale is fitted, standard or robust",
+        check=WFSS_METHODS,
+    )
+    mask_from: str = _parameter(
+        "boxes",
+        "option('boxes', 'traces', 'image', 'auto')",
+        "WFSS: what tells sky from sources: boxes, traces, image or auto",
+        check=WFSS_MASKS,
+    )
     mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
@@ -427,6 +467,16 @@ class WfssOptions(Options):
         check=PERCENTAGE,
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method != "robust" and self.mask_from == "auto":
+            object.__setattr__(self, "mask_from", "boxes")
+        if self.method != "robust" and self.mask_from != "boxes":
+            raise OptionError(
+                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
+                "set that, or wfss_mask_from to boxes"
+            )
+
 
 KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)
 
@@ -434,3 +484,43 @@ KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssO
 def parameters() -> dict[str, Parameter]:
     """Tell all parameters by their names, those of every mode first."""
     return {one.name: one for kind in KINDS for one in kind.parameters().values()}
+
+
+def option_name(name: str) -> str:
+    """Give a parameter the name that it has on the command line.
+
+    Examples
+    --------
+    >>> option_name("wfss_maxiter")
+    '--wfss-maxiter'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+_COMMAND_ONLY = ("output_dir", "output_file", "override_bkg", "override_wavelengthrange")
+_ENGLISH = ("sigma", "preset", "suffix")
+"""Parameters whose names are words, too: they are meant where a message demands or offers them."""
+
+
+def as_options(message: str) -> str:
+    """Call the parameters in a message by the names that they have on the command line.
+
+    What is part of another name, of a file's, say, stays.
+
+    Examples
+    --------
+    >>> as_options("sigma must be at least 0; source_mask.fits: choose another suffix")
+    '--sigma must be at least 0; source_mask.fits: choose another --suffix'
+    >>> as_options("nothing to compare (match_background = scale)")
+    'nothing to compare (--match-background scale)'
+    """
+    named = {*parameters(), *_COMMAND_ONLY} - {*_ENGLISH, "bkg_list"}
+    plain = "|".join(sorted(named, key=len, reverse=True))
+    words = "|".join(_ENGLISH)
+    found = rf"{plain}|(?:^|(?<=another )|(?<=, )|(?<=or ))(?:{words})(?= must|$|[,;]| or | for )"
+    pattern = rf"(?<![\w./'\"-])({found})(?![\w/'\"-]|\.\w)(?: = (?=\w))?"
+    return re.sub(pattern, lambda met: _renamed(met[0], met[1]), message)
+
+
+def _renamed(met: str, name: str) -> str:
+    return option_name(name) + (" " if met != name else "")

@@ -15,17 +15,20 @@ from typing import Any
 from webbkg import __version__
 from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
+from webbkg.options import ImageOptions
 from webbkg.results import (
     ImageResult,
     Metric,
     Metrics,
     Outcome,
     Propagated,
+    RobustFit,
     SampleCounts,
     ScaleFit,
     SideFit,
     SkyLevels,
     SossResult,
+    SossRobust,
     Status,
     Verdict,
     WfssResult,
@@ -99,7 +102,8 @@ def details(outcome: Outcome) -> Details:
 
 def summary(outcome: Outcome) -> Summary:
     """Tell an outcome to a person in a few lines, a label and a value each."""
-    told = () if outcome.result is None else tuple(_of_kind(outcome.result)[1](outcome.result))
+    result = outcome.result
+    told = () if result is None else tuple(_of_kind(result)[1](result, outcome.unit))
     more = () if outcome.propagated is None else tuple(_propagated_summary(outcome.propagated))
     return (*told, *map(_verdict_line, outcome.verdicts), *more)
 
@@ -151,9 +155,21 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
         yield from _metrics_lines(outcome.metrics)
     if outcome.median_before is not None and outcome.median_after is not None:
         medians = f"{outcome.median_before:.6g}, {outcome.median_after:.6g}"
-        yield "median before, after", medians
+        yield "median before, after", _in_unit(medians, outcome.unit)
     if product is not None:
         yield "product", str(product)
+
+
+def totals(counts: Mapping[str, int]) -> str:
+    """Count targets by what became of them.
+
+    Examples
+    --------
+    >>> totals({"COMPLETE": 13, "FAILED": 1})
+    '14 targets: 13 COMPLETE, 1 FAILED'
+    """
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"{sum(counts.values())} targets: {told}"
 
 
 def members(job: Job, catalog: Any) -> Details:
@@ -202,6 +218,10 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_words, value))}]"
     return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def _in_unit(value: str, unit: str) -> str:
+    return f"{value} {unit}".rstrip()
 
 
 def share(part: int, whole: int) -> str:
@@ -311,7 +331,15 @@ def _image_details(result: ImageResult) -> Details:
         pixels_unknown=result.pixels_unknown,
         **({} if result.levels is None else _levels(result.levels)),
         **({"masked_shares": list(result.masked)} if result.masked else {}),
+        **_asked_masks(result.options),
     )
+
+
+def _asked_masks(options: ImageOptions) -> Details:
+    """Tell what was asked to be left out, where anything was."""
+    files = [plain_ascii(Path(one).name) for one in options.source_mask or ()]
+    asked = {"mask_sources": options.mask_sources, "source_mask": files}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _levels(levels: SkyLevels) -> Details:
@@ -329,25 +357,27 @@ def _counts(counts: SampleCounts) -> Details:
     return {"offered": counts.offered, "usable": counts.usable, "clipped": counts.clipped}
 
 
-def _image_summary(result: ImageResult) -> Iterator[tuple[str, str]]:
+def _image_summary(result: ImageResult, unit: str) -> Iterator[tuple[str, str]]:
     counts = result.exposures + result.integrations
-    yield "backgrounds", str(len(result.backgrounds))
+    number = len(result.backgrounds)
+    yield "backgrounds", f"{number} exposure{'s' if number != 1 else ''}"
     yield "samples used", f"{counts.used:,} of {counts.usable:,} usable"
     yield "samples clipped", share(counts.clipped, counts.usable)
     if result.masked:
         yield "masked as sources", f"{_range(result.masked, 100)} % of each background"
     if result.levels is not None:
-        yield from _told_levels(result.levels)
+        yield from _told_levels(result.levels, unit)
     yield "pixels, sky unknown", share(result.pixels_unknown, result.pixels)
     yield "pixels not covered", share(result.pixels_uncovered, result.pixels)
 
 
-def _told_levels(levels: SkyLevels) -> Iterator[tuple[str, str]]:
-    sign = "×" if levels.kind == "scale" else "+"
-    yield "background sky", f"{_range(levels.backgrounds)}, matched by {levels.kind}"
-    change = levels.target_correction
-    told = "not matched" if math.isnan(change) else f"their average {sign} {change:.5g}"
-    yield "target sky", f"{levels.target:.5g}, {told}"
+def _told_levels(levels: SkyLevels, unit: str) -> Iterator[tuple[str, str]]:
+    change, sky = levels.target_correction, _in_unit(_range(levels.backgrounds), unit)
+    scaled = levels.kind == "scale"
+    changed = f"× {change:.5g}" if scaled else _in_unit(f"+ {change:.5g}", unit)
+    told = "not matched" if math.isnan(change) else f"their average {changed}"
+    yield "background sky", f"{sky}, matched by {levels.kind}"
+    yield "target sky", f"{_in_unit(f'{levels.target:.5g}', unit)}, {told}"
 
 
 def _range(values: Sequence[float], times: float = 1) -> str:
@@ -380,6 +410,27 @@ def _wfss_details(result: WfssResult) -> Details:
         pixels_used=fit.used,
         iterations=_iterations(fit),
         stopped=str(fit.stopped),
+    ) | _robust_details(result)
+
+
+def _robust_details(result: WfssResult) -> Details:
+    """Give what the robust method tells besides; the standard one, nothing."""
+    robust = result.fit.robust
+    if result.options.method == "standard":
+        return {}
+    told = _plain_values(method=result.options.method, mask_from=result.mask_from)
+    if robust is None:
+        return told
+    return told | _plain_values(
+        white_err=robust.white_err,
+        block_err=robust.block_err,
+        strips_marked=robust.marked,
+        strip_scatters=list(robust.scatters),
+        noise=robust.noise,
+        variance_per_signal=robust.per_signal,
+        cleanest_share=robust.share,
+        light=robust.light,
+        light_err=robust.light_err,
     )
 
 
@@ -390,23 +441,42 @@ def _iterations(fit: ScaleFit) -> list[Details]:
     ]
 
 
-def _wfss_summary(result: WfssResult) -> Iterator[tuple[str, str]]:
+def _wfss_summary(result: WfssResult, _unit: str) -> Iterator[tuple[str, str]]:
     fit = result.fit
     if fit.status is not Status.COMPLETE:
         return
     masked = f"{result.mask_sources} of {result.mask}" if result.mask_sources else result.mask
     yield "template", result.template
-    yield "scale", f"{fit.scale:.6g} ± {fit.scale_err:.2g} (chi²/dof {fit.chi2_dof:.3g})"
+    yield "scale", f"{_times(fit)} (chi²/dof {fit.chi2_dof:.3g})"
     yield "sky pixels", share(fit.sky_pixels, result.pixels)
     yield "sources masked", masked
     yield "fit pixels", f"{fit.used:,} of {fit.offered:,}, {len(fit.iterations)} fits"
     yield "stopped because", str(fit.stopped)
+    if fit.robust is not None:
+        white, block = fit.robust.white_err, fit.robust.block_err
+        yield "error, white and by blocks", f"{white:.2g}, {block:.2g} of the scale"
+        yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
+        yield from _light_summary(result, fit.robust)
+
+
+def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
+    if result.mask_from == "traces":
+        yield "fitted", f"the {100 * robust.share:g} % with the least predicted light"
+    if robust.light:
+        light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
+        yield "taken off for light", f"{light} of the scale"
+
+
+def _times(fit: ScaleFit | SideFit) -> str:
+    return f"{fit.scale:.6g} ± {fit.scale_err:.2g} times the template"
 
 
 # SOSS.
 
 
 def _soss_details(result: SossResult) -> Details:
+    if result.fit.robust is not None:
+        return _robust_soss_details(result, result.fit.robust)
     options, fit = result.options, result.fit
     return _plain_values(
         mode="soss",
@@ -423,24 +493,67 @@ def _soss_details(result: SossResult) -> Details:
     )
 
 
+def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
+    fit = result.fit
+    return _plain_values(
+        mode="soss",
+        method=result.options.method,
+        library=result.reference,
+        template=fit.template,
+        left=_robust_side(fit.left),
+        right=_robust_side(fit.right),
+        scales=[[_plain(value) for value in sides] for sides in robust.scales.tolist()],
+        log_likelihood=[_plain(value) for value in robust.log_likelihood.tolist()],
+        pixels_used=list(robust.used),
+        starlight=list(robust.starlight),
+        chi2_dof=robust.chi2_dof,
+        level_chi2=robust.level_chi2,
+        jump_left=robust.jump_left,
+        wings=list(robust.wings),
+        stray_light=robust.stray_light,
+        noise=_plain_values(**vars(robust.noise)),
+        look=list(robust.look),
+        integrations=fit.n_integrations,
+        segments=result.segments,
+    )
+
+
+def _robust_side(side: SideFit | None) -> Details:
+    told = _side(side) or {}
+    return {name: told[name] for name in ("scale", "scale_err", "rmse", "n_sky") if name in told}
+
+
 def _side(side: SideFit | None) -> Details | None:
     return None if side is None else _plain_values(**vars(side))
 
 
-def _soss_summary(result: SossResult) -> Iterator[tuple[str, str]]:
+def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
     fit = result.fit
     if fit.left is None or fit.right is None:
         return
     together = f", {result.segments} segments together" if result.segments > 1 else ""
     yield "template", f"{fit.template} of {len(fit.rmse)} in {result.reference}"
-    yield "scale, left", f"{fit.left.scale:.6g} ± {fit.left.scale_err:.2g}"
-    yield "scale, right", f"{fit.right.scale:.6g} ± {fit.right.scale_err:.2g}"
-    yield "RMSE, left and right", f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
+    yield "scale, left", _times(fit.left)
+    yield "scale, right", _times(fit.right)
+    if fit.robust is not None:
+        yield from _robust_summary(fit.robust)
+    rmse = f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
+    yield "RMSE, left and right", _in_unit(rmse, unit)
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
     yield "integrations", f"{fit.n_integrations}{together}"
 
 
-Renderers = tuple[Callable[[Any], Details], Callable[[Any], Iterator[tuple[str, str]]]]
+def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
+    if math.isfinite(robust.margin):
+        yield "log-likelihood over the next template", f"{robust.margin:.3g}"
+    shares = ", ".join(f"{100 * part:.3g} %" for part in robust.used)
+    yield "pixels used, left and right", shares
+    light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
+    yield "star's wings over sky in them", light
+    yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
+
+
+Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]
 _RENDERERS: dict[type, Renderers] = {
     ImageResult: (_image_details, _image_summary),
     WfssResult: (_wfss_details, _wfss_summary),

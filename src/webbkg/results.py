@@ -40,6 +40,10 @@ def _same(one: Any, other: Any) -> bool:
         )
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
     return bool(one == other)
 
 
@@ -189,6 +193,7 @@ class StopReason(StrEnum):
     MOST_ITERATIONS = "the largest number of iterations was reached"
     RMS = "the RMS improved too little"
     NOTHING_REJECTED = "nothing more was rejected"
+    CONVERGED = "the scale no longer changed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -220,6 +225,50 @@ class FitIteration(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RobustFit(Frozen):
+    """What the robust fit of a scale tells besides; see `webbkg.wfss.robust`.
+
+    Attributes
+    ----------
+    white_err : float
+        Standard error of the scale by the noise model, of noise that is independent from pixel
+        to pixel.
+    block_err : float
+        The same by a jackknife over blocks of 64 by 64 pixels, correlated noise included; NaN
+        where there is one block alone.
+    marked : float
+        Share of the fit, by weight, that the strips took away, 0 to 1.
+    scatters : tuple of float
+        Scatter of the strips of 16, 64 and 256 pixels among the faintest, in units of that of
+        independent noise; at least 1.
+    noise : str
+        What the variance was modelled from.
+    per_signal : float
+        Variance that photons add for one unit of signal, in the target's unit: one over the
+        electrons that one unit collects. 0 where `noise` is ERR.
+    share : float
+        Part of the fit pixels that was chosen as the cleanest, 0 to 1.
+    light_limit : float
+        Largest predicted light over template among them; infinite where none was predicted.
+    light : float
+        What was taken off the scale for light that is left in them.
+    light_err : float
+        Its standard error, which is part of that of the scale.
+    """
+
+    white_err: float
+    block_err: float
+    marked: float
+    scatters: tuple[float, ...]
+    noise: str
+    per_signal: float
+    share: float = 1.0
+    light_limit: float = math.inf
+    light: float = 0.0
+    light_err: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScaleFit(Frozen):
     """The scale of a template, by weighted least squares with outlier rejection.
 
@@ -243,6 +292,10 @@ class ScaleFit(Frozen):
         The fits, the one before any rejection first; empty if none was tried.
     stopped : StopReason
         Why there are no more of them.
+    robust : RobustFit or None
+        What the robust method tells besides; None of the standard one. There each iteration is
+        one pass over all fit pixels: `rejected` of it are those that the clip and the strips
+        left out.
     """
 
     status: Status
@@ -253,6 +306,7 @@ class ScaleFit(Frozen):
     sky_pixels: int = 0
     iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
+    robust: RobustFit | None = None
 
     @property
     def offered(self) -> int:
@@ -304,6 +358,86 @@ class SideFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossNoise(Frozen):
+    """The noise that a robust SOSS fit measured on the exposure itself.
+
+    Attributes
+    ----------
+    read_variance : float
+        Variance of a dark pixel of one integration, in the target's unit squared.
+    photon_variance : float
+        What a unit of light adds to it.
+    shared : float
+        Standard deviation of pixels that all integrations share.
+    flicker_strength, flicker_exponent, flicker_white : float
+        Spectrum of the column levels of one integration: strength / f**exponent + white, with f
+        in cycles a column.
+    reference_pixels : bool
+        Reference pixels follow the column levels, and took part.
+    """
+
+    read_variance: float
+    photon_variance: float
+    shared: float
+    flicker_strength: float
+    flicker_exponent: float
+    flicker_white: float
+    reference_pixels: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossRobust(Frozen):
+    """What a robust SOSS fit tells besides template and scales.
+
+    Attributes
+    ----------
+    scales, scale_errs : (templates, 2) float64
+        Of every template by itself, left and right, and the standard errors.
+    log_likelihood : (templates,) float64
+        Of every template, relative to the best one: 0 for that and negative for the others.
+    used : tuple of float
+        Share of the usable pixels of each side that took part, left and right.
+    starlight : tuple of float
+        Light of the star's wings over that of the sky in them, weighted as the fit is.
+    chi2_dof : float
+        Chi-square a pixel of the fit, whose noise was measured on the differences.
+    level_chi2 : float
+        Chi-square, a mode, of the slow part of the columns' levels with the covariance that the
+        1/f noise gives them; a sky that no template has makes it large.
+    jump_left : float
+        Step of the residual at the jump, as a share of that of the sky.
+    wings : tuple of str
+        What the model of the wings has because held-out columns pay for it: "sides", "colour",
+        "bent", "orders", "compact".
+    stray_light : bool
+        Smooth light would pay too, but is too like the templates to be told from them.
+    noise : SossNoise
+        Of the exposure.
+    look : tuple of str
+        Why the result should be looked at; empty if there is no reason.
+    """
+
+    scales: npt.NDArray[np.float64]
+    scale_errs: npt.NDArray[np.float64]
+    log_likelihood: npt.NDArray[np.float64]
+    used: tuple[float, float]
+    starlight: tuple[float, float]
+    chi2_dof: float
+    level_chi2: float
+    jump_left: float
+    wings: tuple[str, ...]
+    stray_light: bool
+    noise: SossNoise
+    look: tuple[str, ...] = ()
+
+    @property
+    def margin(self) -> float:
+        """Log-likelihood of the best template over the second; infinite if there is one only."""
+        others = np.sort(self.log_likelihood)[:-1]
+        return float(-others[-1]) if len(others) else math.inf
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TemplateFit(Frozen):
     """The template that suits a SOSS exposure best, and its two scales.
 
@@ -325,6 +459,9 @@ class TemplateFit(Frozen):
         First column of the right side in each row, of the chosen template; empty unless COMPLETE.
     n_integrations : int
         Integrations that were fitted together.
+    robust : SossRobust or None
+        More of a robust fit, whose `rmse` of all templates and threshold are NaN, and whose
+        sides' `scale_err` is from the posterior; None of a percentile fit.
     """
 
     status: Status
@@ -336,6 +473,7 @@ class TemplateFit(Frozen):
     source_threshold: float = float("nan")
     jump: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     n_integrations: int = 0
+    robust: SossRobust | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -436,6 +574,9 @@ class WfssResult(Frozen):
         Where the sky mask is from.
     mask_sources : int
         Sources of a catalogue that it masks.
+    mask_from : str
+        What told sky from sources: as `WfssOptions.mask_from`, where that is auto what it came
+        to; boxes for a mask of the user's too.
     pixels : int
         Pixels of the target's window.
     fit : ScaleFit
@@ -448,6 +589,7 @@ class WfssResult(Frozen):
     mask_sources: int
     pixels: int
     fit: ScaleFit
+    mask_from: str = "boxes"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -589,6 +731,8 @@ class Outcome(Frozen):
         Median of the finite SCI of the target and of the result, where that was asked for.
     metrics : Metrics or None
         How good the subtraction is, where that was asked for and something was subtracted.
+    unit : str
+        Of the target's SCI (keyword BUNIT); empty where that is not known.
     """
 
     status: Status
@@ -603,6 +747,7 @@ class Outcome(Frozen):
     median_before: float | None = None
     median_after: float | None = None
     metrics: Metrics | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,9 @@ log = logging.getLogger(__name__)
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
 
+VARIANCES = ("VAR_RNOISE", "VAR_POISSON")
+"""Planes of a target that few modes look at."""
+
 ATTRIBUTES = {"SCI": "data"}
 """Names of planes that the models call otherwise than FITS does, in lower case."""
 
@@ -96,6 +99,8 @@ class Item:
         What the user should know.
     error : WebbkgError or None
         Why it came to nothing.
+    existing : bool
+        Its product was there before the run, and is left as it is.
     """
 
     source: Input
@@ -113,6 +118,7 @@ class Item:
     saved: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: WebbkgError | None = None
+    existing: bool = False
 
     @property
     def path(self) -> Path | None:
@@ -255,6 +261,7 @@ def process(group: Sequence[Item], setting: Setting) -> None:
     for item in group:
         _subtract(item, _request(item, setting, together), setting, measured)
         measured = item.outcome if together else None
+        item.references = item.references or list(group[0].references)  # looked up once for all
 
 
 def _as_segment(item: Item) -> Any:
@@ -387,6 +394,7 @@ def _subtract(
             item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
         else:
             item.outcome = measured
+        item.outcome = replace(item.outcome, unit=target.info.unit or "")
         if request.metrics:
             item.outcome = _with_metrics(item, target, request)
         if item.survey is None:
@@ -453,6 +461,7 @@ def _as_target(item: Item) -> Target:
     if dq is not None and dq.shape != shape:
         raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
     attributes = {"SCI": "data", "ERR": "err", "DQ": "dq"}
+    attributes |= {name: name.lower() for name in VARIANCES}
     return Target(
         name=name,
         info=ExposureInfo.from_model(model),
@@ -471,12 +480,19 @@ def _unopened_target(item: Item, opened: ExitStack) -> Target:
     assert item.path is not None
     assert item.survey is not None
     exposure = opened.enter_context(Exposure.from_file(item.path))
-    shape = item.survey.shape
+    shape, path = item.survey.shape, item.path
+
+    def plane(name: str) -> Any:
+        if name not in VARIANCES:
+            return exposure.plane(name).reshape(shape)
+        with Exposure.from_file(path, needed=("SCI",), also=VARIANCES) as again:
+            return again.plane(name).reshape(shape) if again.planes.has(name) else None
+
     return Target(
         name=item.name,
         info=exposure.info,
         shape=shape,
-        plane=lambda name: exposure.plane(name).reshape(shape),
+        plane=plane,
         read=item.survey.read,
         open=cache(partial(open_model, item.path)),
         wcs=item.survey.wcs,

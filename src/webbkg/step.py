@@ -16,7 +16,7 @@ from webbkg.files.associations import resolve
 from webbkg.files.crds import OBSERVATORY, Crds, crds_is_configured, current_crds, patience
 from webbkg.files.models import is_model, open_header, open_model
 from webbkg.files.output import make_folder, save_whole
-from webbkg.files.parameters import check_parameter_file, judging
+from webbkg.files.parameters import check_parameter_file, judging, with_plain_names
 from webbkg.files.suffixes import strip_suffix
 from webbkg.modes import Shared
 from webbkg.options import parameters
@@ -84,8 +84,7 @@ class BackgroundStep(Step):
         data model, or list of data models
             With ``meta.cal_step.bkg_subtract`` set to COMPLETE, SKIPPED or FAILED.
         """
-        current = self._run or _Run(self, False)
-        return current.process(target, backgrounds)
+        return (self._run or _Run(self, False)).process(target, backgrounds)
 
     # How stpipe names and writes a product.
 
@@ -114,6 +113,10 @@ class BackgroundStep(Step):
         path = self.make_output_path(basepath=output_file, suffix=suffix, idx=idx, **components)
         log.info("Saved %s", save_whole(model, path))
         return path
+
+    def get_pars(self, full_spec: bool = True) -> dict[str, Any]:
+        """Tell the parameters, as they can be saved."""
+        return with_plain_names(super().get_pars(full_spec=full_spec))
 
     def default_output_file(self, input_file: str | None = None) -> str:
         """Name the product after its input; a gzipped one loses that ending."""
@@ -165,8 +168,7 @@ class BackgroundStep(Step):
         target = resolve(dataset, []).targets[0]
         if is_model(target):
             return target.get_crds_parameters(), target.crds_observatory
-        header = open_model(target) if target.suffix == ".asdf" else open_header(target)
-        with header:
+        with open_model(target) if target.suffix == ".asdf" else open_header(target) as header:
             return header.get_crds_parameters(), OBSERVATORY
 
     @classmethod

@@ -261,4 +261,7 @@ def find_file(item: Any, folders: list[Path], role: str) -> Input:
         if door.exists(path):
             return path
     places = ", ".join(dict.fromkeys(str(path.parent) for path in tried))
-    raise MissingFileError(f"{role}: no file {door.brief(ValueError(item))} (looked in {places})")
+    raise MissingFileError(
+        f"{role}: no file {door.brief(ValueError(item))} (looked in {places})"
+        f"{door.did_you_mean(*tried)}"
+    )

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def regular_file(path: str | os.PathLike[str], role: str = "", wanted: str = "a 
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingFileError(f"{name}: no such file; check the name and the folder") from error
+        raise MissingFileError(
+            f"{name}: no such file; check the name and the folder{did_you_mean(path)}"
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be looked at ({brief(error)})") from error
     if stat.S_ISDIR(mode):
@@ -60,6 +63,28 @@ def regular_file(path: str | os.PathLike[str], role: str = "", wanted: str = "a 
     if not stat.S_ISREG(mode):
         raise InputError(f"{name}: is a device or a pipe; name {wanted}")
     return path
+
+
+MOST_NAMES = 10_000
+"""Names of a folder among which one like a missing file's is looked for."""
+
+
+def did_you_mean(*missing: Path) -> str:
+    """Suggest a file whose name is near that of a missing one, in its folder; or nothing.
+
+    The answer is to be put behind a sentence: it is empty, or begins with a semicolon.
+    """
+    from difflib import get_close_matches
+
+    for path in missing:
+        try:
+            with os.scandir(path.parent) as entries:
+                names = [entry.name for entry in islice(entries, MOST_NAMES)]
+        except (OSError, ValueError):  # no folder either, or none that can be looked into
+            continue
+        for near in get_close_matches(path.name, names, n=1, cutoff=0.8):
+            return f"; did you mean {brief(ValueError(path.with_name(near)))}?"
+    return ""
 
 
 @contextmanager

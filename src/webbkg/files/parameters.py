@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from stpipe.exceptions import ValidationError
 from webbkg.errors import InputError, OptionError
 from webbkg.files import door
 from webbkg.files.asdf import check_asdf
+from webbkg.options import parameters
 
 LONGEST = 2**20
 """Bytes of a parameter file; those of a whole pipeline have some 20 000."""
@@ -44,6 +45,15 @@ def check_parameter_file(named: Any) -> None:
         load_config_file(str(path))
 
 
+def with_plain_names(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the texts in lists plain: stpipe's own, from the command line, cannot be saved."""
+    return {name: _plain(value) if type(value) is list else value for name, value in told.items()}
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    return [str(one) if isinstance(one, str) else one for one in values]
+
+
 class ParameterError(OptionError, ValidationError):
     """A parameter of another type or name: stpipe's error and webbkg's in one."""
 
@@ -55,4 +65,12 @@ def judging() -> Iterator[None]:
         yield
     # SyntaxError: the base of configobj's own, which stpipe has from different places.
     except (ValidationError, SyntaxError, UnicodeError) as error:
-        raise ParameterError(door.brief(error)) from error
+        raise ParameterError(_with_choices(door.brief(error))) from error
+
+
+def _with_choices(told: str) -> str:
+    """Add what a parameter that is named in an error may be, where that is one of a few words."""
+    for one in parameters().values():
+        if one.choices and f"'{one.name}'" in told:
+            return f"{told.rstrip('.')}; it must be one of {', '.join(one.choices)}"
+    return told

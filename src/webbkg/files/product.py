@@ -18,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.errors import WebbkgError
+from webbkg.files import door
 from webbkg.files.asdf import check_asdf, open_wcs
 from webbkg.files.cards import Cards, format_card, header_of
 from webbkg.files.disk import allocate, copy_exactly, read_exactly, write_exactly
@@ -223,6 +225,40 @@ def _judge_tree(seen: Survey) -> str:
     if tree.has_entries and not Cards(seen.hdus[0].raw).history:
         return "its ASDF extension has a history that its header lacks"
     return ""
+
+
+def is_own_product(path: Path) -> bool:
+    """Tell whether a file is a product that webbkg wrote, and nobody has worked on since.
+
+    The log in its tree says so: the last lines are those of a run of webbkg alone.
+    """
+    logs = _logs_of(path)
+    own = next((logs[alias] for alias in OWN_ALIASES if logs.get(alias)), None)
+    if own is None or not any(" - webbkg." in line for line in own):
+        return False
+    return max(lines[-1][:_STAMP] for lines in logs.values() if lines) == own[-1][:_STAMP]
+
+
+OWN_ALIASES = ("bkg_subtract", "webbkg")
+"""Under which the log of webbkg's step, called by itself, is kept."""
+
+_STAMP = len("2026-01-01T00:00:00.000")
+
+
+def _logs_of(path: Path) -> dict[str, list[str]]:
+    """Read the lines of a product's log, by who wrote them; nothing of what is no product."""
+    try:
+        door.regular_file(path)
+        with path.open("rb") as stream:
+            last = _read_hdus(stream, path.name)[-1]
+            if last.name != "ASDF":
+                return {}
+            check_asdf(stream, last.offset, last.offset + last.length, path.name)
+            content = bytearray(last.length)
+            read_exactly(stream, memoryview(content), last.offset)
+        return Tree(bytes(content)).lists("cal_logs")
+    except (WebbkgError, OSError, ValueError, IndexError):
+        return {}
 
 
 def hash_of(headers: Iterable[bytes]) -> str:

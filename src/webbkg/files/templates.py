@@ -11,8 +11,9 @@ import numpy.typing as npt
 from webbkg.errors import InputError
 from webbkg.files import door
 from webbkg.files.exposures import FULL_FRAME, ExposureInfo, window_of
-from webbkg.files.fits import checked_hdus
+from webbkg.files.fits import checked_hdus, open_bytes, read_headers
 from webbkg.files.models import open_model, read_meta
+from webbkg.files.naming import plain_ascii
 from webbkg.files.output import save_whole
 from webbkg.options import DO_NOT_USE
 
@@ -56,6 +57,15 @@ def make_template(
     InputError
         If the image is not 2-D, or is neither a full frame nor of the window of `like`.
     """
+    model = template_model(image, like, name=name)
+    return save_whole(model, output, [Path(image), Path(like)])
+
+
+def template_model(image: str | Path, like: str | Path, *, name: str | None = None) -> Any:
+    """Wrap a bare sky image into a model of a BKG reference, named as the image's file is.
+
+    See `make_template`, which writes it, for the parameters and the errors.
+    """
     from stdatamodels.jwst import datamodels
 
     sky = _read_image(Path(image))
@@ -74,7 +84,28 @@ def make_template(
         model.meta.pedigree = "GROUND"
         model.meta.useafter = "2021-12-25T00:00:00"
         model.meta.description = f"Sky image {Path(image).name} as a template"
-        return save_whole(model, output, [Path(image), Path(like)])
+        model.meta.filename = plain_ascii(Path(image).name)
+    return model
+
+
+def is_bare_image(path: str | Path) -> bool:
+    """Tell a bare sky image (NumPy's, or FITS without an extension SCI) from a reference file.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    InputError
+        If it is a FITS file by its name, and none by its content.
+    """
+    path = door.regular_file(path, "override_bkg", "a reference file or a sky image")
+    if path.suffix.lower() == ".npy":
+        return True
+    if not path.name.lower().endswith((".fits", ".fits.gz")):
+        return False
+    with open_bytes(path) as stream:
+        names = [str(header.get("EXTNAME", "")) for header, _ in read_headers(stream, path.name)]
+    return all(name.strip().upper() != "SCI" for name in names)
 
 
 def _read_image(path: Path) -> npt.NDArray[np.float64]:

@@ -135,6 +135,14 @@ class Tree:
             if node is not None and node.tag in _PLAIN
         }
 
+    def lists(self, path: str) -> dict[str, list[str]]:
+        """Return the lists in a mapping, by their names: of each its scalars, as text."""
+        return {
+            name: [one.value for one in node.value if one.id == "scalar"]
+            for name, node in _items(self._get(path))
+            if node.id == "sequence"
+        }
+
     def reduce(self, shape: Sequence[int], arrays: Iterable[str]) -> None:
         """Keep the log, and arrays that get another shape; all else, and every block, goes."""
         kept = ("asdf_library", "history", "cal_logs", *arrays)

@@ -153,7 +153,7 @@ def on_exposure(on_target: Masked, overlap: Overlap, columns: int) -> Masked:
     def masked(start: int, stop: int) -> BoolImage:
         if whole and overlap.other_rows[0] <= start and stop <= overlap.other_rows[1]:
             shift = overlap.rows[0] - overlap.other_rows[0]
-            return on_target(start + shift, stop + shift)
+            return on_target(start + shift, stop + shift)[:, :columns]  # it may be wider
         found = np.zeros((stop - start, columns), np.bool_)
         low, high = max(start, overlap.other_rows[0]), min(stop, overlap.other_rows[1])
         if low < high:

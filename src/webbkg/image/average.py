@@ -343,25 +343,17 @@ class _NoiseStack(_Stack):
 
     def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
         super().__init__(samples, height, columns, options, errors=True)
-        from webbkg.image import noise_kernels  # what few want takes time to import
+        from webbkg.image.noise import NoiseClipper  # what few want takes time to import
 
-        self._average = noise_kernels.average_by_noise
-        self._buffers = noise_kernels.make_scratch(samples)
+        self._clipper = NoiseClipper(samples, columns, self._sigma, self._maxiters)
 
     def average(
         self, samples: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
     ) -> SampleCounts:
         """Clip and average the first `samples`, into images of `height` rows."""
         pixels = height * self._columns
-        usable, clipped = self._average(
-            *self._flat(samples, pixels),
-            self._columns,
-            self._sigma,
-            self._maxiters,
-            self._buffers,
-            sci.reshape(-1),
-            err.reshape(-1),
-            counts.reshape(-1),
+        usable, clipped = self._clipper.average(
+            *self._flat(samples, pixels), sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         )
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
 

@@ -136,6 +136,7 @@ def sky_blocks(
 
     each = [(index, index + 1) for index in range(len(sources))]
     over_bands(each, lambda: work, threads=threads or available_threads())
+    np.putmask(means, np.isinf(means), np.nan)  # sums beyond float32
     return SkyBlocks(means.reshape(len(sources), -1), size)
 
 

@@ -1,14 +1,25 @@
 """Clipping of a stack by the scatter that its ERR leads to expect, and the average of the rest.
 
-What the rule is, and why, is said in docs/clipping.md. Samples are the first axis and NaN marks
-one that is missing; pixels are the second, row after row. A row is judged in segments, each by
-itself, so that the answer does not depend on how many rows are together.
+What the rule is, and why, is said in docs/clipping.md. Each kernel is a step of noise.py, which
+holds what they share. Throughout,
+
+- `samples` and `errors` are (samples, pixels) float32, row after row. A missing sample is NaN in
+  `samples` and 0 in `errors`; an error that is not valid is NaN;
+- a kernel sees the pixels from `first` on, and its own arrays begin there: `mean` and `error`
+  (float64), of the samples and of the valid errors, and how many there are, `count` and `valid`
+  (int32);
+- a row is judged in segments, each by itself: `edges` (segments + 1,) int64 tells where they
+  begin. `measured` (segments, 3, samples) float64 holds, of each sample, its level (what it lies
+  above the mean), its noise (its errors in units of the mean error) and 1 over that; `typical`
+  (segments,) is the error that is typical;
+- `suspects` (2, pixels) int64 lists pixels and their segments, and `facts` (5, pixels) float64 what
+  is known of them, as `EXPECTED` and what follows it say.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -54,55 +65,33 @@ GAUSSIAN = 1.4826
 MARGIN = 1e-5
 """Relative; more than float32 rounding changes the smallest error of a pixel."""
 
-
 TIE = 1e-9
 """Relative; of two samples whose squared distances are as near as this, the higher one goes."""
 
+ROUNDING = 5e-7
+"""Relative; more than float32 rounding changes a deviation, in units of the mean and the level."""
 
-class Stack(NamedTuple):
-    """Samples and their errors, (samples, pixels) float32, and the part that is being judged."""
+HUGE = 3e38
+"""Nearly the largest float32."""
 
-    samples: Array
-    errors: Array
-    start: int
-    size: int
+BLOCK = 512
+"""Pixels whose sums stay in the nearest cache."""
 
+LEVEL, NOISE, WEIGHT = 0, 1, 2  # of a sample in a segment: rows of `measured`
 
-class Segment(NamedTuple):
-    """What is known of each pixel of a segment."""
-
-    mean: Array  #: of its samples; once the levels are known, of what they are without them
-    variance: Array  #: sum of err²
-    error: Array  #: mean of the valid errors
-    shift: Array  #: mean level of its samples
-    centre: Array  #: the mean where an exposure's level is measured, NaN elsewhere
-    reach: Array  #: what a deviation from the mean must exceed to be suspect
-    low: Array  #: the smallest error, float32
-    number: Array  #: of samples, int32
-    valid: Array  #: valid errors, int32
-    suspect: Array  #: whether a sample may be too far off
-    buffer: Array  #: for whatever is sorted
+EXPECTED = 0  # what of a suspect's scatter its own errors lead to expect
+EXCESS = 1  # by how much more its neighbours scatter, at least 1; 0 until it is measured
+FLOOR = 2  # what its scatter is at least
+AROUND = 3  # level of its neighbours; infinite until it is measured, NaN where there are too few
+WIDTH = 4  # the scatter of that
 
 
-class Samples(NamedTuple):
-    """What is known of each sample of the stack, in a segment."""
+Sums = tuple[Array, Array, Array]
 
-    level: Array  #: what it lies above the mean
-    noise: Array  #: its errors in units of the mean error
-    weight: Array  #: 1 over that
+Numbers = tuple[Array, Array]
 
 
-class Column(NamedTuple):
-    """The samples of one pixel that are left."""
-
-    value: Array  #: without the level
-    error: Array  #: in units of the sample's noise; 0 if it is not believed
-    noise: Array  #: that of `Samples`
-    square: Array  #: of the error, confined
-    place: Array  #: which sample of the stack it is
-
-
-@inlined
+@compiled
 def _select(values: Array, size: int, k: int) -> float:
     """Put ``values[:size]`` in an order in which element `k` is in its sorted place (Hoare)."""
     left = 0
@@ -130,272 +119,411 @@ def _select(values: Array, size: int, k: int) -> float:
     return selected
 
 
-@compiled
+@inlined
 def _median(values: Array, size: int) -> float:
     """Median of ``values[:size]`` (reordered), of an even number the lower of the middle two."""
     return _select(values, size, (size - 1) // 2)
 
 
 @inlined
-def _sum(stack: Stack, segment: Segment) -> None:
-    """Take means and sums over the samples."""
-    mean, variance, error = segment.mean, segment.variance, segment.error
-    count, valid, size = segment.number, segment.valid, stack.size
-    for sums in (mean, variance, error):
-        sums[:size] = 0.0
-    for numbers in (count, valid):
-        numbers[:size] = 0
-    for i in range(stack.samples.shape[0]):
-        row = stack.samples[i, stack.start : stack.start + size]
-        err = stack.errors[i, stack.start : stack.start + size]
-        for p in range(size):
-            present = row[p] == row[p]
-            count[p] += np.int32(1) if present else np.int32(0)
-            mean[p] += np.float64(row[p]) if present else 0.0
-            variance[p] += np.float64(err[p]) * np.float64(err[p])
-            positive = err[p] > 0
-            valid[p] += np.int32(1) if positive else np.int32(0)
-            error[p] += np.float64(err[p]) if positive else 0.0
-    for p in range(size):
-        mean[p] /= max(count[p], 1)
-        error[p] /= max(valid[p], 1)
+def _add(
+    row: Array,
+    err: Array,
+    mean: Array,
+    error: Array,
+    squares: Array,
+    count: Array,
+    valid: Array,
+) -> None:
+    """Add a sample to the sums: with few arrays in a loop, or it is not vectorised."""
+    for p in range(row.size):
+        present = row[p] == row[p]
+        count[p] += np.int32(1) if present else np.int32(0)
+        mean[p] += np.float64(row[p]) if present else 0.0
+    for p in range(row.size):
+        squares[p] += np.float64(err[p]) * np.float64(err[p])
+    for p in range(row.size):
+        positive = err[p] > 0
+        valid[p] += np.int32(1) if positive else np.int32(0)
+        error[p] += np.float64(err[p]) if positive else 0.0
 
 
-@inlined
-def _gather_errors(segment: Segment, size: int, step: int) -> int:
-    """Collect the mean error of each `step`-th pixel that has one."""
-    found = 0
-    for p in range(step // 2, size, step):
-        if segment.valid[p]:
-            segment.buffer[found] = segment.error[p]
-            found += 1
-    return found
+@compiled
+def sum_samples(
+    samples: Array,
+    errors: Array,
+    first: int,
+    sums: Sums,
+    numbers: Numbers,
+    mean_of_all: Array,
+    uncertainty: Array,
+    counts: Array,
+) -> Any:
+    """Average all samples of each pixel; return how many samples there are.
 
-
-@inlined
-def _typical_error(segment: Segment, size: int) -> float:
-    """Median of a segment's errors; 0 if none is valid."""
-    found = _gather_errors(segment, size, max(size // PROBES, 1))
-    if found < FEW_NEIGHBOURS:
-        found = _gather_errors(segment, size, 1)
-    return _median(segment.buffer, found) if found else 0.0
-
-
-@inlined
-def _choose_pixels(present: Array, segment: Segment, size: int) -> tuple[int, int]:
-    """Choose the pixels with most samples, of those where `present` is not NaN.
-
-    There all levels are measured against the mean of the same exposures. Returns how many samples
-    they have, and how many pixels there are.
+    Fills `sums`: `mean`, `error`, and a buffer for err²; and `numbers`: `count` and `valid`.
+    `mean_of_all`, `uncertainty` (float32) and `counts` (uint32), (pixels,) as in `samples`, are
+    NaN and 0 where there is no sample.
     """
-    count, mean, centre = segment.number, segment.mean, segment.centre
+    mean, error, squares = sums
+    count, valid = numbers
+    usable: Any = np.int64(0)
+    for start in range(0, mean.size, BLOCK):
+        size = min(BLOCK, mean.size - start)
+        to_mean, to_error = mean[start : start + size], error[start : start + size]
+        to_count, to_valid = count[start : start + size], valid[start : start + size]
+        to_mean[:] = 0.0
+        to_error[:] = 0.0
+        to_count[:] = 0
+        to_valid[:] = 0
+        squares[:size] = 0.0
+        at = first + start
+        for i in range(samples.shape[0]):
+            row, err = samples[i, at : at + size], errors[i, at : at + size]
+            _add(row, err, to_mean, to_error, squares, to_count, to_valid)
+        out, out_err = mean_of_all[at : at + size], uncertainty[at : at + size]
+        number = counts[at : at + size]
+        for p in range(size):
+            usable += to_count[p]
+            number[p] = to_count[p]
+        for p in range(size):
+            to_error[p] /= max(to_valid[p], 1)
+        for p in range(size):
+            to_mean[p] /= max(to_count[p], 1)
+            out[p] = to_mean[p] if to_count[p] else np.nan
+        for p in range(size):
+            width = math.sqrt(squares[p]) / max(to_count[p], 1)
+            out_err[p] = width if to_count[p] else np.nan
+    return usable
+
+
+@inlined
+def _typical_error(error: Array, valid: Array, buffer: Array) -> float:
+    """Median of the mean errors of a few pixels, or of all; 0 if none is valid."""
+    size = error.size
+    found: Any = np.int64(0)  # a plain 0 would be a type of its own, for which to compile
+    for step in (max(size // PROBES, 1), 1):
+        found = np.int64(0)
+        for p in range(step // 2, size, step):
+            if valid[p]:
+                buffer[found] = error[p]
+                found += 1
+        if found >= FEW_NEIGHBOURS:
+            break
+    return _median(buffer, found) if found else 0.0
+
+
+@compiled
+def _choose_pixels(row: Array, mean: Array, count: Array, centre: Array) -> tuple[int, int]:
+    """Choose the pixels with most samples, of those where a sample is present.
+
+    There all levels are measured against the mean of the same exposures: `centre`, NaN elsewhere.
+    Returns how many samples they have, and how many pixels there are.
+    """
     most: Any = np.int32(0)
-    for p in range(size):
-        most = count[p] if (present[p] == present[p]) & (count[p] > most) else most
+    for p in range(row.size):
+        most = count[p] if (row[p] == row[p]) & (count[p] > most) else most
     pixels: Any = np.int64(0)
-    for p in range(size):
-        is_chosen = (count[p] == most) & (present[p] == present[p])
+    for p in range(row.size):
+        is_chosen = (count[p] == most) & (row[p] == row[p])
         pixels += 1 if is_chosen else 0
         centre[p] = mean[p] if is_chosen else np.nan
     return most, pixels
 
 
-@inlined
-def _gather_offsets(row: Array, segment: Segment, size: int, step: int) -> int:
+@compiled
+def _gather_offsets(row: Array, centre: Array, step: int, buffer: Array) -> int:
     """Collect the deviation of each `step`-th pixel."""
     found = 0
-    for p in range(step // 2, size, step):
-        off = np.float64(row[p]) - segment.centre[p]
+    for p in range(step // 2, row.size, step):
+        off = np.float64(row[p]) - centre[p]
         if off == off:
-            segment.buffer[found] = off
+            buffer[found] = off
             found += 1
     return found
 
 
 @inlined
-def _gather_ratios(err: Array, segment: Segment, size: int, step: int) -> int:
-    """Collect the ratio of an error to the mean error of each `step`-th pixel."""
-    found = 0
-    for p in range(step // 2, size, step):
-        if segment.centre[p] == segment.centre[p] and err[p] > 0:
-            segment.buffer[found] = np.float64(err[p]) / segment.error[p]
-            found += 1
-    return found
-
-
-@inlined
-def _refine(
-    row: Array, segment: Segment, size: int, pixels: int, level: float, core: float
-) -> float:
+def _refine(row: Array, centre: Array, pixels: int, level: float, core: float, off: Array) -> float:
     """Improve the level of a segment by a step of Huber's estimator.
 
     P. J. Huber (1964), Annals of Mathematical Statistics 35, 73. If less than half of the pixels
     agree with the level then it is none, but structure: 0.
     """
-    centre, clamped = segment.centre, segment.buffer
-    inside = np.int64(0)
+    size = row.size
+    inside: Any = np.int64(0)
     for p in range(size):
-        off = np.float64(row[p]) - centre[p] - level
-        inside += 1 if abs(off) < core else 0
-        off = off if off < core else core
-        off = off if off > -core else -core
-        clamped[p] = off if centre[p] == centre[p] else 0.0
+        far = np.float64(row[p]) - centre[p] - level
+        inside += 1 if abs(far) < core else 0
+        far = far if far < core else core
+        far = far if far > -core else -core
+        off[p] = far if centre[p] == centre[p] else 0.0
     a, b, c, d = 0.0, 0.0, 0.0, 0.0  # four sums do not wait for each other
     whole = size - size % 4
     for p in range(0, whole, 4):
-        a += clamped[p]
-        b += clamped[p + 1]
-        c += clamped[p + 2]
-        d += clamped[p + 3]
+        a += off[p]
+        b += off[p + 1]
+        c += off[p + 2]
+        d += off[p + 3]
     for p in range(whole, size):
-        a += clamped[p]
+        a += off[p]
     return level + (a + b + c + d) / inside if 2 * inside >= pixels else 0.0
 
 
 @inlined
 def _measure_sample(
-    row: Array, err: Array, segment: Segment, size: int, most: int, pixels: int, typical: float
+    row: Array,
+    err: Array,
+    error: Array,
+    most: int,
+    pixels: int,
+    usual: float,
+    buffers: tuple[Array, Array],
 ) -> tuple[float, float]:
-    """Level of a sample in a segment, and its noise in units of the mean error.
-
-    Without any error the noise is measured from the samples themselves.
-    """
-    if pixels < FEWEST or most < 2:
-        return 0.0, 1.0 if typical > 0 else np.inf
-    is_full = typical > 0 and 2 * pixels > size
-    step = max(size // LEVEL_PROBES, 1) if is_full else 1
-    found = _gather_offsets(row, segment, size, step)
+    """Level and noise of a sample in a segment in which most errors are `usual`."""
+    centre, buffer = buffers
+    size = row.size
+    step = max(size // LEVEL_PROBES, 1) if 2 * pixels > size else 1
+    spread = max(size // PROBES, 1) if 2 * pixels > size else 1
+    found = _gather_offsets(row, centre, step, buffer)
     if found < FEW_NEIGHBOURS:
-        is_full = False
-        found = _gather_offsets(row, segment, size, 1)
-    level = _median(segment.buffer, found)
-    part = math.sqrt((most - 1) / most)
-    if typical == 0:
-        for k in range(found):
-            segment.buffer[k] = abs(segment.buffer[k] - level)
-        noise = GAUSSIAN * _median(segment.buffer, found) / part
-        return level, noise if noise > 0 else np.inf
-    step = max(size // PROBES, 1) if is_full else 1
-    found = _gather_ratios(err, segment, size, step)
-    noise = _median(segment.buffer, found) if found else 1.0
-    return _refine(row, segment, size, pixels, level, CORE * typical * noise * part), noise
+        spread = min(spread, 1)  # a plain 1 would be a type of its own, for which to compile
+        found = _gather_offsets(row, centre, spread, buffer)
+    level = _median(buffer, found)
+    found -= found  # to zero, of the same type
+    for p in range(spread // 2, size, spread):
+        if centre[p] == centre[p] and err[p] > 0:
+            buffer[found] = np.float64(err[p]) / error[p]
+            found += 1
+    noise = _median(buffer, found) if found else 1.0
+    core = CORE * usual * noise * math.sqrt((most - 1) / most)
+    return _refine(row, centre, pixels, level, core, buffer), noise
 
 
-@inlined
-def _measure_samples(stack: Stack, segment: Segment, measured: Samples, typical: float) -> float:
-    """Measure level and noise of every sample; return the error that is typical.
-
-    Without any it is the mean scatter of the samples, or 1 where that is unknown too.
-    """
-    number, size = stack.samples.shape[0], stack.size
-    most, pixels = _choose_pixels(segment.mean, segment, size)
-    for i in range(number):
-        row = stack.samples[i, stack.start : stack.start + size]
-        err = stack.errors[i, stack.start : stack.start + size]
-        if most < number:
-            most, pixels = _choose_pixels(row, segment, size)
-        measured.level[i], measured.noise[i] = _measure_sample(
-            row, err, segment, size, most, pixels, typical
-        )
-    if typical == 0:
-        total, known = 0.0, 0
+@compiled
+def measure_samples(
+    samples: Array,
+    errors: Array,
+    first: int,
+    edges: Array,
+    sums: Sums,
+    numbers: Numbers,
+    buffers: tuple[Array, Array],
+    measured: Array,
+    typical: Array,
+) -> Any:
+    """Measure level and noise of every sample in each segment; return how many have no errors."""
+    number = samples.shape[0]
+    centre, buffer = buffers
+    unknown: Any = np.int64(0)
+    for segment in range(typical.size):
+        start, stop = edges[segment], edges[segment + 1]
+        mean, error = sums[0][start:stop], sums[1][start:stop]
+        count, valid = numbers[0][start:stop], numbers[1][start:stop]
+        usual = _typical_error(error, valid, buffer)
+        typical[segment] = usual
+        unknown += 1 if usual == 0 else 0
+        most: Any = np.int64(-1)
+        pixels: Any = np.int64(0)
         for i in range(number):
-            if measured.noise[i] < np.inf:
-                total += measured.noise[i]
-                known += 1
-        typical = total / known if known else 1.0
-        for i in range(number):
-            measured.noise[i] /= typical
-    for i in range(number):
-        measured.weight[i] = 1 / measured.noise[i]
-    return typical
+            row = samples[i, first + start : first + stop]
+            if most < number:
+                most, pixels = _choose_pixels(row, mean, count, centre)
+            level, noise = 0.0, 1.0
+            if usual > 0 and pixels >= FEWEST and most > 1:
+                err = errors[i, first + start : first + stop]
+                level, noise = _measure_sample(row, err, error, most, pixels, usual, buffers)
+            measured[segment, LEVEL, i] = level
+            measured[segment, NOISE, i] = noise
+            measured[segment, WEIGHT, i] = 1 / noise
+    return unknown
 
 
-@inlined
-def _shift_means(stack: Stack, segment: Segment, measured: Samples) -> None:
-    """Bring the means to the common level."""
-    number = stack.samples.shape[0]
-    shift, mean = segment.shift, segment.mean
-    of_all = 0.0
-    for i in range(number):
-        of_all += measured.level[i]
-    shift[: stack.size] = of_all / number
-    for p in range(stack.size):
-        if segment.number[p] < number:
-            total = 0.0
-            for i in range(number):
-                value = stack.samples[i, stack.start + p]
-                total += measured.level[i] if value == value else 0.0
-            shift[p] = total / max(segment.number[p], 1)
-    for p in range(stack.size):
-        mean[p] -= shift[p]
-
-
-@inlined
-def _set_reach(
-    stack: Stack, segment: Segment, measured: Samples, typical: float, sigma: float
+@compiled
+def measure_without_errors(
+    samples: Array,
+    first: int,
+    edges: Array,
+    mean: Array,
+    count: Array,
+    buffers: tuple[Array, Array],
+    measured: Array,
+    typical: Array,
 ) -> None:
-    """Set what a deviation must exceed, in units of the noise: the least that it may be.
+    """Measure every sample, from the samples themselves, where `typical` is 0.
 
-    The scatter is at least what the smallest believed error of the pixel says.
+    Then it becomes the mean scatter of the samples, or 1 where that is unknown too.
     """
-    low, size = segment.low, stack.size
-    low[:size] = np.float32(np.inf)
-    usual, least = np.float32(typical), np.float32(TRUSTED * typical)
-    for i in range(stack.samples.shape[0]):
-        row = stack.samples[i, stack.start : stack.start + size]
-        err = stack.errors[i, stack.start : stack.start + size]
-        inverse = np.float32(measured.weight[i])
-        for p in range(size):
-            scaled = err[p] * inverse
-            scaled = scaled if scaled >= least else usual
-            low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
-    for p in range(size):
-        # n/(n-1) times the deviation from the mean of all is that from the mean of the others.
-        part = (segment.number[p] - 1) / segment.number[p] if segment.number[p] > 1 else 1.0
-        segment.reach[p] = sigma * (1 - MARGIN) * part * np.float64(low[p])
+    centre, buffer = buffers
+    for segment in range(typical.size):
+        if typical[segment] > 0:
+            continue
+        start, stop = edges[segment], edges[segment + 1]
+        total, known = 0.0, 0
+        for i in range(samples.shape[0]):
+            row = samples[i, first + start : first + stop]
+            most, pixels = _choose_pixels(row, mean[start:stop], count[start:stop], centre)
+            level, noise = 0.0, 0.0
+            if pixels >= FEWEST and most > 1:
+                found = _gather_offsets(row, centre, min(row.size, 1), buffer)
+                level = _median(buffer, found)
+                for k in range(found):
+                    buffer[k] = abs(buffer[k] - level)
+                noise = GAUSSIAN * _median(buffer, found) / math.sqrt((most - 1) / most)
+            measured[segment, LEVEL, i] = level
+            measured[segment, NOISE, i] = noise if noise > 0 else np.inf
+            if 0 < noise < np.inf:
+                total += noise
+                known += 1
+        typical[segment] = total / known if known else 1.0
+        for i in range(samples.shape[0]):
+            measured[segment, NOISE, i] /= typical[segment]
+            measured[segment, WEIGHT, i] = 1 / measured[segment, NOISE, i]
 
 
 @inlined
-def _find_suspects(stack: Stack, segment: Segment, measured: Samples) -> None:
-    """Find the pixels in which a sample may be too far from the mean of the others.
+def _shift(samples: Array, pixel: int, of_sample: Array) -> float:
+    """Mean level of the samples of a pixel; 0 if there is none."""
+    total, present = 0.0, 0
+    for i in range(samples.shape[0]):
+        if samples[i, pixel] == samples[i, pixel]:
+            total += of_sample[LEVEL, i]
+            present += 1
+    return total / max(present, 1)
 
-    That mean is at least as uncertain as if all had the noise of the least noisy sample.
+
+@inlined
+def _shift_means(
+    samples: Array, first: int, mean: Array, count: Array, of_sample: Array
+) -> tuple[float, float]:
+    """Bring the means of a segment to the common level.
+
+    Returns the largest level, up or down, and the least noise.
     """
-    number, size = stack.samples.shape[0], stack.size
-    mean, reach, suspect = segment.mean, segment.reach, segment.suspect
-    suspect[:size] = False
-    quietest = np.inf
+    number = samples.shape[0]
+    of_all, largest, quietest = 0.0, 0.0, np.inf
     for i in range(number):
-        quietest = min(quietest, measured.noise[i])
-    for i in range(number):
-        row = stack.samples[i, stack.start : stack.start + size]
-        level = measured.level[i]
-        width = math.sqrt(measured.noise[i] ** 2 + quietest**2 / max(number - 1, 1))
+        of_all += of_sample[LEVEL, i]
+        largest = max(largest, abs(of_sample[LEVEL, i]))
+        quietest = min(quietest, of_sample[NOISE, i])
+    of_all /= number
+    for p in range(mean.size):
+        if count[p] < number:
+            mean[p] -= _shift(samples, first + p, of_sample)
+        else:
+            mean[p] -= of_all
+    return largest, quietest
+
+
+@inlined
+def _reach_out(row: Array, middle: Array, level: Any, share: Any, far: Array) -> None:
+    """Let `far` be the largest deviation, in units of its width."""
+    for p in range(row.size):
+        off = abs(row[p] - (middle[p] + level)) * share
+        far[p] = off if off > far[p] else far[p]
+
+
+@inlined
+def _find_least(row: Array, err: Array, weight: Any, usual: Any, least: Any, low: Array) -> None:
+    """Let `low` be the smallest believed error; what is not believed is usual."""
+    for p in range(row.size):
+        scaled = err[p] * weight
+        scaled = scaled if scaled >= least else usual
+        low[p] = scaled if (row[p] == row[p]) & (scaled < low[p]) else low[p]
+
+
+@inlined
+def _draw_in(
+    far: Array, low: Array, middle: Array, count: Array, reach: Any, rounding: Any, level: Any
+) -> None:
+    """Take from `far` what it may be.
+
+    n/(n-1) times the deviation from the mean of all is that from the mean of the others.
+    """
+    for p in range(far.size):
+        some = np.float32(count[p])
+        least_off = reach * low[p] * ((some - np.float32(1)) / some)
+        far[p] -= least_off - rounding * (abs(middle[p]) + level)
+
+
+@compiled
+def find_suspects(
+    samples: Array,
+    errors: Array,
+    first: int,
+    edges: Array,
+    means: Array,
+    counts: Array,
+    of_segments: tuple[Array, Array],
+    sigma: float,
+    rows: Array,
+    listing: tuple[Array, Array],
+) -> Any:
+    """List the pixels in which a sample may be too far from the mean of the others.
+
+    In float32, and drawn in by more than its rounding. The scatter is at least what the smallest
+    believed error of the pixel says, and the mean of the others is at least as uncertain as if all
+    had the noise of the least noisy sample. `means` are brought to the common level. `rows`
+    (3, pixels of a segment) float32 is a buffer. Returns how many are listed.
+    """
+    number = samples.shape[0]
+    (measured, typical), (suspects, facts) = of_segments, listing
+    listed: Any = np.int64(0)
+    for segment in range(typical.size):
+        start, stop = edges[segment], edges[segment + 1]
+        size, at = stop - start, first + start
+        mean, count, of_sample = means[start:stop], counts[start:stop], measured[segment]
+        largest, quietest = _shift_means(samples, at, mean, count, of_sample)
+        low, far, middle = rows[0, :size], rows[1, :size], rows[2, :size]
+        low[:], far[:] = np.float32(HUGE), np.float32(0)
         for p in range(size):
-            suspect[p] |= abs(np.float64(row[p]) - level - mean[p]) > reach[p] * width
+            middle[p] = mean[p]
+        usual, least = np.float32(typical[segment]), np.float32(TRUSTED * typical[segment])
+        narrowest = np.inf
+        for i in range(number):
+            row, err = samples[i, at : at + size], errors[i, at : at + size]
+            level, weight = np.float32(of_sample[LEVEL, i]), np.float32(of_sample[WEIGHT, i])
+            width = math.sqrt(of_sample[NOISE, i] ** 2 + quietest**2 / max(number - 1, 1))
+            narrowest = min(narrowest, width)
+            share = np.float32(1 / width)
+            _reach_out(row, middle, level, share, far)
+            _find_least(row, err, weight, usual, least, low)
+        reach, rounding = np.float32(sigma * (1 - MARGIN)), np.float32(ROUNDING / narrowest)
+        _draw_in(far, low, middle, count, reach, rounding, np.float32(largest))
+        for p in range(size):
+            if count[p] > 1 and not far[p] <= 0:
+                suspects[0, listed] = start + p
+                suspects[1, listed] = segment
+                facts[EXCESS, listed], facts[FLOOR, listed] = 0.0, 0.0
+                facts[AROUND, listed], facts[WIDTH, listed] = np.inf, 0.0
+                listed += 1
+    return listed
 
 
 @inlined
 def _gather_column(
-    stack: Stack, pixel: int, measured: Samples, typical: float, column: Column
+    samples: Array, errors: Array, pixel: int, of_sample: Array, least: float, column: Array
 ) -> int:
-    """Collect a pixel's samples and their errors, free of level and noise; return how many."""
+    """Collect a pixel's samples and their errors, free of level and noise; return how many.
+
+    The rows of `column` are value, error (0 if it is not believed), noise, err² confined, and
+    which sample of the stack it is.
+    """
     size = 0
-    for i in range(stack.samples.shape[0]):
-        value = stack.samples[i, pixel]
+    for i in range(samples.shape[0]):
+        value = samples[i, pixel]
         if value == value:
-            column.value[size] = np.float64(value) - measured.level[i]
-            error = np.float64(stack.errors[i, pixel]) * measured.weight[i]
-            column.error[size] = error if error > 0 and error >= TRUSTED * typical else 0.0
-            column.noise[size] = measured.noise[i]
-            column.place[size] = i
+            error = np.float64(errors[i, pixel]) * of_sample[WEIGHT, i]
+            column[0, size] = np.float64(value) - of_sample[LEVEL, i]
+            column[1, size] = error if error > 0 and error >= least else 0.0
+            column[2, size] = of_sample[NOISE, i]
+            column[4, size] = i
             size += 1
     return size
 
 
 @inlined
-def _confine(column: Column, size: int) -> tuple[float, int]:
+def _confine(column: Array, size: int) -> tuple[float, int]:
     """Square the errors, none far from the second smallest (of two: the smallest).
 
     A cosmic ray adds to the error of the sample that it hits. Returns their sum and number.
@@ -403,24 +531,24 @@ def _confine(column: Column, size: int) -> tuple[float, int]:
     smallest, second = np.inf, np.inf
     believed = 0
     for i in range(size):
-        if column.error[i] > 0:
+        if column[1, i] > 0:
             believed += 1
-            second = min(second, max(smallest, column.error[i]))
-            smallest = min(smallest, column.error[i])
+            second = min(second, max(smallest, column[1, i]))
+            smallest = min(smallest, column[1, i])
     reference = second if believed > 2 else smallest
     total = 0.0
     for i in range(size):
-        column.square[i] = 0.0
-        if column.error[i] > 0:
-            confined = min(max(column.error[i], reference / SPREAD), reference * SPREAD)
-            column.square[i] = confined**2
-        total += column.square[i]
+        column[3, i] = 0.0
+        if column[1, i] > 0:
+            confined = min(max(column[1, i], reference / SPREAD), reference * SPREAD)
+            column[3, i] = confined**2
+        total += column[3, i]
     return total, believed
 
 
 @inlined
 def _find_worst(
-    column: Column, size: int, typical: float, excess: float, floor: float, sigma: float
+    column: Array, size: int, typical: float, excess: float, floor: float, sigma: float
 ) -> tuple[int, float]:
     """Find the sample that is furthest from the mean of the others; -1 if none is too far.
 
@@ -430,154 +558,42 @@ def _find_worst(
     squares, believed = _confine(column, size)
     total, noises = 0.0, 0.0
     for i in range(size):
-        total += column.value[i]
-        noises += column.noise[i] ** 2
+        total += column[0, i]
+        noises += column[2, i] ** 2
     of_all = squares / believed if believed else typical**2
     others = 1 / (believed - 1) if believed > 1 else 0.0
     share = 1 / (size - 1)
     found, furthest, width = -1, sigma**2, 0.0
     for i in range(size):
         variance = of_all
-        if size > 2 and column.error[i] > 0:
-            variance = (squares - column.square[i]) * others if believed > 1 else typical**2
+        if size > 2 and column[1, i] > 0:
+            variance = (squares - column[3, i]) * others if believed > 1 else typical**2
         variance = max(variance * excess**2, floor**2)
-        of_sample = column.noise[i] ** 2
-        deviation = (size * column.value[i] - total) * share
+        of_sample = column[2, i] ** 2
+        deviation = (size * column[0, i] - total) * share
         spread = variance * (of_sample + (noises - of_sample) * share**2)
         limit = furthest * spread
         is_tie = found >= 0 and deviation**2 > limit * (1 - TIE)
-        if deviation**2 > limit * (1 + TIE) or (is_tie and column.value[i] > column.value[found]):
+        if deviation**2 > limit * (1 + TIE) or (is_tie and column[0, i] > column[0, found]):
             found, furthest, width = i, deviation**2 / spread, variance
     return found, math.sqrt(width)
 
 
-@compiled
-def _excess_around(
-    stack: Stack, segment: Segment, measured: Samples, pixel: int, typical: float
-) -> float:
-    """Scatter of the samples of a pixel's neighbours in units of what is expected; at least 1.
-
-    Of each neighbour one sample is asked, in turn: of two samples the other says the same.
-    """
-    number = stack.samples.shape[0]
-    usual = math.sqrt((number - 1) / number)
-    found, calm = 0, 0
-    for p in range(max(pixel - REACH, 0), min(pixel + REACH + 1, stack.size)):
-        i, count = p % number, segment.number[p]
-        value = np.float64(stack.samples[i, stack.start + p])
-        if count < 2 or p == pixel or value != value:
-            continue
-        error = segment.error[p] if segment.valid[p] else typical
-        part = usual if count == number else math.sqrt((count - 1) / count)
-        unit = error * measured.noise[i] * part
-        off = GAUSSIAN * abs(value - measured.level[i] - segment.mean[p])
-        calm += 1 if off <= unit else 0
-        if calm > REACH:  # more than half, however many there are
-            return 1.0
-        segment.buffer[found] = off / unit
-        found += 1
-    if found < FEW_NEIGHBOURS or calm > (found - 1) // 2:
-        return 1.0
-    return _median(segment.buffer, found)
+@inlined
+def _move(table: Array, source: int, target: int) -> None:
+    for j in range(table.shape[0]):
+        table[j, target] = table[j, source]
 
 
 @inlined
-def _lower_median(stack: Stack, measured: Samples, p: int, values: Array) -> float:
-    """Lower median of the samples of a pixel of the segment; NaN if there is none."""
-    present = 0
-    for i in range(stack.samples.shape[0]):
-        value = np.float64(stack.samples[i, stack.start + p]) - measured.level[i]
-        if value == value:
-            values[present] = value
-            present += 1
-    return _median(values, present) if present else np.nan
+def _take_out(column: Array, worst: int, left: int) -> None:
+    """Take a sample out; the others stay in their order."""
+    for i in range(worst, left):
+        _move(column, i + 1, i)
 
 
 @inlined
-def _steepness(centre: Array, p: int, size: int) -> float:
-    """Largest difference of a pixel from the one before and the one behind; 0 if unknown."""
-    before = abs(centre[p] - centre[p - 1]) if p > 0 else 0.0
-    behind = abs(centre[p] - centre[p + 1]) if p + 1 < size else 0.0
-    before = before if before == before else 0.0
-    return behind if behind > before else before
-
-
-@compiled
-def _scatter_of_structure(
-    stack: Stack,
-    segment: Segment,
-    measured: Samples,
-    pixel: int,
-    typical: float,
-    expected: float,
-    values: Array,
-) -> float:
-    """Scatter that the steepness of a pixel leads to expect, as it does around it.
-
-    Where a star is not quite at the same place in all samples they differ by what the light does
-    from one pixel to the next, for which the errors know nothing.
-    """
-    number, size = stack.samples.shape[0], stack.size
-    first, stop = max(pixel - REACH, 0), min(pixel + REACH + 1, size)
-    centre = segment.centre
-    for p in range(max(first - 1, 0), min(stop + 1, size)):
-        centre[p] = _lower_median(stack, measured, p, values)
-    found = 0
-    for p in range(first, stop):
-        i, count = p % number, segment.number[p]
-        value = np.float64(stack.samples[i, stack.start + p])
-        if count < 2 or p == pixel or value != value:
-            continue
-        error = segment.error[p] if segment.valid[p] else typical
-        unit = math.hypot(error, _steepness(centre, p, size)) * math.sqrt((count - 1) / count)
-        segment.buffer[found] = abs(value - measured.level[i] - segment.mean[p]) / unit
-        found += 1
-    ratio = GAUSSIAN * _median(segment.buffer, found) if found >= FEW_NEIGHBOURS else 0.0
-    return ratio * math.hypot(expected, _steepness(centre, pixel, size))
-
-
-@inlined
-def _own_scatter(column: Column, size: int, values: Array) -> float:
-    """Scatter of a pixel's own samples, from their median absolute deviation; 0 for two.
-
-    For few samples made larger as C. Croux and P. J. Rousseeuw (1992) have it.
-    """
-    if size < 3:
-        return 0.0
-    for k in range(size):
-        values[k] = column.value[k]
-    centre = _median(values, size)
-    for k in range(size):
-        values[k] = abs(column.value[k] - centre)
-    return GAUSSIAN * size / (size - 0.8) * _select(values, size, size // 2)
-
-
-@compiled
-def _level_around(
-    stack: Stack, segment: Segment, measured: Samples, pixel: int, values: Array
-) -> tuple[float, float]:
-    """Level of a pixel's neighbours, of each the lower median of its samples, and its scatter."""
-    found = 0
-    for p in range(max(pixel - NEAREST, 0), min(pixel + NEAREST + 1, stack.size)):
-        present = 0
-        for i in range(stack.samples.shape[0]):
-            value = np.float64(stack.samples[i, stack.start + p]) - measured.level[i]
-            if value == value:
-                values[present] = value
-                present += 1
-        if present and p != pixel:
-            segment.buffer[found] = _median(values, present)
-            found += 1
-    if found < FEW_NEIGHBOURS:
-        return np.nan, np.nan
-    level = _median(segment.buffer, found)
-    for k in range(found):
-        segment.buffer[k] = abs(segment.buffer[k] - level)
-    return level, GAUSSIAN * _median(segment.buffer, found)
-
-
-@inlined
-def _choose(values: Array, size: int, worst: int, level: float, reach: float) -> int:
+def _choose(column: Array, size: int, worst: int, level: float, reach: float) -> int:
     """Choose which of two or three samples goes: it need not be the one furthest from the rest.
 
     Cosmic rays add. So it is the highest, unless the neighbours say that the lowest lies too low
@@ -585,184 +601,249 @@ def _choose(values: Array, size: int, worst: int, level: float, reach: float) ->
     """
     lowest, highest = 0, 0
     for i in range(1, size):
-        lowest = i if values[i] < values[lowest] else lowest
-        highest = i if values[i] > values[highest] else highest
-    is_low = values[lowest] < level - reach
-    is_high = values[highest] > level + reach
+        lowest = i if column[0, i] < column[0, lowest] else lowest
+        highest = i if column[0, i] > column[0, highest] else highest
+    is_low = column[0, lowest] < level - reach
+    is_high = column[0, highest] > level + reach
     if size == 2:
         return lowest if is_low and not is_high else highest
     return highest if worst == lowest and is_high and not is_low else worst
 
 
 @inlined
-def _remove(i: int, size: int, column: Column) -> None:
-    """Take sample `i` out; the others stay in their order."""
-    for k in range(i, size - 1):
-        column.value[k] = column.value[k + 1]
-        column.error[k] = column.error[k + 1]
-        column.noise[k] = column.noise[k + 1]
-        column.place[k] = column.place[k + 1]
-
-
-@compiled
-def _clip_pixel(
-    stack: Stack,
-    segment: Segment,
-    measured: Samples,
-    pixel: int,
-    typical: float,
-    sigma: float,
-    maxiters: int,
-    column: Column,
-) -> int:
-    """Remove the worst sample until none is too far; return how many are left in `column`."""
-    left = _gather_column(stack, stack.start + pixel, measured, typical, column)
-    excess, floor, level, width = 0.0, 0.0, np.nan, np.nan
-    iteration = 0
-    while left > 1:
-        worst, expected = _find_worst(column, left, typical, max(excess, 1.0), floor, sigma)
-        if worst < 0:
-            break
-        if excess == 0:  # looked up only where it is needed
-            excess = _excess_around(stack, segment, measured, pixel, typical)
-            if excess > UNREST:
-                floor = max(
-                    _own_scatter(column, left, column.square),
-                    _scatter_of_structure(
-                        stack, segment, measured, pixel, typical, expected, column.square
-                    ),
-                )
-            continue
-        if left <= 3:
-            if level != level:
-                level, width = _level_around(stack, segment, measured, pixel, column.square)
-            worst = _choose(column.value, left, worst, level, sigma * max(width, expected))
-        _remove(worst, left, column)
-        left -= 1
-        iteration += 1
-        if iteration == maxiters:
-            break
-    return left
-
-
-@inlined
-def _average_all(
-    stack: Stack, segment: Segment, mean: Array, uncertainty: Array, counts: Array
-) -> Any:
-    """Average all samples; return how many there are."""
-    usable: Any = np.int64(0)
-    for p in range(stack.size):
-        count, at = segment.number[p], stack.start + p
-        usable += count
-        counts[at] = count
-        mean[at] = segment.mean[p] if count else np.nan
-        uncertainty[at] = math.sqrt(segment.variance[p]) / count if count else np.nan
-    return usable
-
-
-@inlined
-def _average_column(stack: Stack, pixel: int, column: Column, left: int) -> tuple[float, float]:
-    """Average what is left of a pixel."""
+def _average_column(
+    samples: Array, errors: Array, pixel: int, of_sample: Array, column: Array, left: int
+) -> tuple[float, float]:
+    """Average what is left of a pixel, at the level that it has; and its uncertainty."""
     total, variance = 0.0, 0.0
     for k in range(left):
-        total += column.value[k]
-        variance += np.float64(stack.errors[column.place[k], pixel]) ** 2
-    return total / left, math.sqrt(variance) / left
-
-
-@inlined
-def _average_segment(
-    stack: Stack,
-    sigma: float,
-    maxiters: int,
-    scratch: tuple[Segment, Samples, Column],
-    mean: Array,
-    uncertainty: Array,
-    counts: Array,
-) -> tuple[int, int]:
-    segment, measured, column = scratch
-    _sum(stack, segment)
-    usable = _average_all(stack, segment, mean, uncertainty, counts)
-    clipped: Any = np.int64(0)
-    typical = _typical_error(segment, stack.size)
-    typical = _measure_samples(stack, segment, measured, typical)
-    _shift_means(stack, segment, measured)
-    _set_reach(stack, segment, measured, typical, sigma)
-    _find_suspects(stack, segment, measured)
-    for p in range(stack.size):
-        if segment.suspect[p]:
-            left = _clip_pixel(stack, segment, measured, p, typical, sigma, maxiters, column)
-            if left < segment.number[p]:
-                at = stack.start + p
-                average, uncertainty[at] = _average_column(stack, at, column, left)
-                mean[at] = average + segment.shift[p]
-                counts[at] = left
-                clipped += segment.number[p] - left
-    return usable, clipped
+        total += column[0, k]
+        variance += np.float64(errors[int(column[4, k]), pixel]) ** 2
+    average = total / left + _shift(samples, pixel, of_sample)
+    return average, math.sqrt(variance) / left
 
 
 @compiled
-def average_by_noise(
+def clip_suspects(
     samples: Array,
     errors: Array,
-    columns: int,
+    first: int,
+    suspects: Array,
+    listed: int,
+    of_segments: tuple[Array, Array],
     sigma: float,
     maxiters: int,
-    scratch: tuple[Segment, Samples, Column],
-    mean: Array,
-    uncertainty: Array,
-    counts: Array,
+    facts: Array,
+    column: Array,
+    result: tuple[Array, Array, Array],
 ) -> tuple[int, int]:
-    """Clip and average a stack of rows of `columns` pixels.
+    """Remove the worst sample of a suspect until none is too far, and average the others.
 
-    `samples` and `errors` are (samples, pixels) float32. A missing sample is NaN in `samples`
-    and 0 in `errors`; an error that is not valid is NaN. `maxiters` 0 means until stable. `mean`,
-    `uncertainty` (float32) and `counts` (uint32), each (pixels,), are filled: NaN and 0 where there
-    is no sample. Where there is one, at least one is kept. Returns how many samples were usable,
-    and how many were clipped.
+    `maxiters` 0 means until stable. At least one sample is kept. A suspect of which a fact is
+    needed that is not known yet is listed anew, and nothing is done. `column` (5, samples) float64
+    is a buffer. Returns how many samples were clipped, and how many suspects are listed.
     """
-    usable: Any = np.int64(0)
+    (measured, typical), (mean, uncertainty, counts) = of_segments, result
     clipped: Any = np.int64(0)
-    segments = max(columns // SEGMENT, 1)
-    for row in range(0, samples.shape[1], columns):
-        for k in range(segments):
-            start, stop = row + k * columns // segments, row + (k + 1) * columns // segments
-            offered, lost = _average_segment(
-                Stack(samples, errors, start, stop - start),
-                sigma,
-                maxiters,
-                scratch,
-                mean,
-                uncertainty,
-                counts,
-            )
-            usable += offered
-            clipped += lost
-    return usable, clipped
+    again: Any = np.int64(0)
+    for k in range(listed):
+        pixel, segment = suspects[0, k], suspects[1, k]
+        of_sample, usual, at = measured[segment], typical[segment], first + pixel
+        usable = _gather_column(samples, errors, at, of_sample, TRUSTED * usual, column)
+        left, fewest = usable, max(usable - maxiters, 1) if maxiters else 1
+        known = facts[EXCESS, k] > 0
+        excess, floor = max(facts[EXCESS, k], 1.0), facts[FLOOR, k]
+        while left > fewest:
+            worst, expected = _find_worst(column, left, usual, excess, floor, sigma)
+            if worst < 0:
+                break
+            if left <= 3:
+                known = known and facts[AROUND, k] != np.inf
+                reach = sigma * max(facts[WIDTH, k], expected)
+                worst = _choose(column, left, worst, facts[AROUND, k], reach)
+            if not known:
+                left = 0
+                _move(suspects, k, again)
+                _move(facts, k, again)
+                facts[EXPECTED, again] = expected
+                again += 1
+                break
+            left -= 1
+            _take_out(column, worst, left)
+        if 0 < left < usable:
+            average, error = _average_column(samples, errors, at, of_sample, column, left)
+            mean[at], uncertainty[at], counts[at] = average, error, left
+            clipped += usable - left
+    return clipped, again
 
 
-def make_scratch(samples: int) -> tuple[Segment, Samples, Column]:
-    """Make the buffers of `average_by_noise` for so many samples."""
-    most = 2 * SEGMENT
-    segment = Segment(
-        mean=np.empty(most),
-        variance=np.empty(most),
-        error=np.empty(most),
-        shift=np.empty(most),
-        centre=np.empty(most),
-        reach=np.empty(most),
-        low=np.empty(most, np.float32),
-        number=np.empty(most, np.int32),
-        valid=np.empty(most, np.int32),
-        suspect=np.empty(most, np.bool_),
-        buffer=np.empty(most),
-    )
-    measured = Samples(np.empty(samples), np.empty(samples), np.empty(samples))
-    column = Column(
-        value=np.empty(samples),
-        error=np.empty(samples),
-        noise=np.empty(samples),
-        square=np.empty(samples),
-        place=np.empty(samples, np.int64),
-    )
-    return segment, measured, column
+@compiled
+def measure_excess(
+    samples: Array,
+    first: int,
+    edges: Array,
+    sums: Sums,
+    numbers: Numbers,
+    suspects: Array,
+    listed: int,
+    measured: Array,
+    typical: Array,
+    facts: Array,
+    buffer: Array,
+) -> Any:
+    """Measure the scatter of samples around suspects in units of what is expected; at least 1.
+
+    Of each neighbour one sample is asked, in turn: of two samples the other says the same. Returns
+    how many suspects call for a closer look.
+    """
+    number = samples.shape[0]
+    mean, error, _ = sums
+    count, valid = numbers
+    usual = math.sqrt((number - 1) / number)
+    restless: Any = np.int64(0)
+    for k in range(listed):
+        pixel, segment = suspects[0, k], suspects[1, k]
+        start, stop = max(pixel - REACH, edges[segment]), min(pixel + REACH + 1, edges[segment + 1])
+        level, noise = measured[segment, LEVEL], measured[segment, NOISE]
+        i = (start - edges[segment]) % number - 1
+        found, calm = 0, 0
+        for p in range(start, stop):
+            i = i + 1 if i + 1 < number else 0
+            value = np.float64(samples[i, first + p])
+            if count[p] < 2 or p == pixel or value != value:
+                continue
+            part = usual if count[p] == number else math.sqrt((count[p] - 1) / count[p])
+            unit = (error[p] if valid[p] else typical[segment]) * noise[i] * part
+            ratio = GAUSSIAN * abs(value - level[i] - mean[p]) / unit
+            buffer[found - calm] = ratio
+            found += 1
+            calm += 1 if ratio <= 1 else 0
+        excess, middle = 1.0, (found - 1) // 2
+        if found >= FEW_NEIGHBOURS and calm <= middle:  # the calm ones need no order
+            excess = _select(buffer, found - calm, middle - calm)
+        restless += 1 if excess > UNREST and facts[EXCESS, k] == 0 else 0
+        facts[EXCESS, k] = excess
+    return restless
+
+
+@inlined
+def _lower_median(samples: Array, pixel: int, of_sample: Array, values: Array) -> float:
+    """Lower median of the samples of a pixel; NaN if there is none."""
+    present = 0
+    for i in range(samples.shape[0]):
+        value = np.float64(samples[i, pixel]) - of_sample[LEVEL, i]
+        if value == value:
+            values[present] = value
+            present += 1
+    return _median(values, present) if present else np.nan
+
+
+@compiled
+def measure_around(
+    samples: Array,
+    first: int,
+    edges: Array,
+    suspects: Array,
+    listed: int,
+    measured: Array,
+    facts: Array,
+    values: Array,
+    buffer: Array,
+) -> None:
+    """Measure the level around suspects, and its scatter.
+
+    Of each neighbour it is the lower median of its samples. `values` (samples,) is a buffer.
+    """
+    for k in range(listed):
+        pixel, segment = suspects[0, k], suspects[1, k]
+        start, stop = edges[segment], edges[segment + 1]
+        found = 0
+        for p in range(max(pixel - NEAREST, start), min(pixel + NEAREST + 1, stop)):
+            value = _lower_median(samples, first + p, measured[segment], values)
+            if p != pixel and value == value:
+                buffer[found] = value
+                found += 1
+        facts[AROUND, k], facts[WIDTH, k] = np.nan, np.nan
+        if found >= FEW_NEIGHBOURS:
+            level = _median(buffer, found)
+            for j in range(found):
+                buffer[j] = abs(buffer[j] - level)
+            facts[AROUND, k], facts[WIDTH, k] = level, GAUSSIAN * _median(buffer, found)
+
+
+@inlined
+def _own_scatter(samples: Array, pixel: int, of_sample: Array, values: Array) -> float:
+    """Scatter of a pixel's own samples, from their median absolute deviation; 0 for two.
+
+    For few samples made larger as C. Croux and P. J. Rousseeuw (1992) have it.
+    """
+    centre = _lower_median(samples, pixel, of_sample, values)
+    size = 0
+    for i in range(samples.shape[0]):
+        value = np.float64(samples[i, pixel]) - of_sample[LEVEL, i]
+        if value == value:
+            values[size] = -abs(value - centre)  # negative: the upper median is to be had
+            size += 1
+    return -GAUSSIAN * size / (size - 0.8) * _median(values, size) if size > 2 else 0.0
+
+
+@inlined
+def _steepness(middle: Array, p: int) -> float:
+    """Largest difference of a pixel from the one before and the one behind; 0 if unknown."""
+    before, behind = abs(middle[p] - middle[p - 1]), abs(middle[p] - middle[p + 1])
+    before = before if before == before else 0.0
+    return behind if behind > before else before
+
+
+@compiled
+def measure_structure(
+    samples: Array,
+    first: int,
+    edges: Array,
+    sums: Sums,
+    numbers: Numbers,
+    suspects: Array,
+    listed: int,
+    measured: Array,
+    typical: Array,
+    facts: Array,
+    values: Array,
+    middle: Array,
+    buffer: Array,
+) -> None:
+    """Set the floor of the scatter where that around a suspect calls for it.
+
+    It is the scatter of its own samples, or, if larger, that which its steepness leads to expect, as
+    it does around it. Where a star is not quite at the same place in all samples they differ by
+    what the light does from one pixel to the next, for which the errors know nothing. `middle` and
+    `buffer` (2 REACH + 3,) are buffers.
+    """
+    mean, error, _ = sums
+    count, valid = numbers
+    for k in range(listed):
+        if facts[EXCESS, k] <= UNREST:
+            continue
+        pixel, segment = suspects[0, k], suspects[1, k]
+        of_sample, begin = measured[segment], pixel - REACH - 1
+        first_of, stop_of = edges[segment], edges[segment + 1]
+        for j in range(2 * REACH + 3):
+            middle[j] = np.nan
+            if first_of <= begin + j < stop_of:
+                middle[j] = _lower_median(samples, first + begin + j, of_sample, values)
+        found = 0
+        for p in range(max(pixel - REACH, first_of), min(pixel + REACH + 1, stop_of)):
+            i = (p - first_of) % samples.shape[0]
+            value = np.float64(samples[i, first + p])
+            if count[p] < 2 or p == pixel or value != value:
+                continue
+            scatter = error[p] if valid[p] else typical[segment]
+            steepness = _steepness(middle, p - begin)
+            part = (count[p] - 1) / count[p]
+            unit = math.sqrt((scatter**2 + steepness**2) * part)
+            buffer[found] = abs(value - of_sample[LEVEL, i] - mean[p]) / unit
+            found += 1
+        ratio = GAUSSIAN * _median(buffer, found) if found >= FEW_NEIGHBOURS else 0.0
+        steepness = _steepness(middle, pixel - begin)
+        of_steepness = ratio * math.sqrt(facts[EXPECTED, k] ** 2 + steepness**2)
+        own = _own_scatter(samples, first + pixel, of_sample, values)
+        facts[FLOOR, k] = max(own, of_steepness)

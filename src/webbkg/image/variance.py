@@ -85,10 +85,10 @@ class _Splitter:
         for share in (rnoise, flat):
             np.divide(share, samples, out=share, where=samples > 0)
         with np.errstate(over="ignore"):
-            total = np.square(err)
-            parts = [np.maximum(1 - rnoise - flat, 0) * total, rnoise * total, flat * total]
-        for variance, part in zip(variances, parts, strict=False):
-            variance[...] = part
+            # Not err² first: where that is infinite, a share of 0 would be NaN of it.
+            shares = np.maximum(1 - rnoise - flat, 0), rnoise, flat
+            for variance, share in zip(variances, shares, strict=False):
+                np.multiply(share * err, err, out=variance)
 
     def _add(self, source: Placed, start: int, height: int) -> None:
         """Add the shares of one exposure's samples, integration by integration."""

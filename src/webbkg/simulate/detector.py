@@ -75,6 +75,8 @@ class Detector:
     #: Standard deviation of one frame's correlated noise, whose power goes as 1/frequency
     #: (electrons); 0 for none.
     flicker_noise: float = 0.0
+    #: Draw photon noise as Poisson counts, skew as they are; else it is Gaussian.
+    counts_photons: bool = False
     pixel_size: float = 18.0  #: pitch (micrometres); MIRI's is 25 (JDox)
     pixel_scale: float  #: on the sky (arcsec per pixel; JDox)
     #: Width of the border of reference pixels at either end: 4 all round for the near-infrared
@@ -392,8 +394,9 @@ def expose(
 ) -> Planes:
     """Measure a rate of light with one integration.
 
-    The noise is Gaussian, photon noise too: with the hundred electrons and more that a sky
-    gives, the two hardly differ. Its variance is that of the true rate; the variances and
+    The noise is Gaussian, photon noise too unless the detector `counts_photons`: with the hundred
+    electrons and more that a sky gives, the two hardly differ, except to a method that cuts the
+    noise at its ends. Its variance is that of the true rate; the variances and
     ERR quoted are estimated from the noisy rate, as the pipeline must, unless `true_err`.
     Neither knows of correlated noise.
 
@@ -410,9 +413,7 @@ def expose(
     rate = light.copy()
     rate[dead] = 0
     rate[bad.rows, bad.columns] += bad.excess
-    sci = noise.standard_normal(rate.shape, dtype=np.float32)
-    sci *= np.sqrt(setup.poisson_variance(rate) + np.float32(setup.read_variance))
-    sci += rate
+    sci = _draw_signal(rate, setup, noise)
     if setup.detector.flicker_noise:
         sci += draw_flicker(setup, flicker)
     rays, jumps = draw_cosmic_rays(setup, rays_of)
@@ -431,6 +432,19 @@ def expose(
         var_rnoise=read,
         cosmic_rays=rays,
     )
+
+
+def _draw_signal(rate: FloatImage, setup: Setup, rng: np.random.Generator) -> FloatImage:
+    """Draw photon and read noise about a true rate."""
+    sci = rng.standard_normal(rate.shape, dtype=np.float32)
+    if setup.detector.counts_photons:
+        sci *= np.float32(math.sqrt(setup.read_variance))
+        counts = rng.poisson(np.maximum(rate, 0) * setup.electrons_per_rate)
+        sci += (counts / setup.electrons_per_rate).astype(np.float32)
+        return sci
+    sci *= np.sqrt(setup.poisson_variance(rate) + np.float32(setup.read_variance))
+    sci += rate
+    return sci
 
 
 def _flags(bad: BadPixels, reference: BoolImage, jumps: BoolImage) -> FlagImage:

@@ -140,6 +140,15 @@ class SossScene(Scene):
     transit_depth: float = 0.02  #: light lost in the middle, as a fraction; 0 for no transit
     transit_duration: float = 0.4  #: from first to last contact, as a fraction of the exposure
     transit_middle: float = 0.5  #: as a fraction of the exposure
+    wing: float = WING  #: brightness of the wings at the trace's centre, over the trace's
+    wing_width: float = WING_WIDTH  #: (rows)
+    wing_power: float = WING_POWER  #: they fall as (1 + (d / width)**2)**-power
+    wing_core: float = 0.0  #: the same of an exponential that falls by e in 12 rows, added
+    wing_colour: float = 0.0  #: by how much they are wider and brighter in the last column
+    wing_below: float = 1.0  #: strength of those at lower rows than the trace
+    wing_orders: tuple[float, ...] = ()  #: strength of those of each order; () for 1
+    zeroth_wing: float = 0.0  #: like `wing`, of zeroth orders, all around
+    stray: float = 0.0  #: peak of diffuse light over the whole frame, over the star's peak
     limb_darkening: float = 0.4  #: how much darker the limb is than the centre, as a fraction
 
     def __post_init__(self) -> None:
@@ -194,6 +203,22 @@ def _across(distance: Values) -> Values:
     return np.asarray(0.5 * inside * (0.7 + 0.3 * np.minimum(distance / HALF_WIDTH, 1) ** 2))
 
 
+def _wings(scene: SossScene, offset: Values, order: int) -> Values:
+    """Wings of a trace by the signed distance from its centre, (rows, columns)."""
+    distance = np.abs(offset)
+    colour = 1 + scene.wing_colour * np.arange(COLUMNS) / (COLUMNS - 1)
+    wing = scene.wing * (1 + (distance / (scene.wing_width * colour)) ** 2) ** -scene.wing_power
+    wing = (wing + scene.wing_core * np.exp(-distance / 12.0)) * colour
+    wing *= np.where(offset < 0, scene.wing_below, 1.0)
+    return np.asarray(wing * (scene.wing_orders[order] if scene.wing_orders else 1.0))
+
+
+def _stray() -> Values:
+    """Diffuse light of height 1, a broad hill across the frame."""
+    row, column = np.arange(ROWS)[:, np.newaxis], np.arange(COLUMNS)
+    return np.asarray(np.exp(-(((row - 60) / 170.0) ** 2) - ((column - 1500) / 900.0) ** 2))
+
+
 def light_curve(scene: SossScene, integrations: int) -> Values:
     """Evaluate the star's brightness in the middle of each integration, 1 outside transit.
 
@@ -242,12 +267,14 @@ class SossField(Field):
     def star(self) -> FloatImage:
         """All orders of the star, outside transit (DN/s)."""
         image, row = np.zeros((ROWS, COLUMNS)), np.arange(ROWS)[:, np.newaxis]
-        for trace in self.scene.traces:
-            distance = np.abs(row - trace.centre(np.arange(COLUMNS)))
-            wing = WING * (1 + (distance / WING_WIDTH) ** 2) ** -WING_POWER
-            image += trace.spectrum() * (_across(distance) + wing)
+        for number, trace in enumerate(self.scene.traces):
+            offset = row - trace.centre(np.arange(COLUMNS))
+            wing = _wings(self.scene, offset, number)
+            image += trace.spectrum() * (_across(np.abs(offset)) + wing)
         if self.scene.traces:
             image *= self.scene.star / image.max()
+        if self.scene.stray:
+            image += self.scene.star * self.scene.stray * _stray()
         return self._read(image.astype(np.float32))
 
     @cached_property
@@ -260,6 +287,9 @@ class SossField(Field):
         for row, column, peak in zip(rows * ROWS, columns * COLUMNS, peaks, strict=True):
             along = np.exp(-0.5 * ((np.arange(COLUMNS) - column) / 2.0) ** 2)
             image += peak * np.outer(_across(np.abs(np.arange(ROWS) - row)), along)
+            if scene.zeroth_wing:
+                away = np.hypot(np.arange(ROWS)[:, np.newaxis] - row, np.arange(COLUMNS) - column)
+                image += peak * scene.zeroth_wing * (1 + (away / 20.0) ** 2) ** -1.5
         return self._read(image.astype(np.float32))
 
     @property

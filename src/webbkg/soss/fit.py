@@ -15,17 +15,15 @@ import numpy.typing as npt
 
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
-from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Rows, Words
+from webbkg.numerics.parallel import available_threads, split
+from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Rows
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
     REFERENCE_PIXEL,
     SOSS_COUNTER_MEMORY,
     SOSS_LAST_COLUMN,
-    SOSS_SMOOTHING,
     SOSS_STEP_COLUMNS,
-    SOSS_SUBSTRIP96_ROWS,
     SossOptions,
 )
 from webbkg.results import (
@@ -38,19 +36,21 @@ from webbkg.results import (
     Variances,
 )
 from webbkg.soss import kernels
+from webbkg.soss.library import (
+    Library,
+    Splits,
+    as_library,
+    cut_to_target,
+    find_jump,
+    without_infinities,
+)
+from webbkg.soss.stream import PLANES, Look, Stream
 
-PLANES = ("SCI", "DQ")
 UNUSABLE = np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
-MOST_ROWS_A_BAND = 32
 SAMPLED_INTEGRATIONS = 8  # enough to guess where the percentiles lie
 SAMPLED_VALUES = 1 << 16
 MOST_BINS_OF_THRESHOLD = 1 << 20  # one window may be wide, and so takes one pass
 MOST_TEMPLATES_A_PASS = 8  # whose counters, on one thread, always fit the memory
-
-Library = npt.NDArray[np.float32]
-Splits = npt.NDArray[np.int64]
-Look = Callable[[int, FloatImage, FlagImage], None]
-"""Takes the first row of a band, and its SCI and DQ."""
 
 
 def fit_templates(
@@ -147,82 +147,15 @@ def fit_segments(
             f"target of {stream.shape[0]} rows and {stream.shape[1]} columns"
         )
         return _skipped(reason, nothing, math.nan, stream)
+    if options.method == "robust":
+        from webbkg.soss import robust  # with much of SciPy, which no other fit needs
+
+        return robust.fit_stream(stream, fitted, options)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):
         reason = "template matching failed: the target has no usable pixel"
         return _skipped(reason, nothing, threshold, stream)
     return _fit_library(stream, fitted, threshold, options)
-
-
-def as_library(templates: npt.ArrayLike) -> Library:
-    """See templates as a library, (templates, rows, columns) float32 in native byte order."""
-    library = np.ascontiguousarray(templates, np.float32)
-    if library.ndim == 2:
-        library = library[np.newaxis]
-    if library.ndim != 3 or 0 in library.shape:
-        raise OptionError(
-            "templates must be (templates, rows, columns) or (rows, columns), and not empty "
-            f"(got shape {library.shape})"
-        )
-    return library
-
-
-def cut_to_target(library: Library, shape: tuple[int, int]) -> Library | None:
-    """Return the rows of a library that a target of `shape` covers; None if it does not fit."""
-    rows, columns = library.shape[1:]
-    if columns != shape[1] or columns < SOSS_STEP_COLUMNS[1] + 1:
-        return None
-    if rows == shape[0]:
-        return library
-    start, stop = SOSS_SUBSTRIP96_ROWS
-    return library[:, start:stop] if (rows, shape[0]) == (256, stop - start) else None
-
-
-def find_jump(template: npt.ArrayLike) -> Splits:
-    """Find the step of a template: the first column of its right side, row by row.
-
-    The template is smoothed by a Gaussian; the step is where its gradient along the row is
-    largest, the first such column in columns 685 to 724. Pixels that are not finite are bridged
-    first: within the row by linear interpolation, and a row without any finite pixel nearby by
-    its nearest neighbour that has some.
-
-    Parameters
-    ----------
-    template : (rows, columns) array_like, float32
-        At least 726 columns.
-
-    Returns
-    -------
-    (rows,) ndarray of int64
-        The column of the step.
-    """
-    from scipy import ndimage  # type: ignore[import-untyped]
-
-    template = np.asarray(template, np.float32)
-    first, stop = SOSS_STEP_COLUMNS
-    reach = math.ceil(4 * SOSS_SMOOTHING) + 1  # of the Gaussian, and one for the gradient
-    start = max(first - reach, 0)
-    nearby = _bridge(template[:, start : stop + reach])
-    smooth = ndimage.gaussian_filter(nearby, SOSS_SMOOTHING, truncate=4.0)
-    gradient = np.gradient(smooth, axis=1)[:, first - start : stop - start]
-    return np.asarray(first + np.argmax(gradient, axis=1), np.int64)
-
-
-def _bridge(image: FloatImage) -> FloatImage:
-    """Fill in what is not finite, along the rows, and whole rows from their neighbours."""
-    finite = np.isfinite(image)
-    if finite.all():
-        return image
-    filled = np.where(finite, image, np.float32(0))
-    known = np.flatnonzero(finite.any(axis=1))
-    columns = np.arange(image.shape[1])
-    for row in known[~finite[known].all(axis=1)]:
-        at = np.flatnonzero(finite[row])
-        filled[row] = np.interp(columns, at, image[row, at])
-    if len(known):
-        rows = np.arange(len(image))
-        filled = filled[known[np.argmin(np.abs(rows[:, np.newaxis] - known), axis=1)]]
-    return filled
 
 
 def template_background(
@@ -314,55 +247,13 @@ def _skipped(
     )
 
 
-class _Stream:
-    """The integrations of all segments one after another, in bands of rows over threads."""
-
-    def __init__(self, segments: Sequence[PlaneSource], threads: int) -> None:
-        shapes = list(dict.fromkeys(segment.shape[1:] for segment in segments))
-        if len(shapes) != 1:
-            raise InputError(
-                f"segments must be at least one, all of the same rows and columns (got {shapes})"
-            )
-        self.shape = shapes[0]
-        self.threads = threads
-        self.integrations = [
-            (segment, index) for segment in segments for index in range(segment.shape[0])
-        ]
-        height = self.shape[0] // (4 * threads)
-        self.bands = split(self.shape[0], min(max(height, 1), MOST_ROWS_A_BAND))
-
-    @property
-    def height(self) -> int:
-        """Rows of a band, at most."""
-        return self.bands[0][1]
+class _Stream(Stream):
+    """The stream, counted and sampled."""
 
     @property
     def most_values(self) -> int:
         """Samples in the stream."""
         return len(self.integrations) * self.shape[0] * self.shape[1]
-
-    def make_room(self, height: int) -> Words:
-        """Make room for so many rows of the planes."""
-        return np.empty((len(PLANES), height, self.shape[1]), np.uint32)
-
-    def sweep(self, make_worker: Callable[[], Look], threads: int) -> None:
-        """Show every band of every integration to a thread's worker.
-
-        A band belongs to one thread, and its integrations come in order.
-        """
-
-        def make_reader() -> Callable[[int, int], None]:
-            look = make_worker()
-            room = self.make_room(self.height)
-
-            def read(start: int, stop: int) -> None:
-                rows = room[:, : stop - start]
-                for segment, index in self.integrations:
-                    look(start, *segment.rows(PLANES, index, start, stop, rows))
-
-            return read
-
-        over_bands(self.bands, make_reader, threads=threads)
 
     def count(
         self, windows: list[set[Window]], make_worker: Callable[[Counts], Look]
@@ -489,18 +380,13 @@ def _fit_library(
     sums = _PixelSums(stream.shape[0], min(SOSS_LAST_COLUMN + 1, stream.shape[1]))
     fits: list[tuple[Splits, list[SideFit]]] = []
     for start, stop in split(len(library), MOST_TEMPLATES_A_PASS):
-        group = _without_infinities(library[start:stop])
+        group = without_infinities(library[start:stop])
         splits = np.stack([find_jump(template) for template in group])
         scales = _find_scales(stream, group, splits, threshold, options, sums)
         for index, template in enumerate(group):
             pair = scales[2 * index : 2 * index + 2]
             fits.append((splits[index], _measure(template, splits[index], pair, sums)))
     return _choose(fits, threshold, stream)
-
-
-def _without_infinities(library: Library) -> Library:
-    infinite = np.isinf(library)
-    return np.where(infinite, np.float32(np.nan), library) if infinite.any() else library
 
 
 def _find_scales(

@@ -1,15 +1,18 @@
-"""Loops of the SOSS fit: which samples are sky, and sums of them over the integrations."""
+"""Loops of the SOSS fits: which samples are sky, and sums of them."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from webbkg import options
 from webbkg.numerics.compiled import Array, compiled
 
 Sums = tuple[Array, Array, Array, Array]
 
 INFINITY = np.float32(np.inf)
 NAN = np.float32(np.nan)
+DO_NOT_USE = np.uint32(options.DO_NOT_USE)
+REFERENCE_PIXEL = np.uint32(options.REFERENCE_PIXEL)
 
 
 @compiled
@@ -83,3 +86,148 @@ def sum_residuals(
                     + number * offset * offset
                 )
                 result[side, 1] += number
+
+
+@compiled
+def median_of_few(sample: Array, result: Array) -> None:
+    """Take the median over the few integrations of `sample` (float32), NaN left out.
+
+    `sample` is (integrations, rows, columns), `result` (rows, columns; float32): NaN where there
+    is no value, the mean of the middle two of an even number.
+    """
+    room = np.empty(sample.shape[0], np.float32)
+    for row in range(sample.shape[1]):
+        for column in range(sample.shape[2]):
+            number = np.int64(0)
+            for index in range(sample.shape[0]):
+                value = sample[index, row, column]
+                if value == value:
+                    place = number
+                    while place > 0 and room[place - 1] > value:
+                        room[place] = room[place - 1]
+                        place -= 1
+                    room[place] = value
+                    number += 1
+            if number == 0:
+                result[row, column] = NAN
+            else:
+                low, high = room[(number - 1) // 2], room[number // 2]
+                result[row, column] = low + (high - low) * np.float32(0.5)
+
+
+@compiled
+def add_near(
+    sci: Array, dq: Array, centre: Array, tolerance: Array, total: Array, count: Array
+) -> None:
+    """Add the usable samples of one integration that lie near a centre to sums.
+
+    `sci` (float32) and `dq` (uint32), and as large `centre` and `tolerance` (float32), `total`
+    (float64) and `count` (int64). Usable is what is finite and lacks DO_NOT_USE, on reference
+    pixels with it too. Where the centre is NaN every usable sample is near.
+    """
+    for row in range(sci.shape[0]):
+        for column in range(sci.shape[1]):
+            value = sci[row, column]
+            flags = dq[row, column]
+            usable = ((flags & DO_NOT_USE) == 0) | ((flags & REFERENCE_PIXEL) != 0)
+            far = abs(value - centre[row, column]) > tolerance[row, column]
+            good = usable & (abs(value) < INFINITY) & (not far)
+            total[row, column] += np.float64(value) if good else 0.0
+            count[row, column] += good
+
+
+@compiled
+def factor_exponentials(
+    diagonal: Array, decay: Array, amplitudes: Array, pivots: Array, weights: Array
+) -> None:
+    """Factor a matrix with `diagonal` and sum_j amplitudes[j] decay[j]**|n - m| off it.
+
+    It is L diag(pivots) L', with `weights` (n, terms) standing for L. The algorithm is that of
+    Foreman-Mackey et al. 2017, AJ 154, 220, section 5.1.
+    """
+    terms = decay.size
+    state = np.zeros((terms, terms))
+    for n in range(diagonal.size):
+        pivot = diagonal[n]
+        for j in range(terms):
+            total = 0.0
+            for k in range(terms):
+                total += amplitudes[k] * state[k, j]
+            weights[n, j] = 1.0 - total
+            pivot -= total * amplitudes[j]
+        pivots[n] = pivot
+        for j in range(terms):
+            weights[n, j] /= pivot
+        for j in range(terms):
+            for k in range(terms):
+                grown = state[j, k] + pivot * weights[n, j] * weights[n, k]
+                state[j, k] = decay[j] * decay[k] * grown
+
+
+@compiled
+def forward_exponentials(decay: Array, amplitudes: Array, weights: Array, values: Array) -> None:
+    """Solve L z = values in place, each column of `values` (n, m) for itself."""
+    terms, width = decay.size, values.shape[1]
+    state = np.zeros((terms, width))
+    for n in range(values.shape[0]):
+        for j in range(terms):
+            for i in range(width):
+                values[n, i] -= amplitudes[j] * state[j, i]
+        for j in range(terms):
+            for i in range(width):
+                state[j, i] = decay[j] * (state[j, i] + weights[n, j] * values[n, i])
+
+
+@compiled
+def backward_exponentials(decay: Array, amplitudes: Array, weights: Array, values: Array) -> None:
+    """Solve L' x = values in place, each column of `values` (n, m) for itself."""
+    terms, width = decay.size, values.shape[1]
+    state = np.zeros((terms, width))
+    for n in range(values.shape[0] - 1, -1, -1):
+        for j in range(terms):
+            for i in range(width):
+                values[n, i] -= weights[n, j] * state[j, i]
+        for j in range(terms):
+            for i in range(width):
+                state[j, i] = decay[j] * (state[j, i] + amplitudes[j] * values[n, i])
+
+
+@compiled
+def column_moments(
+    start: int,
+    stop: int,
+    data: Array,
+    weights: Array,
+    templates: Array,
+    wings: Array,
+    width: int,
+    room: Array,
+    moments: Array,
+) -> None:
+    """Sum the weighted products of everything with everything in columns `start` to `stop`.
+
+    All float64. `data` and `weights` are (columns, rows), `templates` (templates, columns, rows),
+    `wings` (kernels, bins of `width` columns, rows). `moments` (columns, q, q), 0 before, takes
+    the products of templates, wings, data and 1, in this order; `room` is (q,).
+    """
+    many, few = templates.shape[0], wings.shape[0]
+    q = many + few + 2
+    for column in range(start, stop):
+        at = column // width
+        products = moments[column]
+        for row in range(data.shape[1]):
+            weight = weights[column, row]
+            if weight > 0.0:
+                for t in range(many):
+                    room[t] = templates[t, column, row]
+                for k in range(few):
+                    room[many + k] = wings[k, at, row]
+                room[q - 2] = data[column, row]
+                room[q - 1] = 1.0
+                for i in range(q):
+                    weighted = weight * room[i]
+                    for j in range(i, q):
+                        products[i, j] += weighted * room[j]
+        for i in range(q):
+            for j in range(i):
+                products[i, j] = products[j, i]

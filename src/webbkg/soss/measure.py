@@ -85,8 +85,16 @@ def _outcome(result: SossResult, templates: Image, errors: Image | None, target:
         background=template_background(fit, templates, errors) if complete else None,
         propagated=None if errors is None else _propagated(fit),
         result=result,
-        warnings=tuple(_little_evidence(fit, target)),
+        warnings=tuple(_warnings(fit, target)),
     )
+
+
+def _warnings(fit: TemplateFit, target: Target) -> Iterator[str]:
+    if fit.robust is None:
+        yield from _little_evidence(fit, target)
+    else:
+        for reason in fit.robust.look:
+            yield f"{target.name}: look at the SOSS background: {reason}"
 
 
 def _propagated(fit: TemplateFit) -> Propagated | None:

@@ -32,7 +32,11 @@ from webbkg.results import (
     Variances,
 )
 from webbkg.wfss import kernels
+from webbkg.wfss.blind import fit_blind
+from webbkg.wfss.cleanest import fit_cleanest
 from webbkg.wfss.fit_pixels import FitPixels, Planes
+from webbkg.wfss.noise import Noise, noise_from_err, noise_from_planes, sample_places
+from webbkg.wfss.robust import Common, Pixels, fit_robust
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -49,11 +53,15 @@ def fit_scale(
     user_mask: bool = False,
     dispersion_axis: int | None = None,
     threads: int | None = None,
+    var_rnoise: npt.ArrayLike | None = None,
+    var_poisson: npt.ArrayLike | None = None,
+    source_light: npt.ArrayLike | None = None,
 ) -> ScaleFit:
     """Fit the scale of a template to the sky of a grism exposure.
 
-    By weighted least squares with rejection of outliers; see the module. The result does not
-    depend on the number of threads, and no argument is changed.
+    By weighted least squares with rejection of outliers; see the module, and for the method
+    robust `webbkg.wfss.robust`. The result does not depend on the number of threads, and no
+    argument is changed.
 
     Parameters
     ----------
@@ -73,9 +81,17 @@ def fit_scale(
         The sky mask is the user's own: any sky pixel is enough. Otherwise sky without
         DO_NOT_USE and with a template that is not 0 must exceed 5 % of all pixels.
     dispersion_axis : int, optional
-        1 if light is dispersed along x, anything else along y (DISPAXIS); for `rms_stop`.
+        1 if light is dispersed along x, anything else along y (DISPAXIS); for `rms_stop`, and
+        for the method robust.
     threads : int, optional
         Default: as many as this task may use.
+    var_rnoise, var_poisson : (rows, columns) array_like, float32, optional
+        Variances of the target by read noise and by photons, in its unit squared. The method
+        robust models the noise with both or, without them, with `err`; the other does not look
+        at them.
+    source_light : (rows, columns) array_like, float32, optional
+        Predicted light of sources, in any unit, as of `webbkg.wfss.predict`. The method robust
+        then fits the pixels with the least of it; for `mask_from` traces and auto.
 
     Returns
     -------
@@ -85,7 +101,7 @@ def fit_scale(
     Raises
     ------
     OptionError
-        If the shapes differ or are not 2-D, or `rms_stop` lacks a dispersion axis.
+        If the shapes differ or are not 2-D, or what needs a dispersion axis lacks it.
 
     Examples
     --------
@@ -96,13 +112,15 @@ def fit_scale(
     (0.5, 12)
     """
     options = options or WfssOptions()
-    if options.rms_stop > 0 and dispersion_axis is None:
-        raise OptionError(
-            "wfss_rms_stop needs the dispersion axis (keyword DISPAXIS, 1 or 2), which is not "
-            "known (got None); give it or set wfss_rms_stop to 0"
-        )
+    _check_axis(options, dispersion_axis)
     planes = _planes(sci, err, dq, template, template_dq, sky_mask)
-    pixels = FitPixels(planes, available_threads() if threads is None else threads)
+    threads = available_threads() if threads is None else threads
+    pixels = FitPixels(planes, threads)
+    if options.method == "robust":
+        noise = _noise(pixels, planes, var_rnoise, var_poisson)
+        images = Pixels(pixels.values.reshape(planes.sci.shape), planes.template, noise)
+        common = Common(pixels.sums.pixels, pixels.usable_sky, dispersion_axis == 1, threads)
+        return _fit_robust(images, source_light, common, options)
     reason = _too_little_sky(pixels, user_mask=user_mask)
     if reason:
         return ScaleFit(status=Status.FAILED, reason=reason, sky_pixels=pixels.usable_sky)
@@ -242,6 +260,51 @@ def _planes(
     )
     _check_shapes(vars(planes))
     return planes
+
+
+def _check_axis(options: WfssOptions, dispersion_axis: int | None) -> None:
+    """Refuse what needs a dispersion axis that is not known."""
+    if dispersion_axis is not None:
+        return
+    if options.method == "robust":
+        needs, instead = "wfss_method robust", "set wfss_method to standard"
+    elif options.rms_stop > 0:
+        needs, instead = "wfss_rms_stop", "set wfss_rms_stop to 0"
+    else:
+        return
+    raise OptionError(
+        f"{needs} needs the dispersion axis (keyword DISPAXIS, 1 or 2), which is not known (got "
+        f"None); give it or {instead}"
+    )
+
+
+def _fit_robust(
+    images: Pixels, source_light: npt.ArrayLike | None, common: Common, options: WfssOptions
+) -> ScaleFit:
+    """Fit what the options and what is known of sources allow."""
+    if source_light is not None and options.mask_from in ("traces", "auto"):
+        light = _image(source_light, np.float32)
+        _check_shapes({"sci": images.values, "source_light": light})
+        return fit_cleanest(images, light, common)
+    if options.mask_from in ("image", "auto"):
+        return fit_blind(images, common)
+    return fit_robust(images, common)
+
+
+def _noise(
+    pixels: FitPixels,
+    planes: Planes,
+    var_rnoise: npt.ArrayLike | None,
+    var_poisson: npt.ArrayLike | None,
+) -> Noise:
+    """Model the noise with what there is."""
+    places = sample_places(pixels.values)
+    noise = None
+    if var_rnoise is not None and var_poisson is not None:
+        read, photons = _image(var_rnoise, np.float32), _image(var_poisson, np.float32)
+        _check_shapes({"sci": planes.sci, "var_rnoise": read, "var_poisson": photons})
+        noise = noise_from_planes(read, photons, pixels.values, places)
+    return noise or noise_from_err(planes.err, planes.template, pixels.values, places)
 
 
 def _too_little_sky(pixels: FitPixels, *, user_mask: bool) -> str:

@@ -160,6 +160,11 @@ class FitPixels:
         self.sums = Sums(fitted, *sums)
         self._sample = _Sample(self._values, self._template)
 
+    @property
+    def values(self) -> Floats:
+        """The target in one row, with NaN where a pixel is not fitted; to look at only."""
+        return self._values
+
     def _prepare(self, planes: Planes) -> tuple[npt.NDArray[np.int64], list[float]]:
         flat = tuple(plane.reshape(-1) for plane in vars(planes).values())
 
@@ -285,17 +290,20 @@ class FitPixels:
         return math.sqrt(np.mean(known**2)) if known.size else math.nan
 
 
+def scattered(size: int, step: int) -> Places:
+    """Choose one place of every `step`, scattered so that no column or row is preferred."""
+    index = np.arange(size // step, dtype=np.int64)
+    places: Places = index * step + ((index * 2654435761) % (1 << 32) * step >> 32)
+    return places
+
+
 class _Sample:
     """A sparse sample of the fit pixels, the same for every call on the same images."""
 
     def __init__(self, values: Floats, template: Floats) -> None:
         step = values.size // SAMPLE
-        if step < 4:  # too small an image for a sample to pay
-            places = np.empty(0, np.int64)
-        else:
-            # One pixel of every `step`, scattered so that no column or row is preferred.
-            index = np.arange(values.size // step, dtype=np.int64)
-            places = index * step + ((index * 2654435761) % (1 << 32) * step >> 32)
+        # Where it is less than 4, the image is too small for a sample to pay.
+        places = scattered(values.size, step) if step >= 4 else np.empty(0, np.int64)
         places = places[~np.isnan(values[places])]
         self._values = values[places].astype(np.float64)
         self._template = template[places].astype(np.float64)

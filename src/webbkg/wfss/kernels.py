@@ -25,6 +25,8 @@ Rejection = tuple[float, np.float32, np.float32]
 
 BLOCK = 256
 TERMS = 3  # the sums of sci·bkg/var, bkg²/var and sci²/var
+STRIP = 16  # pixels of a strip along dispersion
+STRIP_TERMS = 4  # see `sum_strips`
 
 
 @inlined
@@ -234,3 +236,64 @@ def scale_template(
         template[j] = scale * level if known else np.nan
         template_err[j] = np.sqrt(own * own + fitted * fitted) if known else np.nan
         template_dq[j] = template_dq[j] if known else template_dq[j] | bits
+
+
+@inlined
+def _strip_terms(
+    pixels: Pixels,
+    extra: Floats,
+    scale: float,
+    per_signal: float,
+    clip: float,
+    lanes: Doubles,
+) -> None:
+    """Fill `lanes` (STRIP_TERMS, columns) with the terms of a line; see `sum_strips`."""
+    values, template, read_variance = pixels
+    for j in range(values.size):
+        sky = np.float64(template[j])
+        model = scale * sky + np.float64(extra[j])
+        residual = np.float64(values[j]) - model
+        read = np.float64(read_variance[j])
+        variance = read + per_signal * (model if model > 0 else 0.0)
+        weight = 1.0 / variance
+        # Of what is NaN none of these holds.
+        kept = (read >= 0) & (variance < np.inf) & (residual * residual < clip * clip * variance)
+        lanes[0, j] = weight * sky * sky if kept else 0.0
+        lanes[1, j] = weight * sky * residual if kept else 0.0
+        lanes[2, j] = weight * residual * residual if kept else 0.0
+        lanes[3, j] = 1.0 if kept else 0.0
+
+
+@compiled
+def sum_strips(
+    pixels: Pixels,
+    extra: Floats,
+    model: tuple[float, float, float],
+    along_x: bool,
+    lanes: Doubles,
+    sums: Doubles,
+) -> None:
+    """Clip a band of lines against the model's noise, and sum what is left strip by strip.
+
+    `pixels` are (rows, columns) bands of values, template and read variance, all float32.
+    `model` is (scale, per_signal, clip): a pixel is expected at scale·template + `extra`, with the
+    variance read + per_signal·max(expected, 0), and left out where it is further than `clip`
+    standard deviations away. `extra` is such a band too, or one line that holds for all rows.
+
+    Strips are `STRIP` pixels along dispersion and one across. `sums` becomes, of each, the sums
+    of template²/variance, template·residual/variance, residual²/variance and 1 over the pixels
+    left: (rows, STRIP_TERMS, strips) with `along_x`, else (strips, STRIP_TERMS, columns).
+    `lanes` (STRIP_TERMS, columns) is room.
+    """
+    rows, columns = pixels[0].shape
+    sums[:] = 0.0
+    for i in range(rows):
+        line = pixels[0][i], pixels[1][i], pixels[2][i]
+        _strip_terms(line, extra[min(i, extra.shape[0] - 1)], model[0], model[1], model[2], lanes)
+        for term in range(STRIP_TERMS):
+            if along_x:
+                for j in range(columns):
+                    sums[i, term, j // STRIP] += lanes[term, j]
+            else:
+                for j in range(columns):
+                    sums[i // STRIP, term, j] += lanes[term, j]

@@ -25,6 +25,7 @@ from webbkg.modes import Request, Services, Target
 from webbkg.options import WfssOptions
 from webbkg.results import (
     BoolImage,
+    FloatImage,
     Outcome,
     Propagated,
     ScaleFit,
@@ -34,6 +35,7 @@ from webbkg.results import (
 )
 from webbkg.wfss import traces
 from webbkg.wfss.fit import fit_scale, scaled_background, scaled_variances
+from webbkg.wfss.predict import predict_light
 
 Image = npt.NDArray[Any]
 
@@ -73,9 +75,12 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         template.sci,
         template.dq,
         mask.sky,
-        options,
+        replace(options, mask_from=mask.way),
         user_mask=options.mask is not None,
         dispersion_axis=_dispersion_axis(target),
+        var_rnoise=_variance(target, "VAR_RNOISE", options),
+        var_poisson=_variance(target, "VAR_POISSON", options),
+        source_light=mask.light,
     )
     return _outcome(fit, template, mask, options, propagate=request.propagate_errors)
 
@@ -97,6 +102,12 @@ def _planes(target: Target) -> tuple[Image, Image, Image]:
     return sci, err, np.zeros(target.shape, np.uint32) if dq is None else dq
 
 
+def _variance(target: Target, name: str, options: WfssOptions) -> Image | None:
+    """Read a variance plane, if the method wants it and the target has it in SCI's shape."""
+    plane = target.plane(name) if options.method == "robust" else None
+    return plane if plane is not None and plane.shape == target.shape else None
+
+
 def _dispersion_axis(target: Target) -> int | None:
     axis = target.read("meta.wcsinfo.dispersion_direction")
     return door.as_integer(axis, target.name, "DISPAXIS")
@@ -111,12 +122,26 @@ def _open_template(reference: Any, target: Target) -> TemplateImage | str:
 
 @dataclass(frozen=True)
 class _Mask:
-    """A sky mask (True where sky), where it came from and the sources that it masks."""
+    """A sky mask (True where sky), where it came from and the sources that it masks.
+
+    Or, for traces, their predicted light, with a mask that leaves all to the fit; `way` is as
+    `WfssOptions.mask_from`.
+    """
 
     sky: BoolImage
     origin: str
     sources: int = 0
     warnings: tuple[str, ...] = ()
+    way: str = "boxes"
+    light: FloatImage | None = None
+
+    def chosen(self, fit: ScaleFit, template: TemplateImage) -> BoolImage:
+        """Tell which pixels a fit took as sky."""
+        if self.light is None or fit.robust is None:
+            return self.sky
+        allowed = np.float32(fit.robust.light_limit) * np.asarray(template.sci, np.float32)
+        clean: BoolImage = self.light <= allowed
+        return clean
 
 
 def _mask_source(target: Target, request: Request, options: WfssOptions) -> Any:
@@ -137,25 +162,49 @@ def _sky_mask(
     target: Target, source: Any, options: WfssOptions, services: Services
 ) -> _Mask | None:
     """Read or make the sky mask; None if there is no wavelengthrange for a catalogue."""
-    if source is None:
-        return _all_sky(target)
     if options.mask is not None:
         return _Mask(read_mask(source, target.place.shape, target.name), Path(source).name)
+    if options.method == "robust" and (source is None or options.mask_from == "image"):
+        return _by_image(target)
+    if source is None:
+        return _all_sky(target)
+    if options.mask_from == "auto" and target.wcs() is None:
+        return _by_image(target, "there is no WCS that leads from its catalogue to its traces")
+    return _by_catalog(target, source, options, services)
+
+
+def _by_catalog(
+    target: Target, source: Any, options: WfssOptions, services: Services
+) -> _Mask | None:
+    """Mask the boxes of a catalogue, or predict its light; None if that lacks a reference."""
     transform = _grism_transform(target)
     catalog = read_catalog(source)
     reference = services.find_reference("wavelengthrange")
     if reference is None:
-        return None
-    sky = traces.catalog_sky_mask(
-        catalog,
-        transform,
-        _orders(reference, target),
-        target.place.shape,
-        magnitude_limit=options.mmag_extract,
-        dispersion_axis=_dispersion_axis(target),
-    )
+        missing = "CRDS has no wavelengthrange reference for it (N/A)"
+        return _by_image(target, missing) if options.mask_from == "auto" else None
     origin = Path(source).name if isinstance(source, (str, Path)) else "a table"
+    where = (transform, _orders(reference, target), target.place.shape)
+    axis = _dispersion_axis(target)
+    if options.mask_from in ("traces", "auto"):
+        light = predict_light(catalog, *where, dispersion_axis=axis)
+        everywhere = np.ones(light.shape, np.bool_)
+        return _Mask(everywhere, origin, len(catalog), way="traces", light=light)
+    sky = traces.catalog_sky_mask(
+        catalog, *where, magnitude_limit=options.mmag_extract, dispersion_axis=axis
+    )
     return _Mask(sky, origin, len(catalog.brighter_than(options.mmag_extract)))
+
+
+def _by_image(target: Target, because: str = "") -> _Mask:
+    """Leave it to the fit to tell sky from sources; `because` says why the catalogue does not."""
+    warning = f"{target.name}: {because}; the image itself tells its sky from its sources"
+    return _Mask(
+        np.ones(target.place.shape, np.bool_),
+        "the image",
+        warnings=(warning,) if because else (),
+        way="image",
+    )
 
 
 def _all_sky(target: Target) -> _Mask:
@@ -163,8 +212,9 @@ def _all_sky(target: Target) -> _Mask:
     warning = (
         f"{target.name}: nothing tells its sky from its sources, so that every pixel is taken as "
         "sky and their light biases the scale; give a source catalogue (keyword SCATFILE, "
-        "'sourcecat' in an association, or a file name as meta.source_catalog: a table set there "
-        "is dropped by the data model), or a mask file (wfss_mask)"
+        "'sourcecat' in an association, --catalog of the command, or a file name as "
+        "meta.source_catalog: a table set there is dropped by the data model), or a mask file "
+        "(wfss_mask)"
     )
     return _Mask(np.ones(target.place.shape, np.bool_), "all sky", warnings=(warning,))
 
@@ -200,7 +250,8 @@ def _outcome(
     fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions, *, propagate: bool
 ) -> Outcome:
     background = propagated = None
-    if fit.status is Status.COMPLETE:
+    sky = mask.chosen(fit, template)
+    if fit.status is Status.COMPLETE:  # overwrites the template
         variances = scaled_variances(template.sci, template.err, fit) if propagate else None
         background = scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
         background = replace(background, variances=variances)
@@ -210,7 +261,7 @@ def _outcome(
         status=fit.status,
         reason=fit.reason,
         background=background,
-        sky_mask=mask.sky,
+        sky_mask=sky,
         propagated=propagated,
         warnings=mask.warnings,
         result=WfssResult(
@@ -218,7 +269,8 @@ def _outcome(
             template=template.name,
             mask=mask.origin,
             mask_sources=mask.sources,
-            pixels=int(mask.sky.size),
+            mask_from=mask.way,
+            pixels=int(sky.size),
             fit=fit,
         ),
     )
