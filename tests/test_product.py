@@ -105,7 +105,9 @@ def both_ways(monkeypatch, target="t_rate.fits", backgrounds=(), opened=False, *
 
 def _subtract(target, backgrounds, parameters):
     no_progress = contextlib.nullcontext
-    return list(subtract([target], list(backgrounds), parameters, progress=lambda _: no_progress()))
+    return list(
+        subtract([target], list(backgrounds), parameters, progress=lambda *_: no_progress())
+    )
 
 
 def without_dates(path):

@@ -152,7 +152,7 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
         yield "because", outcome.reason
     yield from summary(outcome)
     if outcome.metrics is not None:
-        yield from _metrics_lines(outcome.metrics)
+        yield from _metrics_lines(outcome.metrics, outcome.unit)
     if outcome.median_before is not None and outcome.median_after is not None:
         medians = f"{outcome.median_before:.6g}, {outcome.median_after:.6g}"
         yield "median before, after", _in_unit(medians, outcome.unit)
@@ -279,13 +279,15 @@ def _metric(one: Metric) -> Details:
     return told if math.isnan(one.share) else {**told, "share": _plain(one.share)}
 
 
-def _metrics_lines(metrics: Metrics) -> Iterator[tuple[str, str]]:
+def _metrics_lines(metrics: Metrics, unit: str) -> Iterator[tuple[str, str]]:
     level, scatter = metrics.find("sky_level"), metrics.find("scatter")
     if level is not None:
         share_left = f", {100 * level.share:+.2g} % of it" if math.isfinite(level.share) else ""
-        yield "sky left", f"{metrics.level:+.3g}, {level.value:+.2g} {level.unit}{share_left}"
+        left = _in_unit(f"{metrics.level:+.3g}", unit)
+        yield "sky left", f"{left}, {level.value:+.2g} {level.unit}{share_left}"
     if scatter is not None:
-        yield "sky scatter", f"{metrics.scatter:.3g}, {scatter.value:.3g} times what ERR says"
+        told = _in_unit(f"{metrics.scatter:.3g}", unit)
+        yield "sky scatter", f"{told}, {scatter.value:.3g} times what ERR says"
     yield "verdict", str(metrics.verdict)
     for reason in metrics.reasons:
         yield "", reason

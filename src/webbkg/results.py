@@ -695,8 +695,8 @@ class Metrics(Frozen):
         return tuple(one.reason for one in sorted(told, key=lambda one: -one.grade.rank))
 
     def __repr__(self) -> str:
-        odd = [f", {one.name}={one.value:.3g}" for one in self.values if one.reason]
-        return f"Metrics({self.verdict}, {len(self.values)} values{''.join(odd)})"
+        odd = [one.name for one in self.values if one.reason]
+        return f"Metrics({self.verdict}{': ' if odd else ''}{', '.join(odd)})"
 
     def find(self, name: str) -> Metric | None:
         """Return a metric by its name; None if it was not measured."""
