@@ -131,7 +131,7 @@ def test_a_cube_that_is_streamed_by_its_data_model(folder, monkeypatch):
             ["t_rateints.fits"],
             BACKGROUNDS,
             {"propagate_errors": True, "output_dir": "out"},
-            progress=lambda _: contextlib.nullcontext(),
+            progress=lambda *_: contextlib.nullcontext(),
         )
     assert item.streamed
     assert item.error is None
