@@ -113,7 +113,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(folder):
     run = webbkg(folder, "t_rate.fits", "-b", "b_rate.fits", "-o", "file/out")
     assert run.returncode == 1
     assert "file/out" in run.stderr
-    assert "output_dir" in run.stderr
+    assert "--output-dir" in run.stderr
     assert "Traceback" not in run.stderr
 
 
