@@ -236,13 +236,15 @@ def is_own_product(path: Path) -> bool:
     own = next((logs[alias] for alias in OWN_ALIASES if logs.get(alias)), None)
     if own is None or not any(" - webbkg." in line for line in own):
         return False
-    return max(lines[-1][:_STAMP] for lines in logs.values() if lines) == own[-1][:_STAMP]
+    stamps = [_STAMP.match(lines[-1]) for lines in logs.values() if lines]
+    latest = max((stamp[0] for stamp in stamps if stamp), default="")
+    return own[-1].startswith(latest)
 
 
 OWN_ALIASES = ("bkg_subtract", "webbkg")
 """Under which the log of webbkg's step, called by itself, is kept."""
 
-_STAMP = len("2026-01-01T00:00:00.000")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+")
 
 
 def _logs_of(path: Path) -> dict[str, list[str]]:
