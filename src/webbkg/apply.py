@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.planes import VARIANCES
 from webbkg.results import Background, FloatImage, Propagated, Variances
 
 Rows = npt.NDArray[Any]
@@ -21,7 +22,6 @@ Change = Callable[[Rows, int], None]
 
 INTEGRATIONS_A_BAND = 4
 
-VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 UNCERTAINTIES = ("ERR", *VARIANCES)
 """Planes of a target that a background's variance enters."""
 

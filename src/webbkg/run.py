@@ -30,6 +30,7 @@ from webbkg.files.crds import Crds
 from webbkg.files.exposures import Exposure, ExposureInfo
 from webbkg.files.fits import axes, read_header
 from webbkg.files.models import (
+    attribute_of,
     background_model,
     copy_with,
     is_model,
@@ -43,6 +44,7 @@ from webbkg.files.output import check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
+from webbkg.numerics.planes import VARIANCES
 from webbkg.numerics.summary import finite_median
 from webbkg.options import ImageOptions, RunOptions, as_names
 from webbkg.results import Background, CombinedBackground, Outcome, Status
@@ -52,12 +54,6 @@ log = logging.getLogger(__name__)
 
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
-
-VARIANCES = ("VAR_RNOISE", "VAR_POISSON")
-"""Planes of a target that few modes look at."""
-
-ATTRIBUTES = {"SCI": "data"}
-"""Names of planes that the models call otherwise than FITS does, in lower case."""
 
 LARGEST_MEDIAN = 2**24
 """Pixels of a target up to which its medians are told, where it goes from file to file."""
@@ -460,13 +456,11 @@ def _as_target(item: Item) -> Target:
             raise InputError(f"{name}: {plane} must hold real numbers (got {values.dtype})")
     if dq is not None and dq.shape != shape:
         raise InputError(f"{name}: SCI and DQ must have one shape (got {shape}, {dq.shape})")
-    attributes = {"SCI": "data", "ERR": "err", "DQ": "dq"}
-    attributes |= {name: name.lower() for name in VARIANCES}
     return Target(
         name=name,
         info=ExposureInfo.from_model(model),
         shape=shape,
-        plane=lambda plane: read_meta(model, attributes[plane]),
+        plane=lambda plane: read_meta(model, attribute_of(plane)),
         read=lambda path: read_meta(model, path),
         open=lambda: model,
         wcs=lambda: read_meta(model, "meta.wcs"),
@@ -539,7 +533,7 @@ def _make_result(item: Item, request: Request) -> None:
     }
     apply(background, planes)
     del background  # its memory, before the other planes are copied
-    changed = {ATTRIBUTES.get(name, name.lower()): plane for name, plane in planes.items()}
+    changed = {attribute_of(name): plane for name, plane in planes.items()}
     item.result = model if item.owned else copy_with(model, changed)
     for name, plane in changed.items():
         item.result[name] = plane

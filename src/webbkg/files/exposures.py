@@ -27,19 +27,16 @@ from webbkg.files.planes import FitsPlanes, StoredPlane
 from webbkg.files.pool import FilePool
 from webbkg.files.windows import FULL_FRAME, DetectorWindow, Place, window_of
 from webbkg.numerics.parallel import split
-from webbkg.numerics.planes import ArrayPlanes, Placed, PlaneSource, plane_type
+from webbkg.numerics.planes import PLANES, ArrayPlanes, Placed, PlaneSource, plane_type
 
 __all__ = [
     "FULL_FRAME",
-    "PLANE_NAMES",
     "DetectorWindow",
     "Exposure",
     "ExposureInfo",
     "read_meta",
     "window_of",
 ]
-
-PLANE_NAMES = ("SCI", "ERR", "DQ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +179,7 @@ class Exposure:
         path: str | os.PathLike[str],
         pool: FilePool | None = None,
         *,
-        needed: Sequence[str] = PLANE_NAMES,
+        needed: Sequence[str] = PLANES,
         also: Sequence[str] = (),
     ) -> Exposure:
         """Open a FITS product; ASDF products are opened as data models.
@@ -210,7 +207,7 @@ class Exposure:
             return cls._from_asdf(path, also)
         with ExitStack() as own:
             pool = pool or own.enter_context(FilePool())
-            header, planes = _find_planes(path, pool, needed, (*PLANE_NAMES, *also))
+            header, planes = _find_planes(path, pool, needed, (*PLANES, *also))
             info = ExposureInfo.from_header(header, path.name)
             exposure = cls(path.name, info, planes, path=path)
             exposure._opened = own.pop_all()
@@ -323,7 +320,7 @@ def _find_planes(
                 primary = ChainMap(unit, primary)  # type: ignore[arg-type]
             if plane not in wanted or plane in found:
                 continue
-            if plane not in PLANE_NAMES and header.get("NAXIS") not in (2, 3):
+            if plane not in PLANES and header.get("NAXIS") not in (2, 3):
                 continue
             shapes[plane] = _cube_shape(header, path.name, plane)
             if _is_compressed(header):
@@ -341,7 +338,7 @@ def _find_planes(
             f"{path.name}: has no {missing} plane; a JWST rate, rateints or cal product with "
             "SCI, ERR and DQ is needed"
         )
-    _check_shapes({name: shapes[name] for name in PLANE_NAMES if name in found}, path.name)
+    _check_shapes({name: shapes[name] for name in PLANES if name in found}, path.name)
     found = {name: one for name, one in found.items() if shapes[name] == shapes["SCI"]}
     return primary, FitsPlanes(path.name, path, pool, found, shapes["SCI"])
 

@@ -25,13 +25,11 @@ from asdf.tags.core import AsdfObject
 from webbkg.files import door
 from webbkg.files.disk import copy_exactly, read_exactly
 from webbkg.files.fits import Header, axes, read_header, read_headers
+from webbkg.files.models import attribute_of
 from webbkg.files.naming import plain_ascii
 from webbkg.files.streaming import is_large, standing_in_hdus
 
 Make = Callable[[], npt.NDArray[Any]]
-
-_ATTRIBUTES = {"SCI": "data"}
-"""Names of planes that the models call otherwise than FITS does, in lower case."""
 
 
 class LazyTree(AsdfObject):  # type: ignore[misc]
@@ -186,7 +184,7 @@ def _pending(stream: IO[bytes], path: Path) -> Iterator[tuple[str, Make]]:
     for header, offset in read_headers(stream, path.name):
         name = header.text("EXTNAME")
         if is_large(header) and header.integer("EXTVER", 1) == 1:
-            yield _ATTRIBUTES.get(name, name.lower()), _maker(stream, header, offset)
+            yield attribute_of(name), _maker(stream, header, offset)
 
 
 def _maker(stream: IO[bytes], header: Header, offset: int) -> Make:

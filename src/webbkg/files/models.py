@@ -29,6 +29,11 @@ def is_model(thing: object) -> bool:
     return hasattr(thing, "get_crds_parameters") and hasattr(thing, "meta")
 
 
+def attribute_of(plane: str) -> str:
+    """Return what the models call a plane that FITS calls SCI, ERR, VAR_..."""
+    return "data" if plane == "SCI" else plane.lower()
+
+
 def read_meta(model: Any, path: str) -> Any:
     """Read dotted metadata of a data model without creating what is not there; else None."""
     node = model.instance

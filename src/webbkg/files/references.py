@@ -14,10 +14,10 @@ import numpy.typing as npt
 from webbkg.errors import InputError, MismatchError, WebbkgError
 from webbkg.files import door
 from webbkg.files.asdf import check_product
-from webbkg.files.exposures import PLANE_NAMES, Exposure, ExposureInfo
-from webbkg.files.models import is_model, read_meta
+from webbkg.files.exposures import Exposure, ExposureInfo
+from webbkg.files.models import attribute_of, is_model, read_meta
 from webbkg.files.windows import Place
-from webbkg.numerics.planes import Overlap, plane_type
+from webbkg.numerics.planes import PLANES, Overlap, plane_type
 
 
 @contextmanager
@@ -80,7 +80,7 @@ class ReferenceImages:
 
 @contextmanager
 def open_images(
-    reference: Any, *kinds: str, needed: Sequence[str] = PLANE_NAMES
+    reference: Any, *kinds: str, needed: Sequence[str] = PLANES
 ) -> Iterator[ReferenceImages]:
     """Open a reference background: a FITS file as it is, anything else as a data model.
 
@@ -125,12 +125,9 @@ def _as_exposure(path: Path, needed: Sequence[str]) -> Exposure | None:
         return None
 
 
-_ATTRIBUTES = {"SCI": "data", "ERR": "err", "DQ": "dq"}
-
-
 def _plane_of_model(model: Any, plane: str, name: str) -> npt.NDArray[Any] | None:
     with door.reading(name, f"its {plane} cannot be read"):
-        values = read_meta(model, _ATTRIBUTES[plane])
+        values = read_meta(model, attribute_of(plane))
         values = None if values is None else np.asarray(values)
     if values is not None and values.dtype.kind not in "biuf":
         raise InputError(f"{name}: its {plane} must hold real numbers (got {values.dtype})")

@@ -13,7 +13,7 @@ from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
 from webbkg.image.flags import bytes_a_pixel, flags_of
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
+from webbkg.numerics.planes import PLANES, ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
 from webbkg.options import DO_NOT_USE, ImageOptions
 from webbkg.results import (
@@ -25,8 +25,6 @@ from webbkg.results import (
 )
 
 MOST_ROWS_A_BAND = 64
-
-PLANES = ("SCI", "ERR", "DQ")
 
 _UNKNOWN = np.float32(np.nan)
 

@@ -17,9 +17,9 @@ from webbkg.files.masks import read_mask
 from webbkg.files.pool import FilePool
 from webbkg.image.adjusted import PackedPlane
 from webbkg.image.average import average_exposures, largest_deviation
-from webbkg.image.variance import VARIANCES, split_variance
+from webbkg.image.variance import split_variance
 from webbkg.modes import Request, Services, Target
-from webbkg.numerics.planes import Overlap, Placed
+from webbkg.numerics.planes import VARIANCES, Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
 from webbkg.results import (
     CombinedBackground,

@@ -16,10 +16,9 @@ import numpy as np
 
 from webbkg.image import tallies
 from webbkg.numerics.parallel import available_threads, over_bands, split
-from webbkg.numerics.planes import Placed
+from webbkg.numerics.planes import VARIANCES, Placed
 from webbkg.results import CombinedBackground, FloatImage, Variances
 
-VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 ROWS_A_BAND = 16
 
 

@@ -13,6 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+PLANES = ("SCI", "ERR", "DQ")
+"""Those that every exposure has."""
+
+VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+"""The parts of its variance, which it may have."""
+
 Words = npt.NDArray[np.uint32]
 Rows = npt.NDArray[Any]
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.numerics.planes import PlaneSource
+from webbkg.numerics.planes import PLANES, PlaneSource
 from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, SOSS_LAST_COLUMN
 from webbkg.results import Background, BoolImage, Outcome, SossResult
 
 Values = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int32]
-
-PLANES = ("SCI", "ERR", "DQ")
 
 SAMPLE_PIXELS = 2**18
 """About so many pixels are looked at, over all integrations."""

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.apply import apply, variance_of_sum
-from webbkg.image.average import PLANES, average_exposures
+from webbkg.image.average import average_exposures
 from webbkg.image.variance import split_variance
-from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
+from webbkg.numerics.planes import PLANES, ArrayPlanes, Overlap, Placed
 from webbkg.options import ImageOptions, SossOptions, WfssOptions
 from webbkg.results import Background, Propagated, relative_error
 from webbkg.soss.fit import fit_templates, template_background
