@@ -22,11 +22,12 @@ GATHERING = ("measure", "segments")
 LAYERS = (
     ("cli",),
     ("terminal",),
+    ("report.notebook", "subtraction"),
     ("command", "batch", "report", "build", "simulate"),
     ("pipelines",),
     ("integration",),
     ("step",),
-    ("run", "subtract"),
+    ("run",),
     ("apply", "record", "report.metrics", "report.limits", "report.overlap", "report.sample"),
     tuple(f"{wing}.{room}" for wing in WINGS for room in GATHERING),
     ("modes",),  # what the wings are asked, and by which name they are found

@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BackgroundStep": "webbkg.step",
+    "subtract": "webbkg.subtraction",
+    "Subtraction": "webbkg.subtraction",
     "subtract_background": "webbkg.run",
     "average_background": "webbkg.image.average",
     "sigma_clip_mask": "webbkg.image.average",
@@ -25,6 +27,7 @@ _HOME = {
     "CombinedBackground": "webbkg.results",
     "ScaleFit": "webbkg.results",
     "TemplateFit": "webbkg.results",
+    "Metrics": "webbkg.results",
     "Outcome": "webbkg.results",
     "Status": "webbkg.results",
     "WebbkgError": "webbkg.errors",
@@ -38,10 +41,12 @@ __all__ = [
     "BackgroundStep",
     "CombinedBackground",
     "ImageOptions",
+    "Metrics",
     "Outcome",
     "ScaleFit",
     "SossOptions",
     "Status",
+    "Subtraction",
     "TemplateFit",
     "WebbkgError",
     "WfssOptions",
@@ -51,6 +56,7 @@ __all__ = [
     "fit_templates",
     "make_template",
     "sigma_clip_mask",
+    "subtract",
     "subtract_background",
     "use_in",
     "use_threads",
@@ -68,6 +74,7 @@ if TYPE_CHECKING:
     from webbkg.results import (
         Background,
         CombinedBackground,
+        Metrics,
         Outcome,
         ScaleFit,
         Status,
@@ -76,6 +83,7 @@ if TYPE_CHECKING:
     from webbkg.run import subtract_background
     from webbkg.soss.fit import fit_templates
     from webbkg.step import BackgroundStep
+    from webbkg.subtraction import Subtraction, subtract
     from webbkg.wfss.fit import fit_scale
 
 

@@ -136,8 +136,8 @@ def subtract(
         for item in items:
             item.job = replace(item.job, source_catalog=found)
     setting = run.Setting(
-        parameters=_absolute(given),
-        name_product=lambda item, suffix: _name_product(item, suffix, given),
+        parameters=with_absolute_overrides(given),
+        name_product=lambda item, suffix: name_product(item, suffix, given),
         measure_medians=measure_medians,
         shared=Shared() if len(items) > 1 else None,
         product_only=True,
@@ -218,17 +218,20 @@ def _leave_out(item: run.Item, setting: run.Setting) -> None:
     item.outcome = Outcome(status=status, reason=reason, already_done=True)
 
 
-def _absolute(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_absolute_overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     """Make the paths of overrides absolute, as a step does: so they are recorded."""
     return {
         name: os.path.abspath(value)  # noqa: PTH100 - links stay as the user named them
-        if name.startswith("override_") and value not in (None, "", NOT_APPLICABLE)
+        if name.startswith("override_")
+        and isinstance(value, str | os.PathLike)
+        and value not in ("", NOT_APPLICABLE)
         else value
         for name, value in given.items()
     }
 
 
-def _name_product(item: run.Item, suffix: str | None, given: Mapping[str, Any]) -> Path:
+def name_product(item: run.Item, suffix: str | None, given: Mapping[str, Any]) -> Path:
+    """Name a product of an item, by what the user gave and else by what the item is called."""
     basis = given.get("output_file") or item.job.association or item.name
     suffix = suffix or given.get("suffix")
     return product_path(basis, suffix, output_dir=given.get("output_dir"))
@@ -241,10 +244,10 @@ def _run_group(
     try:
         if setting.parameters.get("output_dir"):
             make_folder(setting.parameters["output_dir"])
-        setting = replace(setting, parameters=_resolve(group[0], setting.parameters))
+        setting = replace(setting, parameters=with_crds_parameters(group[0], setting.parameters))
         if tell is not None:
             tell.phase("reading" if _mode_of(group[0]) is IMAGE else "reading and fitting")
-        _process(group, setting)
+        process(group, setting)
         if tell is not None:
             tell.phase("saving")
         for item in group:
@@ -262,11 +265,12 @@ def _mode_of(item: run.Item) -> Mode:
     return find_mode(item.info.exposure_type)
 
 
-def _process(group: list[run.Item], setting: run.Setting) -> None:
+def process(group: list[run.Item], setting: run.Setting) -> None:
     """Process a group; a bare sky image is wrapped as the template that overrides CRDS's choice."""
     given, path = setting.parameters.get("override_bkg") or NOT_APPLICABLE, group[0].path
     if (
-        given == NOT_APPLICABLE
+        not isinstance(given, str)
+        or given == NOT_APPLICABLE
         or path is None
         or _mode_of(group[0]) is IMAGE
         or not _is_bare(given)
@@ -287,13 +291,15 @@ def _is_bare(path: str) -> bool:
     return is_bare_image(path)
 
 
-def _resolve(item: run.Item, given: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_crds_parameters(item: run.Item, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Complete the parameters: CRDS's come first, where it is set up, then those given."""
     if item.error is not None or not crds_is_configured():
         return given
     from webbkg.step import BackgroundStep
 
     named = {name: value for name, value in given.items() if value is not None}
-    config, file = BackgroundStep.build_config(str(item.source), **named)
+    config, file = BackgroundStep.build_config(
+        str(item.path) if item.path else item.source, **named
+    )
     step = BackgroundStep.from_config_section(config, config_file=file)
     return {**step.get_pars(), **named}

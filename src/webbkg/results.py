@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+import textwrap
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,12 @@ FloatImage = npt.NDArray[np.float32]
 FlagImage = npt.NDArray[np.uint32]
 CountImage = npt.NDArray[np.uint32]
 BoolImage = npt.NDArray[np.bool_]
+
+REPR_WIDTH = 88
+"""Characters of a repr beyond which each field has a line of its own."""
+
+MOST_TOLD = 4
+"""Members of a tuple that a repr tells."""
 
 
 class Frozen:
@@ -29,8 +38,53 @@ class Frozen:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        told = (f"{name}={_tell(value)}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({', '.join(told)})"
+        told = [f"{name}={_tell(value)}" for name, value in self._told().items()]
+        line = f"{type(self).__name__}({', '.join(told)})"
+        if len(line) <= REPR_WIDTH:
+            return line
+        inner = [textwrap.indent(one, "    ") for one in told]
+        return "\n".join([f"{type(self).__name__}(", *(f"{one}," for one in inner), ")"])
+
+    def _told(self) -> dict[str, Any]:
+        """Give what is set to something other than its default."""
+        default = {one.name: one.default for one in fields(self) if one.default is not MISSING}  # type: ignore[arg-type]
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in default or not _same(value, default[name])
+        }
+
+
+class Shown(Frozen):
+    """Base of the results that a notebook shows as a table, and that can be drawn."""
+
+    def _repr_html_(self) -> str:
+        return str(_display().as_html(self))
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw what there is to see of it.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to; by default a new figure's.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            That was drawn on.
+
+        Raises
+        ------
+        MissingExtraError
+            Without Matplotlib, which the extra ``report`` installs.
+        """
+        return _display().plot(self, axes)
+
+
+def _display() -> ModuleType:
+    """Open the room that shows results; by its name, as results know of nothing above them."""
+    return import_module("webbkg.report.notebook")
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -48,10 +102,15 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _tell(value: Any) -> str:
-    """Write a value, but of an array its type and shape alone."""
+    """Write a value in short: of an array its type and shape, of a long tuple its beginning."""
     if isinstance(value, np.ndarray):
         return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
-    return repr(value)
+    if isinstance(value, StrEnum):
+        return str(value)
+    if isinstance(value, tuple):
+        told = ", ".join(map(_tell, value[:MOST_TOLD]))
+        return f"({told}{f', ... {len(value)} in all' if len(value) > MOST_TOLD else ''})"
+    return f"{value:.7g}" if isinstance(value, float) else repr(value)
 
 
 class Status(StrEnum):
@@ -138,7 +197,7 @@ def relative_error(scale: float, scale_err: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Background(Frozen):
+class Background(Shown):
     """The background to subtract, on the target's window; every mode ends in one.
 
     Attributes
@@ -269,7 +328,7 @@ class RobustFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ScaleFit(Frozen):
+class ScaleFit(Shown):
     """The scale of a template, by weighted least squares with outlier rejection.
 
     Attributes
@@ -438,7 +497,7 @@ class SossRobust(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class TemplateFit(Frozen):
+class TemplateFit(Shown):
     """The template that suits a SOSS exposure best, and its two scales.
 
     Attributes
@@ -663,7 +722,7 @@ class Metric(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Metrics(Frozen):
+class Metrics(Shown):
     """How good a subtraction is, measured on the sky pixels of the result.
 
     Attributes
@@ -704,7 +763,7 @@ class Metrics(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Outcome(Frozen):
+class Outcome(Shown):
     """What a subtraction came to.
 
     Attributes

@@ -62,7 +62,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         if gathered.reason:
             return _skipped(gathered.reason, gathered.verdicts)
         masks = _masks(exposures, gathered.exposures, options, request)
-        wanted = request.keep_background, request.propagate_errors
+        wanted = request.keep_background or request.metrics, request.propagate_errors
         combined = _combine(gathered, masks, target.place.shape, options, services, wanted)
         combined = _match(combined, target, pool)
     return Outcome(
@@ -100,7 +100,8 @@ def _combine(
 ) -> _Combined:
     """Average the exposures, unless the target before had the same ones in the same places.
 
-    `wanted` tells whether the average is kept, and whether its variance enters the target's.
+    `wanted` tells whether the average is kept or judged, which needs its errors, and whether its
+    variance enters the target's.
     """
 
     def average() -> _Combined:
