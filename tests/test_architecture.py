@@ -22,12 +22,12 @@ GATHERING = ("measure", "segments")
 LAYERS = (
     ("cli",),
     ("terminal",),
-    ("command", "batch", "report", "build", "simulate"),
+    ("command", "batch", "build", "simulate"),
     ("pipelines",),
     ("integration",),
     ("step",),
     ("run", "subtract"),
-    ("apply", "record", "report.metrics", "report.limits", "report.overlap", "report.sample"),
+    ("apply", "record", "report"),
     tuple(f"{wing}.{room}" for wing in WINGS for room in GATHERING),
     ("modes",),  # what the wings are asked, and by which name they are found
     ("files",),
