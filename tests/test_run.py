@@ -174,7 +174,8 @@ def test_requests_outcomes_and_options_pickle_compare_and_print(folder):
     assert copy == outcome
     assert copy is not outcome
     assert outcome != subtract_background("t_rate.fits", Request())[1]
-    assert "sci=<float32 6x8>" in repr(outcome)
+    assert "sci=<float32 6x8>" in repr(outcome.background)
+    assert "background=CombinedBackground(...)" in repr(outcome)
     assert len(repr(outcome)) < 1000
     assert ScaleFit(status=Status.FAILED) == ScaleFit(status=Status.FAILED)  # NaN is NaN
     levels = SkyLevels(kind="scale", backgrounds=(3.0, math.nan), corrections=(1.0, 1.0))

@@ -19,6 +19,7 @@ _HOME = {
     "sigma_clip_mask": "webbkg.image.average",
     "fit_scale": "webbkg.wfss.fit",
     "fit_templates": "webbkg.soss.fit",
+    "describe": "webbkg.report.notebook",
     "make_template": "webbkg.files.templates",
     "ImageOptions": "webbkg.options",
     "WfssOptions": "webbkg.options",
@@ -52,6 +53,7 @@ __all__ = [
     "WfssOptions",
     "__version__",
     "average_background",
+    "describe",
     "fit_scale",
     "fit_templates",
     "make_template",
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from webbkg.integration import use_in
     from webbkg.numerics.parallel import use_threads
     from webbkg.options import ImageOptions, SossOptions, WfssOptions
+    from webbkg.report.notebook import describe
     from webbkg.results import (
         Background,
         CombinedBackground,

@@ -31,5 +31,9 @@ class ReferenceUnavailableError(WebbkgError):
     """A reference file is needed and cannot be had."""
 
 
+class MissingExtraError(WebbkgError, ImportError):
+    """Something is asked for that an extra of the installation brings."""
+
+
 class OutputError(WebbkgError, OSError):
     """A result cannot be written."""

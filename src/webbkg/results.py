@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from importlib import import_module
@@ -42,8 +41,7 @@ class Frozen:
         line = f"{type(self).__name__}({', '.join(told)})"
         if len(line) <= REPR_WIDTH:
             return line
-        inner = [textwrap.indent(one, "    ") for one in told]
-        return "\n".join([f"{type(self).__name__}(", *(f"{one}," for one in inner), ")"])
+        return "\n".join([f"{type(self).__name__}(", *(f"    {one}," for one in told), ")"])
 
     def _told(self) -> dict[str, Any]:
         """Give what is set to something other than its default."""
@@ -102,14 +100,21 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _tell(value: Any) -> str:
-    """Write a value in short: of an array its type and shape, of a long tuple its beginning."""
+    """Write a value in a line: of an array its type and shape, of what is long its beginning."""
     if isinstance(value, np.ndarray):
         return f"<{value.dtype} {'x'.join(map(str, value.shape))}>"
     if isinstance(value, StrEnum):
         return str(value)
+    if isinstance(value, Frozen):
+        line = repr(value)
+        return line if "\n" not in line else f"{type(value).__name__}(...)"
+    if isinstance(value, str) and len(value) > REPR_WIDTH:
+        return repr(f"{value[:REPR_WIDTH]}...")
     if isinstance(value, tuple):
         told = ", ".join(map(_tell, value[:MOST_TOLD]))
-        return f"({told}{f', ... {len(value)} in all' if len(value) > MOST_TOLD else ''})"
+        more = f", ... {len(value)} in all" if len(value) > MOST_TOLD else ""
+        short = len(told) <= REPR_WIDTH
+        return f"({told}{more})" if short else f"({len(value)} of {type(value[0]).__name__})"
     return f"{value:.7g}" if isinstance(value, float) else repr(value)
 
 

@@ -87,7 +87,13 @@ class Sample:
         return len(self.residual)
 
 
-def draw(planes: PlaneSource, background: Background, outcome: Outcome) -> Sample:
+def draw(
+    planes: PlaneSource,
+    background: Background,
+    outcome: Outcome,
+    integrations: int = MOST_INTEGRATIONS,
+    pixels: int = SAMPLE_PIXELS,
+) -> Sample:
     """Read the sample of a target, take its background off, and keep the sky.
 
     Parameters
@@ -99,8 +105,10 @@ def draw(planes: PlaneSource, background: Background, outcome: Outcome) -> Sampl
     outcome : Outcome
         Says what is sky: the mask of a WFSS fit; in SOSS, in the columns of the fit, the rows
         with the least light; in image mode what is left of robust clipping.
+    integrations, pixels : int
+        At most so many integrations, and about so many pixels of all of them, are looked at.
     """
-    whole = _read(planes, background)
+    whole = _read(planes, background, integrations, pixels)
     if outcome.sky_mask is not None:
         return whole.where(_masked(whole, outcome.sky_mask))
     if isinstance(outcome.result, SossResult):
@@ -108,11 +116,11 @@ def draw(planes: PlaneSource, background: Background, outcome: Outcome) -> Sampl
     return whole.where(_unclipped(whole.residual))
 
 
-def _read(planes: PlaneSource, background: Background) -> Sample:
+def _read(planes: PlaneSource, background: Background, most: int, pixels: int) -> Sample:
     """Read every usable pixel of the sampled rows."""
     number, rows, columns = shape = planes.shape
-    chosen = np.unique(np.linspace(0, number - 1, min(number, MOST_INTEGRATIONS)).round())
-    wanted = max(1, SAMPLE_PIXELS // (len(chosen) * columns))
+    chosen = np.unique(np.linspace(0, number - 1, min(number, most)).round())
+    wanted = max(1, pixels // (len(chosen) * columns))
     # An odd step, so that even and odd rows of an amplifier come alike.
     step = max(1, rows // wanted) | 1
     lines = np.arange(min(step // 2, rows - 1), rows, step)
@@ -205,6 +213,15 @@ def _ranks(sample: Sample) -> npt.NDArray[np.floating]:
     rank = np.where(known, order / np.maximum(known.sum(axis=1, keepdims=True), 1), 2)
     found: npt.NDArray[np.floating] = rank.reshape(-1)[place]
     return found
+
+
+def robust_level(values: Values) -> tuple[float, float]:
+    """Tell the level of the sky among finite values, and its robust scatter; NaN of none.
+
+    Sources and defects are clipped.
+    """
+    sky = values[_unclipped(values)]
+    return (float(np.median(sky)), _scatter(sky)) if sky.size else (float("nan"), float("nan"))
 
 
 def _unclipped(values: Values) -> npt.NDArray[np.bool_]:
