@@ -245,6 +245,7 @@ MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}"
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
+SOSS_TIME: Check = (("constant", "smooth").__contains__, "constant or smooth")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -374,6 +375,9 @@ class SossOptions(Options):
     method : {"percentile", "robust"}
         By percentiles of the ratios, as is established, or by generalised least squares on the
         deep frame, with the star's wings and the 1/f noise in the model.
+    time : {"constant", "smooth"}
+        One scale for all integrations, or one that may change smoothly from integration to
+        integration, as far as the likelihood pays for it; the latter of the method robust alone.
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
@@ -387,6 +391,12 @@ class SossOptions(Options):
         "option('percentile', 'robust')",
         "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
         check=SOSS_METHOD,
+    )
+    time: str = _parameter(
+        "constant",
+        "option('constant', 'smooth')",
+        "SOSS: constant, one scale for all integrations, or smooth, where it drifts; needs robust",
+        check=SOSS_TIME,
     )
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
@@ -402,6 +412,11 @@ class SossOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "bkg_percentile", tuple(self.bkg_percentile))
+        if self.time != "constant" and self.method != "robust":
+            raise OptionError(
+                f"soss_time {self.time} needs soss_method robust (got {self.method!r}); set that, "
+                "or soss_time to constant"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -389,7 +389,7 @@ def _subtract(
             )
             item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
         else:
-            item.outcome = measured
+            item.outcome = measured.of_next_segment()
         item.outcome = replace(item.outcome, unit=target.info.unit or "")
         if request.metrics:
             item.outcome = _with_metrics(item, target, request)
@@ -508,8 +508,8 @@ def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> 
             sci = target.plane("SCI")
             assert sci is not None
             before = finite_median(sci)
-            for image in sci.reshape(-1, *sci.shape[-2:]):
-                draft.changes["SCI"](image, 0)
+            for integration, image in enumerate(sci.reshape(-1, *sci.shape[-2:])):
+                draft.changes["SCI"](image, 0, integration)
             outcome = replace(outcome, median_before=before, median_after=finite_median(sci))
     item.outcome = outcome if request.keep_background else replace(outcome, background=None)
 

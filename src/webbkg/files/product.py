@@ -28,7 +28,8 @@ from webbkg.files.tree import Tree
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
 
-Change = Callable[[npt.NDArray[Any], int], None]
+Change = Callable[[npt.NDArray[Any], int, int], None]
+"""Changes rows of a plane in place; takes them, the first one's number, and the integration."""
 
 MODELS = ("ImageModel", "CubeModel", "IFUImageModel", "SlitModel")
 """Classes whose products this has been compared with."""
@@ -371,7 +372,7 @@ def _extensions(
 
 
 def _put_mask(mask: npt.NDArray[np.bool_]) -> Change:
-    def put(rows: npt.NDArray[Any], start: int) -> None:
+    def put(rows: npt.NDArray[Any], start: int, _integration: int) -> None:
         rows[...] = mask[start : start + len(rows)]
 
     return put
@@ -450,7 +451,7 @@ def stream_plane(
     (*cube, rows, columns), dtype = plane
     height = max(1, _BAND_BYTES // (4 * columns))
     pieces = [
-        (integration * rows, *band)
+        (integration, *band)
         for integration in range(cube[0] if cube else 1)
         for band in split(rows, height)
     ]
@@ -460,13 +461,13 @@ def stream_plane(
         buffer = np.empty((height, columns), np.uint32)
 
         def work(first: int, last: int) -> None:
-            for before, start, stop in pieces[first:last]:
+            for integration, start, stop in pieces[first:last]:
                 words = buffer[: stop - start]
                 view = memoryview(words.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-                place = (before + start) * columns * 4
+                place = (integration * rows + start) * columns * 4
                 read_exactly(source, view, offset + place)
                 word_kernels.make_native(words.reshape(-1), is_offset)
-                change(words.view(dtype), start)
+                change(words.view(dtype), start, integration)
                 word_kernels.make_stored(words.reshape(-1), is_offset)
                 write_exactly(target, view, position + place)
 

@@ -59,6 +59,7 @@ def fit_templates(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    hours: npt.ArrayLike | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale the sky template for a SOSS exposure in memory.
@@ -73,7 +74,9 @@ def fit_templates(
         The library in the unit of `sci`, or a single template. Of 256 rows a target of 96 rows
         takes rows 10 to 105.
     options : SossOptions, optional
-        The percentiles.
+        The method, the percentiles, and whether the scales may change in time.
+    hours : (integrations,) array_like, optional
+        Times of the integrations, for scales that change; by default they are not known.
     threads : int, optional
         Default: as many as this task may use. The result does not depend on it.
 
@@ -85,7 +88,8 @@ def fit_templates(
     Raises
     ------
     InputError
-        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D.
+        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D, or `hours` are not finite
+        and different, one for each integration.
 
     Examples
     --------
@@ -103,7 +107,8 @@ def fit_templates(
             f"(got {cubes[0].shape} and {cubes[1].shape})"
         )
     planes = ArrayPlanes.of(SCI=cubes[0], DQ=cubes[1])
-    return fit_segments([planes], templates, options, threads=threads)
+    times = None if hours is None else (np.asarray(hours, np.float64), "given")
+    return fit_segments([planes], templates, options, times=times, threads=threads)
 
 
 def fit_segments(
@@ -111,6 +116,7 @@ def fit_segments(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    times: tuple[npt.NDArray[np.float64], str] | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale one sky template for all segments of a SOSS exposure.
@@ -123,6 +129,8 @@ def fit_segments(
         SCI and DQ of the segments, in their order in time.
     templates, options, threads
         As for `fit_templates`.
+    times : ((integrations,) float64, str), optional
+        Hours of all integrations, and where they are from; see `SossTime`.
 
     Returns
     -------
@@ -132,12 +140,15 @@ def fit_segments(
     Raises
     ------
     InputError
-        If the segments differ in their rows or columns, or there is none.
+        If the segments differ in their rows or columns, or there is none; or if the times are
+        not finite and different, one for each integration.
     OptionError
         If `templates` is neither 2-D nor 3-D, or empty.
     """
     options = options or SossOptions()
     stream = _Stream(segments, available_threads() if threads is None else threads)
+    if times is not None:
+        _check_hours(times[0], len(stream.integrations))
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
     nothing = np.full((len(library), 2), np.nan)
@@ -150,12 +161,21 @@ def fit_segments(
     if options.method == "robust":
         from webbkg.soss import robust  # with much of SciPy, which no other fit needs
 
-        return robust.fit_stream(stream, fitted, options)
+        return robust.fit_stream(stream, fitted, options, times)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):
         reason = "template matching failed: the target has no usable pixel"
         return _skipped(reason, nothing, threshold, stream)
     return _fit_library(stream, fitted, threshold, options)
+
+
+def _check_hours(hours: npt.NDArray[np.float64], integrations: int) -> None:
+    finite = hours.shape == (integrations,) and bool(np.isfinite(hours).all())
+    if not finite or len(np.unique(hours)) < integrations:
+        raise InputError(
+            f"hours must be {integrations} finite and different numbers, one for each integration "
+            f"(got shape {hours.shape}, {len(np.unique(hours))} different)"
+        )
 
 
 def template_background(
@@ -180,7 +200,8 @@ def template_background(
         `sci` is NaN, and `dq` DO_NOT_USE, where the template is not finite; `dq` is 0 elsewhere.
         `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
-        which moves all pixels of a side together, in `flat`.
+        which moves all pixels of a side together, in `flat`. `drift` tells how it changes from
+        integration to integration, where the fit found that it does.
 
     Raises
     ------
@@ -207,6 +228,7 @@ def template_background(
         err=err * np.abs(sky),
         dq=np.where(known, np.uint32(0), np.uint32(DO_NOT_USE)),
         covered=np.ones(template.shape, np.bool_),
+        drift=None if fit.time is None else fit.time.drift(fit.jump),
     )
     if templates_err is None:
         return background

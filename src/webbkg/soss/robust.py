@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from webbkg.options import SossOptions
 from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
-from webbkg.soss import gls, wings
+from webbkg.soss import gls, timing, wings
 from webbkg.soss.flicker import NONE
 from webbkg.soss.library import Library
 from webbkg.soss.rounds import WING_BLOCK, Fit, Solution, column_halves, make_frame
@@ -23,6 +23,7 @@ from webbkg.soss.stack import stack
 from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
+Times = tuple[Values, str]
 
 DRAWS = 100
 CLOSE = 2.0  # log-likelihood by which the best template should lead
@@ -35,7 +36,9 @@ JUMP_SIGMA = 5.0
 COARSE = 0.02  # relative standard error of a scale
 
 
-def fit_stream(stream: Stream, library: Library, options: SossOptions) -> TemplateFit:
+def fit_stream(
+    stream: Stream, library: Library, options: SossOptions, times: Times | None = None
+) -> TemplateFit:
     """Choose and scale the template of a library for all integrations of a stream.
 
     Parameters
@@ -45,7 +48,10 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
     library : (templates, rows, columns) float32
         Of the target's shape.
     options : SossOptions
-        Of which nothing but the method is used so far.
+        Whether the scales may change in time.
+    times : ((integrations,) float64, str), optional
+        Hours of the integrations, finite and different, and where they are from; by default
+        their numbers.
 
     Returns
     -------
@@ -63,7 +69,11 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
                 n_integrations=frame.deep.integrations,
             )
     fit = Fit(frame, stream.threads)
-    return report(fit, fit.run())
+    found = report(fit, fit.run())
+    if options.time == "constant":
+        return found
+    hours, clock = times or (np.arange(frame.deep.integrations, dtype=np.float64), "order")
+    return replace(found, time=timing.follow(fit, stream, hours, clock))
 
 
 @dataclass(frozen=True)
