@@ -15,6 +15,7 @@ from typing import Any
 from webbkg import __version__
 from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
+from webbkg.files.tables import Column, Table
 from webbkg.options import ImageOptions
 from webbkg.results import (
     ImageResult,
@@ -29,6 +30,7 @@ from webbkg.results import (
     SkyLevels,
     SossResult,
     SossRobust,
+    SossTime,
     Status,
     Verdict,
     WfssResult,
@@ -206,6 +208,8 @@ def _for_history(told: Details) -> Details:
     told["verdicts"] = [one for one in told.pop("verdicts", []) if one["reason"] != "None"]
     if not told["verdicts"]:
         del told["verdicts"]
+    if "time" in told:
+        told["time"] = {k: v for k, v in told["time"].items() if k != "knots"}
     if "propagated" in told:
         told["propagated"] = {k: v for k, v in told["propagated"].items() if k != "jump"}
     return told
@@ -517,7 +521,59 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         look=list(robust.look),
         integrations=fit.n_integrations,
         segments=result.segments,
+        **({} if fit.time is None else {"time": _time_details(fit.time)}),
     )
+
+
+def _time_details(time: SossTime) -> Details:
+    """Give the scales at the knots, which make the spline, and how good it is."""
+    knots = [
+        {"hour": hour, "scales": scales, "errors": errors}
+        for hour, scales, errors in zip(
+            time.knots.tolist(), time.knot_scales.tolist(), time.knot_errs.tolist(), strict=True
+        )
+    ]
+    return {
+        **_plain_values(
+            clock=time.clock,
+            change=time.change,
+            change_err=time.change_err,
+            chi2_constant=time.chi2[0],
+            chi2=time.chi2[1],
+            noise=time.noise,
+            outliers=time.outliers,
+            together=time.together,
+            constant=time.reason or "None",
+        ),
+        "knots": [] if time.is_constant else knots,
+    }
+
+
+def time_table(outcome: Outcome) -> Table | None:
+    """Give the scales of the target's integrations; None where nobody asked how they change."""
+    result = outcome.result
+    time = result.fit.time if isinstance(result, SossResult) else None
+    if time is None or not isinstance(result, SossResult):
+        return None
+    first = sum(time.segments[: result.segment])
+    number = time.segments[result.segment]
+    here = slice(first, first + number)
+    columns = [
+        Column("integration", list(range(1, number + 1)), "of the product, from 1"),
+        Column(
+            "hour", time.hours[here].tolist(), f"middle, from the first one's ({time.clock})", "h"
+        ),
+    ]
+    told = (
+        ("scale", time.scales, "over the constant scale, as subtracted"),
+        ("scale_err", time.scale_errs, "standard error of that"),
+        ("measured", time.measured, "of the integration by itself, over the constant scale"),
+        ("measured_err", time.measured_errs, "standard error of that"),
+    )
+    for index, side in enumerate(("left", "right")):
+        for name, values, text in told:
+            columns.append(Column(f"{side}_{name}", values[here, index].tolist(), text))
+    return Table(columns, {"software": f"webbkg {__version__}", **_time_details(time)})
 
 
 def _robust_side(side: SideFit | None) -> Details:
@@ -539,6 +595,8 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
     yield "scale, right", _times(fit.right)
     if fit.robust is not None:
         yield from _robust_summary(fit.robust)
+    if fit.time is not None:
+        yield "in time", _time_summary(fit.time)
     rmse = f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
     yield "RMSE, left and right", _in_unit(rmse, unit)
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
@@ -553,6 +611,15 @@ def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
     light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
     yield "star's wings over sky in them", light
     yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
+
+
+def _time_summary(time: SossTime) -> str:
+    change = f"change from begin to end {100 * time.change:+.2g} ± {100 * time.change_err:.2g} %"
+    if time.is_constant:
+        return f"constant: {time.reason}" + (f"; {change}" if math.isfinite(time.change) else "")
+    sides = "both sides together" if time.together else "the two sides singly"
+    low, high = 100 * (time.scales.min() - 1), 100 * (time.scales.max() - 1)
+    return f"{len(time.knots)} knots, {sides}, {low:+.2g} to {high:+.2g} %; {change}"
 
 
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]

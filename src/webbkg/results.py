@@ -274,28 +274,23 @@ class Background(Shown):
 
     def sky(self, integration: int, rows: Any) -> FloatImage:
         """Return `sci` in rows (a slice, or their numbers) of an integration: (rows, columns)."""
-        sky = self.sci[rows]
-        if self.drift is None:
-            return sky
-        return np.asarray(
-            self.drift.factor(self.drift.scales, integration, rows, sky.shape[1]) * sky
-        )
+        return self.times(self.sci, integration, rows)
 
     def times(self, part: FloatImage, integration: int, rows: Any, power: int = 1) -> FloatImage:
         """Return rows of its err (or with power 2 of a variance) as they are in an integration."""
+        here: FloatImage = part[rows]
         if self.drift is None:
-            return part[rows]
-        factor = self.drift.factor(self.drift.scales, integration, rows, part.shape[1])
-        return np.asarray(factor**power * part[rows])
+            return here
+        factor = self.drift.factor(self.drift.scales, integration, rows, here.shape[1])
+        return np.asarray(factor**power * here, np.float32)
 
-    def drift_err(self, integration: int, rows: Any) -> FloatImage | np.float32:
+    def drift_err(self, integration: int, rows: Any) -> FloatImage:
         """Return the standard error of `sky` that the change in time has, for rows as there."""
+        sky: FloatImage = self.sci[rows]
         if self.drift is None:
-            return np.float32(0)
-        sky = self.sci[rows]
-        return np.abs(
-            self.drift.factor(self.drift.scale_errs, integration, rows, sky.shape[1]) * sky
-        )
+            return np.zeros_like(sky)
+        factor = self.drift.factor(self.drift.scale_errs, integration, rows, sky.shape[1])
+        return np.asarray(np.abs(factor * sky), np.float32)
 
     def bare(self) -> Background:
         """Return it without what only a mode's own background has."""
@@ -592,6 +587,8 @@ class SossTime(Frozen):
         The spline, with a mean of 1, and its standard errors; 1 and 0 where it is constant.
     knots : (knots,) float64
         Of the natural cubic spline (hours); a single one where the scales are constant.
+    knot_scales, knot_errs : (knots, 2) float64
+        The scales there, which make the spline, and their standard errors.
     together : bool
         Both sides change alike.
     change, change_err : float
@@ -617,6 +614,8 @@ class SossTime(Frozen):
     scales: npt.NDArray[np.float64]
     scale_errs: npt.NDArray[np.float64]
     knots: npt.NDArray[np.float64]
+    knot_scales: npt.NDArray[np.float64]
+    knot_errs: npt.NDArray[np.float64]
     together: bool
     change: float
     change_err: float

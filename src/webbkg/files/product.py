@@ -24,6 +24,8 @@ from webbkg.files.asdf import check_asdf, open_wcs
 from webbkg.files.cards import Cards, format_card, header_of
 from webbkg.files.disk import allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.fits import Header, axes, data_length, is_gzipped, padded, read_headers
+from webbkg.files.output import TABLE
+from webbkg.files.tables import is_own_table
 from webbkg.files.tree import Tree
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
@@ -231,8 +233,11 @@ def _judge_tree(seen: Survey) -> str:
 def is_own_product(path: Path) -> bool:
     """Tell whether a file is a product that webbkg wrote, and nobody has worked on since.
 
-    The log in its tree says so: the last lines are those of a run of webbkg alone.
+    The log in its tree says so: the last lines are those of a run of webbkg alone. A table beside
+    a product says so in its header.
     """
+    if path.suffix == TABLE:
+        return is_own_table(path)
     logs = _logs_of(path)
     own = next((logs[alias] for alias in OWN_ALIASES if logs.get(alias)), None)
     if own is None or not any(" - webbkg." in line for line in own):

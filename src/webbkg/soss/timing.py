@@ -33,7 +33,8 @@ PAYS = 9.0  # chi-square that a parameter must gain; the logarithm of the number
 ENOUGH_KNOTS = 12  # so many are tried in any case
 PATIENCE = 4  # numbers of knots without a gain, after which no more is tried
 OFF = 5.0  # standard deviations of an integration that is left out
-ROUNDS_OF_CLIPPING = 3
+HUBER = 1.5  # standard deviations from which on a distance counts by itself, not by its square
+ROUNDS_OF_WEIGHTS = 10
 ENOUGH_SCATTER = 10  # integrations from which on their scatter is believed
 
 
@@ -80,12 +81,13 @@ class Measured:
     @property
     def errors(self) -> Values:
         """Standard errors, (integrations, 2), each with the other side free; NaN for none."""
-        errors = np.full(self.values.shape, np.nan)
-        for at, matrix in enumerate(self.information):
-            has = np.diag(matrix) > 0
-            if has.any():
-                errors[at, has] = np.sqrt(np.diag(np.linalg.inv(matrix[np.ix_(has, has)])))
-        return errors
+        left, right = self.information[:, 0, 0], self.information[:, 1, 1]
+        common = self.information[:, 0, 1] ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = np.stack([left - common / right, right - common / left], axis=1)
+            alone = np.stack([left, right], axis=1)
+            own = np.where(np.isfinite(own), own, alone)
+            return np.where(alone > 0, 1 / np.sqrt(own), np.nan)
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -190,7 +192,8 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
     best = min(_candidates(kept, clock), key=lambda one: one.cost, default=constant)
     best = best if best.cost < constant.cost else constant
     line = _line(kept)
-    scales, errors = best.scales(kept)
+    scales, errors = best.scales(kept, measured.hours)
+    knot_scales, knot_errors = best.scales(kept, best.knots)
     return SossTime(
         hours=measured.hours,
         clock=clock,
@@ -199,6 +202,8 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
         scales=scales,
         scale_errs=errors,
         knots=best.knots,
+        knot_scales=knot_scales,
+        knot_errs=knot_errors,
         together=best.together,
         change=line[0],
         change_err=line[1],
@@ -211,9 +216,10 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
 
 
 def _reason(kept: Measured, clock: str) -> str:
-    number = int(np.count_nonzero(kept.known))
-    if number < 2:
-        return f"{number or 'no'} integration{'' if number == 1 else 's'}"
+    if len(kept.hours) == 1:
+        return "a single integration"
+    if np.count_nonzero(kept.known) < 2:
+        return "no two integrations can be measured"
     if _most_knots(kept, clock) < 2:
         return "too few integrations, or less than an hour"
     return "no change that the likelihood pays for"
@@ -263,19 +269,22 @@ def _clean(measured: Measured, clock: str) -> tuple[Measured, float, int]:
     """Leave integrations out that are off, and enlarge errors that are too small."""
     noise = _scatter(measured)
     kept = measured.with_errors_times(max(noise, 1.0))
-    most = _most_knots(kept, clock)
-    for _ in range(ROUNDS_OF_CLIPPING):
-        if np.count_nonzero(kept.known) < ENOUGH_SCATTER:
-            break
-        spline = _fit_spline(kept, _knots(kept, min(most, ENOUGH_KNOTS)), together=False)
-        residual = kept.values - (spline.design(kept.hours) @ spline.found)
-        with np.errstate(invalid="ignore"):
-            off = (np.abs(residual) > OFF * kept.errors).any(axis=1)
-        if not off.any():
-            break
-        kept = kept.without(off)
+    if np.count_nonzero(kept.known) >= ENOUGH_SCATTER:
+        kept = kept.without(_off(kept, min(_most_knots(kept, clock), ENOUGH_KNOTS)))
     left_out = np.count_nonzero(measured.known) - np.count_nonzero(kept.known)
     return kept, noise, int(left_out)
+
+
+def _off(measured: Measured, knots: int) -> npt.NDArray[np.bool_]:
+    """Find integrations that are off a spline that hardly feels them (Huber's weights)."""
+    errors, weight = measured.errors, np.ones(len(measured.hours))
+    for _ in range(ROUNDS_OF_WEIGHTS):
+        weighted = replace(measured, information=measured.information * weight[:, None, None])
+        spline = _fit_spline(weighted, _knots(measured, knots), together=False)
+        residual = measured.values - spline.design(measured.hours) @ spline.found
+        pull = np.nanmax(np.abs(residual) / errors, axis=1, initial=0.0)
+        weight = np.minimum(1.0, HUBER / np.maximum(pull, 1e-300))
+    return np.asarray(pull > OFF)
 
 
 def _scatter(measured: Measured) -> float:
@@ -315,14 +324,15 @@ class Spline:
         """What the parameters are times in each integration, left and right: (n, 2, p)."""
         return _design(hours, self.knots, self.together)
 
-    def scales(self, measured: Measured) -> tuple[Values, Values]:
-        """Scales with a mean of 1, and their standard errors: (integrations, 2) each."""
-        hours = np.clip(measured.hours, self.knots[0], self.knots[-1])
+    def scales(self, measured: Measured, hours: Values) -> tuple[Values, Values]:
+        """Scales at some times, and their standard errors: (n, 2) each.
+
+        Their mean over the measured integrations is 1. Beyond the knots they stay as they are.
+        """
         if len(self.knots) < 2:
             return np.ones((len(hours), 2)), np.zeros((len(hours), 2))
-        design = self.design(hours)
-        design[:, :, :2] = 0.0
-        design -= design[measured.known].mean(axis=0)
+        mean = self.design(measured.hours[measured.known]).mean(axis=0)
+        design = self.design(np.clip(hours, self.knots[0], self.knots[-1])) - mean
         variance = np.einsum("isp,pq,isq->is", design, self.covariance, design)
         return 1 + design @ self.found, np.sqrt(np.maximum(variance, 0.0))
 
@@ -343,7 +353,7 @@ def _shapes(hours: Values, knots: Values) -> Values:
     if len(knots) < 2:
         return np.empty((len(hours), 0))
     if len(knots) == 2:
-        return ((hours - knots[0]) / (knots[1] - knots[0]))[:, np.newaxis]
+        return np.asarray((hours - knots[0]) / (knots[1] - knots[0]))[:, np.newaxis]
     from scipy import interpolate  # type: ignore[import-untyped]
 
     spline = interpolate.CubicSpline(knots, np.eye(len(knots))[:, 1:], bc_type="natural")
