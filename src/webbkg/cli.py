@@ -105,6 +105,9 @@ PANELS = {
 }
 """Where the help has the options of a mode."""
 
+SHORT = {"save_report": ["--report"]}
+"""Options that have another name besides the parameter's."""
+
 ORDER = [*PANELS.values(), OUTPUT]
 
 EXAMPLES = """\
@@ -113,7 +116,7 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
-webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing"""
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing --report"""
 
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
@@ -259,10 +262,11 @@ def _as_option(one: Parameter) -> inspect.Parameter:
     shown = False if default in (None, False) else str(default)
     name = option_name(one.name)
     # What a preset switches on can be switched off again.
-    flag = f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name
+    flags = [f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name]
+    flags += SHORT.get(one.name, [])
     text = one.text.removeprefix(f"{one.mode.upper()}: ")
     option = _option(
-        flag,
+        *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
         metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
@@ -322,10 +326,13 @@ def subtract(
             done.append(item)
             if not as_json:
                 _print(item, quiet)
+        index = command.write_index(done)
     if as_json:
         typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
     elif not quiet and len(done) > 1:
         _print_totals(done)
+        if index is not None:
+            say(f"index: {index}")
     raise typer.Exit(_worst(_exit_status(item) for item in done))
 
 
@@ -354,6 +361,7 @@ def _as_json(item: Item) -> dict[str, Any]:
         item.outcome,
         item.label,
         product=item.product,
+        report=item.report,
         warnings=[as_options(one) for one in item.warnings],
         error=item.error,
     )
@@ -377,7 +385,7 @@ def _print(item: Item, quiet: bool) -> None:
     for warning in item.warnings:
         say(f"warning: {as_options(warning)}", err=True)
     say(f"{item.label}: {item.outcome.status}")
-    for label, value in record.lines(item.outcome, item.product):
+    for label, value in record.lines(item.outcome, item.product, item.report):
         say(f"  {label:<22}{as_options(value) if label == 'because' else value}")
 
 

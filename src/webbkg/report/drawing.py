@@ -85,7 +85,8 @@ def draw(draw_into: Callable[[Axes], Any], size: tuple[float, float], name: str)
     import matplotlib
 
     written = io.StringIO()
-    with _DRAWING, matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    settings: Any = {**STYLE, "svg.hashsalt": name}
+    with _DRAWING, matplotlib.rc_context(settings):
         axes = figures.new_axes(size)
         draw_into(axes)
         figure = axes.get_figure(root=True)

@@ -237,9 +237,7 @@ def judge(metric: Metric, limits: Mapping[str, Limit] = LIMITS) -> Metric:
     return replace(metric, grade=grade, reason=reason)
 
 
-def toward_limit(
-    metric: Metric, limits: Mapping[str, Limit] = LIMITS
-) -> tuple[float, str]:
+def toward_limit(metric: Metric, limits: Mapping[str, Limit] = LIMITS) -> tuple[float, str]:
     """Tell how far a metric goes toward its first limit, 1 on it, and its grade."""
     limit = limits[metric.name]
     if limit.least:

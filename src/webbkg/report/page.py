@@ -86,7 +86,7 @@ def render(content: Content) -> str:
         "page.html",
         content=content,
         sections=[one for one in sections if one.drawn],
-        metrics=tuple(map(lambda one: _metric_row(one, content.limits[one.name]), content.metrics)),
+        metrics=tuple(_metric_row(one, content.limits[one.name]) for one in content.metrics),
         metrics_drawn=tuple(pictures.metrics(content)),
         tiles=tuple(_tiles(content)),
         numbers=tuple(_numbers(content)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Into = Callable[["Axes"], Any]
 
-PLANE, STRIP, CHART, BROAD = (3.9, 3.5), (6.4, 1.75), (4.2, 2.7), (6.4, 2.3)
-"""Sizes of pictures (inches): of an image, of a long one, of a plot, of a plot in time."""
+PLANE, STRIP, CHART = (3.9, 3.1), (5.2, 1.65), (4.2, 2.7)
+"""Sizes of pictures (inches): of an image, of a long one, of a plot."""
 
 
 def planes(content: Content) -> Iterator[Drawn]:
@@ -42,9 +42,7 @@ def planes(content: Content) -> Iterator[Drawn]:
     }
     for name, (picture, caption, level) in captions.items():
         if picture is not None:
-            into = partial(
-                figures.draw_image, picture=picture, stretch=(low, high), unit=unit
-            )
+            into = partial(figures.draw_image, picture=picture, stretch=(low, high), unit=unit)
             yield _plane(name, picture, into, caption, f"{caption}; colours {told}{level}")
     if shot.after is not None:
         low, high = shot.fine_stretch
@@ -117,7 +115,10 @@ def metrics(content: Content) -> Iterator[Drawn]:
     if shown:
         far = {one.name: toward_limit(one, content.limits) for one in shown}
         size = CHART[0], 0.9 + 0.19 * len(shown)
-        caption = "Each metric over its first limit: beyond 1 it is worth a look"
+        caption = (
+            "Each metric over its first limit; beyond 1 its uncertainty and its share of the "
+            "background decide too"
+        )
         told = ", ".join(f"{name.replace('_', ' ')} {grade}" for name, (_, grade) in far.items())
         into = partial(figures.draw_metrics, metrics=far)
         yield Drawn(svg=draw(into, size, "metrics"), caption=caption, alt=f"{caption}: {told}.")
@@ -142,7 +143,7 @@ def _image(content: Content, shot: Snapshot | None) -> Iterator[Drawn]:
         combined = content.measured("background")
         told = "; ".join(f"{name} {level:.4g}" for name, level in levels.items())
         caption = "Level of the sky of each background exposure, and what was subtracted"
-        shown = {plain_ascii(name): level for name, level in levels.items()}
+        shown = dict(zip(_differing(list(levels)), levels.values(), strict=True))
         into = partial(
             figures.draw_levels, levels=shown, combined=combined, unit=plain_ascii(content.unit)
         )
@@ -154,9 +155,7 @@ def _wfss(content: Content, shot: Snapshot | None) -> Iterator[Drawn]:
         from webbkg.report.snapshot import sky_range
 
         stretch = sky_range([shot.before.pixels])
-        into = partial(
-            figures.draw_mask, picture=shot.before, sky=shot.sky, stretch=stretch
-        )
+        into = partial(figures.draw_mask, picture=shot.before, sky=shot.sky, stretch=stretch)
         alt = f"{_mask_words(content)}; {100 * float(np.nanmean(shot.sky.pixels)):.3g} % are sky"
         yield _plane("mask", shot.before, into, _mask_words(content), alt)
     iterations = content.told.get("iterations", ())
@@ -167,9 +166,7 @@ def _wfss(content: Content, shot: Snapshot | None) -> Iterator[Drawn]:
         caption = "Scale of the template by iteration, and the pixels that each rejected"
         pairs = zip(scales, rejected, strict=True)
         told = "; ".join(f"{scale:.5g}, {number:,} rejected" for scale, number in pairs)
-        into = partial(
-            figures.draw_iterations, scales=scales, rejected=rejected, error=error
-        )
+        into = partial(figures.draw_iterations, scales=scales, rejected=rejected, error=error)
         yield _chart("iterations", into, caption, f"{caption}: {told}")
 
 
@@ -192,7 +189,7 @@ def _soss(content: Content, shot: Snapshot | None) -> Iterator[Drawn]:
         into = partial(figures.draw_sides, sides=shot.sides, unit=plain_ascii(content.unit))
         yield _chart("sides", into, caption, alt)
     if content.times:
-        shown = {plain_ascii(name): times for name, times in content.times.items()}
+        shown = dict(zip(_differing(list(content.times)), content.times.values(), strict=True))
         caption = "Sky of each integration over the background that was subtracted"
         ends = [float(f(times.scale)) for f in (np.min, np.max) for times in shown.values()]
         alt = f"{caption}: {min(ends):.4g} to {max(ends):.4g}"
@@ -216,7 +213,16 @@ def _templates(content: Content) -> Iterator[Drawn]:
 # What they share.
 
 
+def _differing(names: Sequence[str]) -> list[str]:
+    """Call exposures by the parts of their names in which they differ, if that tells them apart."""
+    parts = [plain_ascii(name).rpartition(".")[0].split("_") for name in names]
+    if len({len(one) for one in parts}) == 1:
+        kept = [i for i, column in enumerate(zip(*parts, strict=True)) if len({*column}) > 1]
+        short = ["_".join(one[i] for i in kept) for one in parts]
+        if len({*short}) == len(names) > 1:
+            return short
+    return list(map(plain_ascii, names))
+
+
 def _chart(name: str, into: Into, caption: str, alt: str) -> Drawn:
     return Drawn(svg=draw(into, CHART, name), caption=caption, alt=f"{alt}.")
-
-
