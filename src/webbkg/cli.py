@@ -116,7 +116,8 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
-webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing --report"""
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
