@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -444,6 +445,83 @@ def make_template_command(
     with _told_errors():
         made = make_template(image, like, output)
     say(f"{made}: template of {image.name}, for exposures like {like.name}")
+
+
+PLAN_EXAMPLES = """\
+webbkg plan data -o plan.json
+webbkg plan "data/*_rate.fits" --background-target SKY-NORTH
+webbkg plan bkg_sub_asn.json
+webbkg plan data --min-separation 1.5 --associations data"""
+
+
+@app.command(cls=HelpInPanels, epilog=PLAN_EXAMPLES, no_args_is_help=True)
+def plan(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, with all below them; exposures; catalogues; associations (.json).",
+            metavar="FOLDER|FILE...",
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the plan, to run or edit it.", metavar="FILE"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a plan that is there already.")] = False,
+    min_separation: Annotated[
+        float,
+        typer.Option(
+            metavar="ARCSEC",
+            help="How far a dither must point from its target to be its background.",
+        ),
+    ] = 0.5,
+    background_target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A target (TARGPROP, TARGNAME) whose exposures are backgrounds; may come again.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option(help="Take repeats of a two-point nod pair by pair.")
+    ] = True,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(help="Source catalogue (ECSV) of all grism exposures.", metavar="FILE"),
+    ] = None,
+    cache: Annotated[bool, typer.Option(help="Keep headers in the user's cache.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Plan what is subtracted from what, from the headers of many exposures.
+
+    Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
+    """
+    from webbkg.batch import planfile, planner, table
+
+    display = Display(hidden=quiet or as_json)
+    with _told_errors():
+        with display.bar(inputs[0]) as bar:
+            made = planner.plan(
+                expand_globs(inputs),
+                min_separation=min_separation,
+                background_target=background_target or (),
+                pairs=pairs,
+                catalog=catalog,
+                cache=cache,
+                progress=None if bar is None else partial(bar.count, "reading headers"),
+            )
+        if output is not None:
+            planfile.write_plan(made, output, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(planfile.as_json(made), indent=1))
+    elif not quiet:
+        for line in table.lines(made):
+            say(as_options(line))
+        if output is not None:
+            say(f"written: {output}")
+    raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 
 def split_commas(names: list[str]) -> list[str]:

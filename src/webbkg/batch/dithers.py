@@ -115,24 +115,22 @@ def _plan_tile(
     if halves is not None:
         return _in_pairs(pattern, halves), []
     chosen = [index for index, those in enumerate(others) if those]
-    left = [
-        (one, _too_near(separations(places, index), min_separation))
-        for index, one in enumerate(pattern)
-        if not others[index]
-    ]
+    near = [index for index, those in enumerate(others) if not those]
+    farthest = max((separations(places, index).max() for index in near), default=0.0)
+    reason = _too_near(len(pattern) - 1, farthest, min_separation)
+    left = [(pattern[index], reason) for index in near]
     if not chosen:
         return [], left
     members = [_member(pattern[i], [pattern[j] for j in others[i]]) for i in chosen]
     return [_group(members, _told(pattern, len(members)))], left
 
 
-def _too_near(distances: Places, min_separation: float) -> str:
-    others = len(distances) - 1
+def _too_near(others: int, farthest: float, min_separation: float) -> str:
     if not others:
         return "is the only exposure of its pattern in its tile of a mosaic"
-    told = f"the {others} others of its pattern lie" if others > 1 else "the other one lies"
+    told = f"the {others} others of its pattern point" if others > 1 else "the other one points"
     return (
-        f"{told} within {distances.max():.2g} arcsec, too near (min_separation = "
+        f"{told} within {farthest:.2g} arcsec of it, too near (min_separation = "
         f"{min_separation:g}): it would subtract its source from itself"
     )
 

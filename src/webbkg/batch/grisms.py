@@ -68,7 +68,7 @@ def _catalog(
     near = [one for one in catalogs if one.parent == facts.path.parent]
     if len(near) == 1 and _ARCHIVE.fullmatch(near[0].name) is None:
         return near[0], "with the only catalogue beside it"
-    return None, "without a catalogue (name one with catalog)"
+    return None, "without a catalogue"
 
 
 def _rank(catalog: Path, facts: Facts, directs: Sequence[Facts]) -> int | None:

@@ -25,11 +25,9 @@ PRIMARY = (
 )
 """Keywords of the primary header that are kept."""
 
-SCIENCE = (
-    *("NAXIS", "ZNAXIS", "BUNIT", "S_REGION"),
-    *("RA_V1", "DEC_V1", "RA_REF", "DEC_REF"),
-)
-"""Keywords of the SCI header that are kept."""
+POINTING = ("S_REGION", "RA_V1", "DEC_V1", "RA_REF", "DEC_REF")
+SCIENCE = ("NAXIS", "ZNAXIS", "BUNIT", *POINTING)
+"""Keywords of the SCI header that are kept; the pointing's may be in the primary one."""
 
 FORM = zlib.crc32(" ".join([*PRIMARY, "SCI", *SCIENCE]).encode()) >> 1
 """Tells caches of other keywords apart."""
@@ -89,7 +87,13 @@ class Facts:
     def text(self, keyword: str) -> str | None:
         """Return a text of the headers; None if there is none, or it says so."""
         value = self.values.get(keyword)
-        empty = value is None or str(value).strip().upper() in ("", "N/A", "NONE", "NULL", "UNKNOWN")
+        empty = value is None or str(value).strip().upper() in (
+            "",
+            "N/A",
+            "NONE",
+            "NULL",
+            "UNKNOWN",
+        )
         return None if empty else str(value).strip()
 
 
@@ -146,7 +150,7 @@ def read_facts(
 def _read(path: Path) -> dict[str, Any]:
     """Read what is kept of a file's headers, as JSON can hold it."""
     primary, science = leading_headers(path, "SCI")
-    values = {word: primary.get(word) for word in PRIMARY}
+    values = {word: primary.get(word) for word in (*PRIMARY, *POINTING)}
     if science is not None:
         values |= {word: science.get(word, values.get(word)) for word in SCIENCE}
     return {word: _plain(value) for word, value in values.items() if value is not None}

@@ -17,7 +17,7 @@ from webbkg.batch.groups import Group, LeftOut, Member, Plan
 from webbkg.batch.headers import FORM, Facts, read_facts, split_name
 from webbkg.batch.inputs import Given, find_inputs
 from webbkg.batch.screening import unfit, without_doubles
-from webbkg.errors import InputError, OptionError
+from webbkg.errors import OptionError
 from webbkg.files.associations import find_file
 from webbkg.modes import SOSS, WFSS, find_mode
 
