@@ -66,7 +66,8 @@ class Sky(NamedTuple):
 
     def length(self, *, along_x: bool) -> int:
         """Pixels along dispersion."""
-        return self.values.shape[1 if along_x else 0]
+        length: int = self.values.shape[1 if along_x else 0]
+        return length
 
 
 class Design(NamedTuple):
@@ -90,7 +91,7 @@ class Design(NamedTuple):
     def of_strips(self) -> Doubles:
         """Make templates and 1 of each strip of the coefficients: (strips, columns, size)."""
         starts = np.arange(0, self.length, STRIP)
-        middles = (starts + np.minimum(starts + STRIP, self.length)) / 2
+        middles = 0.5 * (starts + np.minimum(starts + STRIP, self.length))
         free = basis(middles, self.length, self.freedom)
         design = np.zeros((len(starts), self.templates + 1, self.size))
         design[:, : self.templates, : self.templates] = np.eye(self.templates)
@@ -107,7 +108,7 @@ class Design(NamedTuple):
         return matrix
 
 
-def basis(places: Doubles, length: int, freedom: int) -> Doubles:
+def basis(places: npt.NDArray[np.floating], length: int, freedom: int) -> Doubles:
     """Return the uniform cubic B-splines of a length cut into pieces, (places, coefficients).
 
     A column of ones for `CONSTANT`, none for 0. Of splines of n pieces there are n + 3, and their sum
@@ -379,13 +380,14 @@ def first_guess(sky: Sky, design: Design, common: Common) -> Doubles:
 
 def _least_absolute(matrix: Doubles, values: Doubles) -> Doubles:
     """Minimise sum|values - matrix·x| by least squares with weights that are made anew."""
-    found = np.zeros(matrix.shape[1])
+    found: Doubles = np.zeros(matrix.shape[1])
     if not len(values):
         return found
     weight = np.ones(len(values))
     for _ in range(START_STEPS):
         weighted = matrix * weight[:, np.newaxis]
-        found = np.linalg.lstsq(weighted.T @ matrix, weighted.T @ values, rcond=1e-10)[0]
+        solution = np.linalg.lstsq(weighted.T @ matrix, weighted.T @ values, rcond=1e-10)
+        found = np.asarray(solution[0], np.float64)
         left = np.abs(values - matrix @ found)
         weight = 1 / np.maximum(left, 0.1 * np.median(left) + 1e-30)
     return found
@@ -417,7 +419,7 @@ def _subsets(design: Design) -> Iterator[list[int]]:
 
 def _nothing_left(normal: Doubles, used: int, design: Design) -> str:
     """Say that there is nothing to solve; an empty string if there is."""
-    alone = np.diagonal(normal)[: design.templates]
+    alone: Doubles = np.diagonal(normal)[: design.templates]
     if used and (alone > 0).all():
         return ""
     which = "" if not used else "where a template is not 0 "
@@ -426,7 +428,7 @@ def _nothing_left(normal: Doubles, used: int, design: Design) -> str:
 
 def _alike(sample: Sample, design: Design) -> str:
     """Say that two components have one shape; an empty string if none have."""
-    if design.size == 1 or not sample.matrix.any(axis=0)[: design.templates].all():
+    if design.size == 1 or not sample.matrix[:, : design.templates].any(axis=0).all():
         return ""
     own = sample.own_share(design)
     if own >= LEAST_OWN:
@@ -443,7 +445,7 @@ def _block_covariance(inverse: Doubles, normals: Doubles, rights: Doubles) -> tu
 
     To first order in what a block does; see `strips.block_error`.
     """
-    moves = rights[np.diagonal(normals, axis1=1, axis2=2).sum(axis=1) > 0] @ inverse
+    moves = rights[np.flatnonzero(np.einsum("bkk->b", normals))] @ inverse
     number = len(moves)
     factor = number / (number - 1) if number > 1 else math.nan
     covariance: Doubles = factor * moves.T @ moves
