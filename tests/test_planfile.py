@@ -5,7 +5,6 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-import jsonschema
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +13,8 @@ from webbkg.batch import plan, read_plan, write_plan
 from webbkg.batch.planfile import is_plan, moved_to
 from webbkg.cli import app
 from webbkg.errors import InputError, MissingFileError, OutputError
+
+jsonschema = pytest.importorskip("jsonschema")
 
 
 @pytest.fixture

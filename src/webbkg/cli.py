@@ -97,7 +97,7 @@ def _webbkg(
     """Subtract the background of JWST exposures."""
 
 
-INPUTS, EVERY_MODE, OUTPUT = "Inputs", "Every mode", "Output"
+INPUTS, EVERY_MODE, OUTPUT, PLANNING = "Inputs", "Every mode", "Output", "Planning"
 PANELS = {
     "every mode": EVERY_MODE,
     "image": "Image from image",
@@ -454,45 +454,79 @@ webbkg plan bkg_sub_asn.json
 webbkg plan data --min-separation 1.5 --associations data"""
 
 
+_Planned = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, with all below them; exposures; catalogues; associations (.json).",
+        metavar="FOLDER|FILE...",
+        rich_help_panel=INPUTS,
+    ),
+]
+_PlanFile = Annotated[
+    Path | None,
+    _option(
+        "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
+    ),
+]
+_ReplacePlan = Annotated[
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+]
+_MinSeparation = Annotated[
+    float,
+    _option(
+        "--min-separation",
+        panel=PLANNING,
+        text="How far a dither must point from its target to be its background.",
+        metavar="ARCSEC",
+        show_default="0.5",
+    ),
+]
+_BackgroundTarget = Annotated[
+    list[str] | None,
+    _option(
+        "--background-target",
+        panel=PLANNING,
+        text="A target (TARGPROP, TARGNAME) whose exposures are backgrounds; may come again.",
+        metavar="NAME",
+    ),
+]
+_Pairs = Annotated[
+    bool,
+    _option(
+        "--pairs/--no-pairs", panel=PLANNING, text="Take repeats of a two-point nod pair by pair."
+    ),
+]
+_AllCatalog = Annotated[
+    str | None,
+    _option(
+        "--catalog",
+        panel=INPUTS,
+        text="Source catalogue (ECSV) of all grism exposures.",
+        metavar="FILE",
+    ),
+]
+_Cache = Annotated[
+    bool,
+    _option("--cache/--no-cache", panel=PLANNING, text="Keep headers in the user's cache."),
+]
+_PlanAsJson = Annotated[
+    bool, _option("--json", panel=OUTPUT, text="Print the plan as JSON, for scripts.")
+]
+
+
 @app.command(cls=HelpInPanels, epilog=PLAN_EXAMPLES, no_args_is_help=True)
 def plan(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Folders, with all below them; exposures; catalogues; associations (.json).",
-            metavar="FOLDER|FILE...",
-        ),
-    ],
+    inputs: _Planned,
     *,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write the plan, to run or edit it.", metavar="FILE"),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a plan that is there already.")] = False,
-    min_separation: Annotated[
-        float,
-        typer.Option(
-            metavar="ARCSEC",
-            help="How far a dither must point from its target to be its background.",
-        ),
-    ] = 0.5,
-    background_target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A target (TARGPROP, TARGNAME) whose exposures are backgrounds; may come again.",
-        ),
-    ] = None,
-    pairs: Annotated[
-        bool, typer.Option(help="Take repeats of a two-point nod pair by pair.")
-    ] = True,
-    catalog: Annotated[
-        Path | None,
-        typer.Option(help="Source catalogue (ECSV) of all grism exposures.", metavar="FILE"),
-    ] = None,
-    cache: Annotated[bool, typer.Option(help="Keep headers in the user's cache.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    catalog: _AllCatalog = None,
+    min_separation: _MinSeparation = 0.5,
+    background_target: _BackgroundTarget = None,
+    pairs: _Pairs = True,
+    cache: _Cache = True,
+    output: _PlanFile = None,
+    overwrite: _ReplacePlan = False,
+    quiet: _Quiet = False,
+    as_json: _PlanAsJson = False,
 ) -> None:
     """Plan what is subtracted from what, from the headers of many exposures.
 
