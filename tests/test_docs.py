@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from astropy.io import fits
 
+import webbkg
 from crds_cache import Cache, environment
 from factories import make_model, ramp, save
 from forks import Forks
@@ -127,6 +129,28 @@ def test_links_to_files_lead_somewhere(page):
     for target in LINK.findall(page.read_text()):
         is_here = target.startswith(("https://", "http://")) or not target
         assert is_here or (page.parent / target).exists(), target
+
+
+def test_the_citation_is_of_this_version():
+    """What version 1.2.0 of the Citation File Format demands, and no more is claimed."""
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert told["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(told)
+    assert all(author["name"] for author in told["authors"])
+    assert (told["version"], told["license"]) == (webbkg.__version__, "BSD-3-Clause")
+
+
+def test_the_first_page_has_the_figures_that_were_measured(monkeypatch):
+    """Guards the table that is made of RESULTS.md against another layout of that."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import tables
+
+    rows = [re.split(r" *\| *", line)[1:-1] for line in tables.measured().splitlines()[2:]]
+    assert len(rows) == 4
+    for _, own, other, faster in rows:
+        assert re.fullmatch(r"[\d.]+ s, \d+ MB", own)
+        assert re.fullmatch(r"[\d.]+ s, \d+ MB", other)
+        assert float(faster.strip("*× ")) > 1
 
 
 # Options and parameters, by their spelling.
