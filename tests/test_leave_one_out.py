@@ -41,10 +41,8 @@ def group(number, integrations=(1,), shape=SHAPE, seed=7):
 
 def collect(sources, options, **more):
     """Return planes and counts of each average, put together from the bands."""
-    made = [
-        {name: np.empty(SHAPE, kind) for name, kind in zip(("sci", "err", "dq", "counts"), "ffII")}
-        for _ in sources
-    ]
+    planes = {"sci": np.float32, "err": np.float32, "dq": np.uint32, "counts": np.uint32}
+    made = [{name: np.empty(SHAPE, kind) for name, kind in planes.items()} for _ in sources]
 
     def keep(index, start, rows):
         for name, plane in made[index].items():

@@ -359,6 +359,7 @@ class _NoiseStack(Stack):
 def make_stack(
     samples: int, height: int, columns: int, options: ImageOptions, errors: bool
 ) -> Stack:
+    """Make a stack that is clipped as options ask."""
     if options.clip_noise == "model":
         return _NoiseStack(samples, height, columns, options)
     return Stack(samples, height, columns, options, errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -22,8 +22,6 @@ from webbkg.results import CombinedBackground, SampleCounts
 log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
-
-_PLANES = {"sci": np.float32, "err": np.float32, "dq": np.uint32, "counts": np.uint32}
 
 
 class Others(Shared):
@@ -52,8 +50,7 @@ class Others(Shared):
         index = self._left_out(key)
         if index is None or not self._has(key):
             return super().get(key, make)
-        found: Any = Combined(self._background(index, key))
-        return found
+        return cast(Made, Combined(self._background(index, key)))
 
     def close(self) -> None:
         """Give the space back."""
@@ -91,7 +88,13 @@ class Others(Shared):
                 self._average(placed, key)
 
     def _average(self, placed: Sequence[Placed], key: Combination) -> None:
-        planes = _PLANES if key.errors else {k: v for k, v in _PLANES.items() if k != "err"}
+        planes = {
+            "sci": np.dtype(np.float32),
+            "dq": np.dtype(np.uint32),
+            "counts": np.min_scalar_type(len(placed)),
+        }
+        if key.errors:
+            planes["err"] = np.dtype(np.float32)
         self._scratch = scratch = Scratch(len(placed), key.shape, planes)
 
         def keep(index: int, start: int, rows: Rows) -> None:
@@ -109,7 +112,7 @@ class Others(Shared):
             err=scratch.get(index, "err") if key.errors else unknown,
             dq=scratch.get(index, "dq"),
             covered=np.ones(key.shape, np.bool_),
-            counts=scratch.get(index, "counts"),
+            counts=scratch.get(index, "counts").astype(np.uint32),
             exposures=exposures,
             integrations=integrations,
         )

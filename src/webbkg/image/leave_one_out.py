@@ -156,9 +156,7 @@ class _BandAverager:
         """Read the band of every exposure: the first waits aside, the others are stacked."""
         told, height = [], stop - start
         for index, source in enumerate(self._sources):
-            sci, err = (
-                self._stack.images(index - 1, height) if index else self._spare[:, :height]
-            )
+            sci, err = self._stack.images(index - 1, height) if index else self._spare[:, :height]
             flags = self._flags[index, :height]
             flags.fill(0)
             told.append(self._reader.read(source, (start, stop), start, sci, err, flags))
