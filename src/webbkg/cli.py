@@ -328,11 +328,7 @@ def subtract(
             done.append(item)
             if not as_json:
                 _print(item, quiet)
-        index = command.write_index(done)
-    if as_json:
-        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
-    elif not quiet and len(done) > 1:
-        _print_totals(done, index)
+        _tell_all(done, command.write_index(done), quiet=quiet, as_json=as_json)
     raise typer.Exit(_worst(_exit_status(item) for item in done))
 
 
@@ -387,6 +383,13 @@ def _print(item: Item, quiet: bool) -> None:
     say(f"{item.label}: {item.outcome.status}")
     for label, value in record.lines(item.outcome, item.product, item.report):
         say(f"  {label:<22}{as_options(value) if label == 'because' else value}")
+
+
+def _tell_all(done: list[Item], index: Path | None, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
+    elif not quiet and len(done) > 1:
+        _print_totals(done, index)
 
 
 def _print_totals(done: list[Item], index: Path | None) -> None:
