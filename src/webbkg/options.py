@@ -395,8 +395,7 @@ class SossOptions(Options):
     model: str = _parameter(
         "one",
         "option('one', 'mixture', 'auto')",
-        "SOSS, robust: the sky is one template, a mixture of all, or auto, what held-out columns "
-        "pay for",
+        "SOSS, robust: sky of one template, a mixture, or auto: what held-out columns pay for",
         check=SOSS_MODEL,
     )
     source_percentile: float = _parameter(
