@@ -18,6 +18,7 @@ from webbkg.results import (
     SideFit,
     Status,
     TemplateFit,
+    Variances,
 )
 from webbkg.wfss.fit import fit_scale
 
@@ -57,6 +58,15 @@ def test_reprs_are_a_few_lines_without_arrays(done, fit):
         assert "array" not in repr(result)
 
 
+def test_results_print_and_compare_where_an_array_stands_for_none():
+    """Guards every grism outcome, which has a sky mask, and what the preset propagates."""
+    mask, plane = np.ones((2, 3), np.bool_), np.ones((2, 3), np.float32)
+    with_mask = Outcome(status=Status.COMPLETE, sky_mask=mask)
+    assert "sky_mask=<bool 2x3>" in repr(with_mask)
+    assert with_mask != Outcome(status=Status.COMPLETE)
+    assert "rnoise=<float32 2x3>" in repr(Variances(poisson=plane, rnoise=plane))
+
+
 def test_a_notebook_gets_a_table_with_the_numbers_and_a_picture(done, fit):
     for result in shown(done, fit):
         page = result._repr_html_()
@@ -79,12 +89,13 @@ def test_what_a_file_says_injects_nothing():
 def test_plots_go_into_an_axes_and_come_back(done, fit):
     from matplotlib.figure import Figure
 
+    before = {*sys.modules}
     for result in shown(done, fit):
         axes = Figure().add_subplot()
         assert result.plot(axes) is axes
         assert axes.has_data()
         assert type(result.plot()) is type(axes)
-    assert "pyplot" not in {name.rpartition(".")[2] for name in sys.modules if "matplotlib" in name}
+    assert "matplotlib.pyplot" not in {*sys.modules} - before
 
 
 def test_without_anything_to_draw_that_is_told_and_the_table_has_no_picture():

@@ -285,6 +285,14 @@ def test_constant_is_the_same_fit(cube, library, fitted):
     assert template_background(constant, library).drift is None
 
 
+def test_a_mixture_of_templates_is_followed_too(series, cube, library):
+    options = SossOptions(method="robust", time="smooth", model="mixture")
+    found = fit_templates(*cube, library, options, hours=SPREAD)
+    assert found.robust.mixture is not None
+    np.testing.assert_allclose(found.time.scales, relative(series), atol=0.001)
+    assert template_background(found, library).drift == found.time.drift(found.jump)
+
+
 def test_threads_and_segments_change_no_bit(cube, library, fitted):
     sci, dq = cube
     parts = [ArrayPlanes.of(SCI=sci[part], DQ=dq[part]) for part in (slice(0, 5), slice(5, None))]

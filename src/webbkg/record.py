@@ -129,6 +129,7 @@ def as_json(
     target: str,
     *,
     product: Path | None = None,
+    report: Path | None = None,
     warnings: Sequence[str] = (),
     error: Exception | None = None,
 ) -> Details:
@@ -144,11 +145,14 @@ def as_json(
             "details": details(outcome),
             "metrics": None if outcome.metrics is None else _metrics(outcome.metrics),
         }
-    output = None if product is None else str(product)
-    return {**told, "output": output, "warnings": list(warnings)}
+    written = {"output": product, "report": report}
+    named = {what: None if path is None else str(path) for what, path in written.items()}
+    return {**told, **named, "warnings": list(warnings)}
 
 
-def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, str]]:
+def lines(
+    outcome: Outcome, product: Path | None = None, report: Path | None = None
+) -> Iterator[tuple[str, str]]:
     """Tell a person what became of a target, a label and a value each."""
     if outcome.reason:
         yield "because", outcome.reason
@@ -160,6 +164,8 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
         yield "median before, after", _in_unit(medians, outcome.unit)
     if product is not None:
         yield "product", str(product)
+    if report is not None:
+        yield "report", str(report)
 
 
 def totals(counts: Mapping[str, int]) -> str:
@@ -504,8 +510,10 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
     return _plain_values(
         mode="soss",
         method=result.options.method,
+        model=robust.model,
         library=result.reference,
         template=fit.template,
+        **_mixture_details(robust),
         left=_robust_side(fit.left),
         right=_robust_side(fit.right),
         scales=[[_plain(value) for value in sides] for sides in robust.scales.tolist()],
@@ -576,6 +584,23 @@ def time_table(outcome: Outcome) -> Table | None:
     return Table(columns, {"software": f"webbkg {__version__}", **_time_details(time)})
 
 
+def _mixture_details(robust: SossRobust) -> Details:
+    """Tell the weights of a mixture, and what held-out columns say of it."""
+    told: Details = {}
+    if robust.mixture is not None:
+        told["weights"] = {
+            str(index): _plain_values(
+                left=robust.mixture.weights[index, 0].tolist(),
+                right=robust.mixture.weights[index, 1].tolist(),
+            )
+            for index in robust.mixture.templates
+        }
+        told["changed_by_mixture"] = list(robust.mixture.changed)
+    if math.isfinite(robust.gain):
+        told["held_out_gain"] = [robust.gain, robust.gain_err]
+    return told
+
+
 def _robust_side(side: SideFit | None) -> Details:
     told = _side(side) or {}
     return {name: told[name] for name in ("scale", "scale_err", "rmse", "n_sky") if name in told}
@@ -604,7 +629,8 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
-    if math.isfinite(robust.margin):
+    yield from _mixture_summary(robust)
+    if math.isfinite(robust.margin) and robust.mixture is None:
         yield "log-likelihood over the next template", f"{robust.margin:.3g}"
     shares = ", ".join(f"{100 * part:.3g} %" for part in robust.used)
     yield "pixels used, left and right", shares
@@ -620,6 +646,16 @@ def _time_summary(time: SossTime) -> str:
     sides = "both sides together" if time.together else "the two sides singly"
     low, high = 100 * (time.scales.min() - 1), 100 * (time.scales.max() - 1)
     return f"{len(time.knots)} knots, {sides}, {low:+.2g} to {high:+.2g} %; {change}"
+
+
+def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
+    if robust.mixture is not None:
+        yield "sky", f"a mixture of templates {', '.join(map(str, robust.mixture.templates))}"
+        changed = ", ".join(f"{100 * part:.2g} %" for part in robust.mixture.changed)
+        yield "changed by the mixture, left and right", changed
+    if math.isfinite(robust.gain):
+        gain = f"{robust.gain:+.3g} ± {robust.gain_err:.2g} in log-likelihood"
+        yield "held-out columns gain by a mixture", gain
 
 
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]
