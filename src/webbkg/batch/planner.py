@@ -113,13 +113,14 @@ def plan(
     )
     found = find_inputs(inputs)
     entries, left = read_associations(found.associations)
-    claimed = Claimed.by(entries)
-    exposures = [one for one in found.exposures if os.path.realpath(one) not in claimed.targets]
+    targets = {os.path.realpath(one.target) for one in entries}
+    exposures = [one for one in found.exposures if os.path.realpath(one) not in targets]
     known = HeaderCache(cache_file() if cache else None, FORM)
     facts, unreadable = read_facts([*exposures, *(one.target for one in entries)], known, progress)
     by_path = {one.path: one for one in facts}
     groups, out = plan_associations(entries, by_path, unreadable)
     free = [by_path[one] for one in exposures if one in by_path]
+    claimed = Claimed.by(entries, by_path)
     more, reasons = _plan_exposures(free, found.catalogs, rules, claimed)
     left |= unreadable | out | reasons
     return _finished([*groups, *more], left, Path(os.path.abspath(folder or "")))  # noqa: PTH100
@@ -127,32 +128,38 @@ def plan(
 
 @dataclass(frozen=True)
 class Claimed:
-    """Files, links followed, of which associations have told already.
+    """Exposures of which associations have told already.
 
     Attributes
     ----------
-    targets : set of str
-        Their targets.
+    exposures : mapping of object to str
+        The names of targets' files, by the identity of their exposures.
     backgrounds : mapping of str to str
-        The names of associations by their backgrounds.
+        The names of associations, by their backgrounds, links followed.
     """
 
-    targets: set[str]
+    exposures: Mapping[object, str]
     backgrounds: Mapping[str, str]
 
     @classmethod
-    def by(cls, entries: Iterable[Entry]) -> Claimed:
-        """Collect what they name."""
-        entries = list(entries)
-        named = {
-            os.path.realpath(file): one.source.name
-            for one in entries
-            for file in one.member.backgrounds
-        }
-        return cls({os.path.realpath(one.target) for one in entries}, named)
+    def by(cls, entries: Iterable[Entry], facts: Mapping[Path, Facts]) -> Claimed:
+        """Collect what they name; `facts` are the headers of their targets, where they have some."""
+        exposures: dict[object, str] = {}
+        backgrounds: dict[str, str] = {}
+        for one in entries:
+            own = facts[one.target].info.identity if one.target in facts else None
+            if own is not None:
+                exposures[own] = one.target.name
+            backgrounds |= dict.fromkeys(
+                map(os.path.realpath, one.member.backgrounds), one.source.name
+            )
+        return cls(exposures, backgrounds)
 
     def reason(self, facts: Facts) -> str | None:
-        """Say that a file is the background of an association's target; None if it is none."""
+        """Say why a file is not planned once more; None if it is nothing that they name."""
+        target = self.exposures.get(facts.info.identity)
+        if target is not None:
+            return f"is of the same exposure as {target}, which is planned"
         source = self.backgrounds.get(os.path.realpath(facts.path))
         return None if source is None else f"is a background exposure, as {source} says"
 
