@@ -1,0 +1,271 @@
+"""What more than one scaled template a sky needs: `WfssOptions.model`.
+
+The freest model is fitted first, and its pixels serve to compare all: a poorer one would throw out
+strips that it does not fit. The image is cut into 8 by 8 blocks. Each quarter of them is foretold
+by each model as fitted to the rest, and a freer model is better than a simpler one if the
+gain in log-likelihood is large and beyond its own standard error, by a jackknife over the blocks.
+Of all models the simplest is taken than which none is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from webbkg.results import ModelTrial, SkyModel, Status
+from webbkg.wfss.components import (
+    CONSTANT,
+    Blocks,
+    Design,
+    Fitting,
+    Sky,
+    fit_components,
+    solve,
+)
+from webbkg.wfss.kernels import STRIP
+from webbkg.wfss.robust import Common
+
+PIECES = (4, 8, 16, 32)
+"""Pieces of the splines that are tried."""
+
+STRIPS_OF_PIECE = 4
+"""Fewest strips of 16 pixels along dispersion in a piece."""
+
+FEWEST_LINES = 256
+"""Pixels across dispersion below which no spline is fitted: each spectrum would be a large part of
+what it is fitted to."""
+
+FOLDS = 4
+
+FEWEST_BLOCKS = 16
+
+LEAST_GAIN = 12.5
+"""Gain in log-likelihood that makes a freer model better; 5 standard deviations of one number."""
+
+SIGNIFICANT = 3.0
+"""Standard errors of a gain that it must exceed."""
+
+Doubles = npt.NDArray[np.float64]
+
+
+class Candidate(NamedTuple):
+    """A model: its name, the number of its templates, and its freedom along dispersion."""
+
+    name: str
+    templates: int
+    freedom: int
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of its spline."""
+        return self.freedom if self.freedom > CONSTANT else 0
+
+    def of_strips(self, templates: int, length: int) -> Doubles:
+        """As of `Design`, with columns for as many templates as there are."""
+        design = self.design(length).of_strips
+        wider = np.zeros((len(design), templates + 1, design.shape[2]))
+        wider[:, : self.templates] = design[:, :-1]
+        wider[:, -1] = design[:, -1]
+        return wider
+
+    def design(self, length: int) -> Design:
+        """Give its own."""
+        return Design(self.templates, self.freedom, length)
+
+    def sky(self, sky: Sky) -> Sky:
+        """Take its templates alone."""
+        return sky._replace(templates=sky.templates[: self.templates])
+
+
+def fit_model(sky: Sky, common: Common, model: str) -> SkyModel:
+    """Fit a model of a sky, or choose one.
+
+    Parameters
+    ----------
+    sky : Sky
+        The values of the fit pixels, the templates, and the noise.
+    common : Common
+        Their counts, axis and threads.
+    model : str
+        As `WfssOptions.model`: ``+profile`` chooses the pieces of its spline alone, and ``auto``
+        all.
+
+    Returns
+    -------
+    SkyModel
+        With no fit where one template alone is best, or nothing else can be fitted; `reason` says
+        why that is not what was asked for.
+    """
+    tried, why = candidates(sky, common, model)
+    freest, reasons = None, [why] if why else []
+    while tried and freest is None:
+        freest, reason = _try(sky, common, tried[-1])
+        if freest is None:
+            reasons.append(f"{tried.pop().name}: {reason}")
+    reason = "; ".join(dict.fromkeys(reasons))
+    if freest is None:
+        return SkyModel(name="template", reason=reason)
+    comparison = Comparison.of(freest, tried, sky, common)
+    best, trials = comparison.choose()
+    if model == "auto" and best.name == "template":
+        return SkyModel(name="template", trials=trials)
+    fit = fit_components(
+        best.sky(sky), common, best.freedom, start=comparison.solution(best)
+    )
+    asked = model in (best.name, "auto")
+    return SkyModel(
+        name=best.name if fit.status is Status.COMPLETE else "template",
+        pieces=best.pieces,
+        fit=fit if fit.status is Status.COMPLETE else None,
+        trials=trials,
+        change=comparison.change(best),
+        reason=fit.reason or ("" if asked else reason),
+    )
+
+
+def candidates(sky: Sky, common: Common, model: str) -> tuple[list[Candidate], str]:
+    """List the models to be tried, the simplest first; and say why others are not."""
+    number = len(sky.templates)
+    lines = sky.length(along_x=not common.along_x)
+    most = sky.length(along_x=common.along_x) // (STRIP * STRIPS_OF_PIECE)
+    pieces = [one for one in PIECES if one <= most] if lines >= FEWEST_LINES else []
+    all_of_them = [
+        Candidate("template", 1, 0),
+        *([Candidate("templates", number, 0)] if number > 1 else []),
+        Candidate("+offset", number, CONSTANT),
+        *(Candidate("+profile", number, one) for one in pieces),
+    ]
+    wanted = [one for one in all_of_them if model in (one.name, "auto")]
+    if wanted:
+        return wanted, ""
+    if model == "templates":
+        return [], "there is one template alone"
+    return [], (
+        f"a profile needs {FEWEST_LINES} pixels across dispersion and "
+        f"{PIECES[0] * STRIP * STRIPS_OF_PIECE} along it (got {lines} and "
+        f"{sky.length(along_x=common.along_x)})"
+    )
+
+
+def _try(sky: Sky, common: Common, candidate: Candidate) -> tuple[Fitting | None, str]:
+    """Fit a candidate; None, and the reason, where that fails."""
+    fitting = Fitting(candidate.sky(sky), common, candidate.freedom, strips_leave=True)
+    fit = fitting.run()
+    return (fitting, "") if fit.status is Status.COMPLETE else (None, fit.reason)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on the same pixels: for each its design, and its equations block by block.
+
+    Attributes
+    ----------
+    tried : sequence of Candidate
+        The simplest first; the last is the freest.
+    designs : list of Design
+        Theirs.
+    equations : list of (normals, rights)
+        Theirs, for the whole of the coefficients.
+    totals : (blocks,) float64
+        Chi-square of each block with no sky taken off.
+    folds : (blocks,) int
+        Which quarter a block belongs to.
+    blocks : Blocks
+        What all that is made of.
+    """
+
+    tried: Sequence[Candidate]
+    designs: list[Design]
+    equations: list[tuple[Doubles, Doubles]]
+    totals: Doubles
+    folds: npt.NDArray[np.int64]
+    blocks: Blocks
+
+    @classmethod
+    def of(
+        cls, freest: Fitting, tried: Sequence[Candidate], sky: Sky, common: Common
+    ) -> Comparison:
+        """Compare models on the pixels of a fit of the freest of them."""
+        blocks = freest.total_blocks()
+        columns, length = blocks.right.shape[-1], sky.length(along_x=common.along_x)
+        equations = [blocks.equations(one.of_strips(columns - 1, length)) for one in tried]
+        lines, parts = len(blocks.chi2), blocks.parts
+        totals = np.concatenate([blocks.chi2[:, part].sum(axis=1) for part in parts])
+        row, column = np.arange(lines), np.arange(len(parts))
+        folds = (row + column[:, np.newaxis]).reshape(-1) % FOLDS
+        designs = [one.design(length) for one in tried]
+        return cls(tried, designs, equations, totals, folds, blocks)
+
+    def choose(self) -> tuple[Candidate, tuple[ModelTrial, ...]]:
+        """Return the simplest model than which none is better, and what was tried."""
+        if len(self.tried) == 1:
+            return self.tried[0], ()
+        used = np.flatnonzero(np.einsum("bkk->b", self.equations[0][0]))
+        if len(used) < FEWEST_BLOCKS:
+            return self.tried[0], ()
+        chi2 = np.array([self._held_out(number)[used] for number in range(len(self.tried))])
+        gains = (chi2[0] - chi2) / 2
+        trials = tuple(
+            ModelTrial(
+                name=one.name,
+                pieces=one.pieces,
+                gain=float(gain.sum()),
+                gain_err=_error_of_sum(gain),
+            )
+            for one, gain in zip(self.tried, gains, strict=True)
+        )
+        for number, one in enumerate(self.tried):
+            more = gains[number + 1 :] - gains[number]
+            if not any(_is_better(gain) for gain in more):
+                return one, trials
+        raise AssertionError  # nothing is freer than the last one
+
+    def _held_out(self, number: int) -> Doubles:
+        """Return the chi-square of each block about what the blocks of other folds make of it."""
+        (normals, rights), design = self.equations[number], self.designs[number]
+        found = np.empty(len(self.totals))
+        for fold in range(FOLDS):
+            out = self.folds == fold
+            normal = normals[~out].sum(axis=0)
+            if not (np.diagonal(normal)[: design.templates] > 0).all():
+                found[out] = math.inf
+                continue
+            best = solve(normal, rights[~out].sum(axis=0), design)
+            found[out] = self.totals[out] - 2 * rights[out] @ best + (normals[out] @ best) @ best
+        return found
+
+    def solution(self, candidate: Candidate) -> Doubles:
+        """Return the coefficients of a model."""
+        number = self.tried.index(candidate)
+        normals, rights = self.equations[number]
+        return solve(normals.sum(axis=0), rights.sum(axis=0), self.designs[number])
+
+    def change(self, candidate: Candidate) -> float:
+        """Tell by how much a model differs from the first template alone; see `SkyModel`."""
+        columns, length = self.blocks.right.shape[-1], self.designs[0].length
+        alone = Candidate("template", 1, 0)
+        of_alone = alone.of_strips(columns - 1, length)
+        normals, rights = self.blocks.equations(of_alone)
+        scale = solve(normals.sum(axis=0), rights.sum(axis=0), alone.design(length))
+        model = candidate.of_strips(columns - 1, length) @ self.solution(candidate)
+        less = model - of_alone @ scale
+        normal = self.blocks.normal.sum(axis=0)
+        weight = float(normal[:, -1, -1].sum())
+        square = float(np.einsum("sc,scd,sd->", less, normal, less)) / weight
+        level = float(np.einsum("sc,sc->", normal[:, -1], model)) / weight
+        return math.sqrt(max(square, 0.0)) / abs(level) if level else math.nan
+
+
+def _is_better(gain: Doubles) -> bool:
+    """Tell whether blocks gain so much that it is neither small nor chance."""
+    return float(gain.sum()) > max(LEAST_GAIN, SIGNIFICANT * _error_of_sum(gain))
+
+
+def _error_of_sum(values: Doubles) -> float:
+    """Standard error of the sum of what blocks have, by a jackknife over them."""
+    return math.sqrt(len(values) * float(np.var(values, ddof=1)))
