@@ -377,6 +377,8 @@ def _checked(raw: bytes, name: str) -> Header:
     text = raw.decode("ascii", "replace").replace("\ufffd", "?")
     with door.reading(name, "a header is damaged"):
         header = Header(_plain_cards(text) or _any_cards(text), name)
+    if "SIMPLE" in header and header["SIMPLE"] is not True:  # astropy may not come to its end
+        raise InputError(f"{name}: SIMPLE must be T (got {header['SIMPLE']!r:.40}); fetch it again")
     if header.text("XTENSION").strip() in ("BINTABLE", "TABLE"):
         header.integer_within("TFIELDS", 0, MOST_FIELDS)
         _check_compressed(header)
