@@ -268,6 +268,8 @@ class Fitting:
             columns = self.design.templates + 1
             one = columns * (columns + 1) // 2 - 1
             of_strips = strips.StripSums(sums[one], *sums[-3:])
+            if self.design.freedom > CONSTANT:
+                of_strips = _about_their_median(of_strips)
             if number in LEARNING:
                 self._scatters = strips.measure_scatters(of_strips)
             left_out = strips.mark(of_strips, self._scatters, skewness)
@@ -466,6 +468,20 @@ def _block_covariance(inverse: Doubles, normals: Doubles, rights: Doubles) -> tu
     factor = number / (number - 1) if number > 1 else math.nan
     covariance: Doubles = factor * moves.T @ moves
     return covariance, number
+
+
+def _about_their_median(sums: strips.StripSums) -> strips.StripSums:
+    """Compare strips with those at the same place along dispersion.
+
+    What the spline does not fit stands out in all of them, and is not to leave the fit.
+    """
+    known = sums.weight > 0
+    mean = np.divide(sums.cross, sums.weight, out=np.full_like(sums.cross, np.nan), where=known)
+    mean.sort(axis=0)  # NaN to the end
+    counts, places = known.sum(axis=0), np.arange(mean.shape[1])
+    middle = (mean[counts // 2 - (counts % 2 == 0), places] + mean[counts // 2, places]) / 2
+    middle[counts == 0] = 0.0
+    return sums._replace(cross=sums.cross - sums.weight * middle)
 
 
 def _errors(covariance: Doubles, design: Design) -> tuple[float, ...]:

@@ -10,14 +10,23 @@ Of all models the simplest is taken than which none is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.results import ModelTrial, SkyModel, Status
+from webbkg.numerics.parallel import split
+from webbkg.results import (
+    ComponentFit,
+    FloatImage,
+    ModelTrial,
+    RobustFit,
+    ScaleFit,
+    SkyModel,
+    Status,
+)
 from webbkg.wfss.components import (
     CONSTANT,
     Blocks,
@@ -27,8 +36,10 @@ from webbkg.wfss.components import (
     fit_components,
     solve,
 )
+from webbkg.wfss.composite import Composite
+from webbkg.wfss.fit_pixels import LINES
 from webbkg.wfss.kernels import STRIP
-from webbkg.wfss.robust import Common
+from webbkg.wfss.robust import Common, Pixels
 
 PIECES = (4, 8, 16, 32)
 """Pieces of the splines that are tried."""
@@ -82,6 +93,96 @@ class Candidate(NamedTuple):
         return sky._replace(templates=sky.templates[: self.templates])
 
 
+def fit_sky(
+    images: Pixels,
+    more: Sequence[FloatImage],
+    common: Common,
+    model: str,
+    *,
+    shown: Pixels,
+    again: Callable[[Pixels], ScaleFit],
+    corrected: bool,
+) -> ScaleFit:
+    """Fit the scale of a template and what more the sky needs.
+
+    Parameters
+    ----------
+    images : Pixels
+        The values of the fit pixels, the template, and the noise.
+    more : sequence of (rows, columns) float32
+        Further templates.
+    common : Common
+        Their counts, axis and threads.
+    model : str
+        As `WfssOptions.model`, but not template.
+    shown : Pixels
+        Those that tell of what shape the sky is: `images`, or with what is clean of them.
+    again : callable
+        How one template alone is fitted.
+    corrected : bool
+        `again` knows of light of sources: what it says of the scale, once all else is taken off,
+        holds.
+
+    Returns
+    -------
+    ScaleFit
+        That of `again` where one template alone is best, with a `model` that says so.
+    """
+    found = fit_model(Sky.of(shown, *more), common, model)
+    if found.fit is None:
+        return replace(again(images), model=found)
+    if not corrected:
+        return _as_scale_fit(found, found.fit)
+    templates = [images.template, *more][: len(found.fit.scales)]
+    fit = again(_without(images, Composite(found.fit, templates, [None] * len(templates))))
+    if fit.status is not Status.COMPLETE:
+        return replace(fit, model=replace(found, fit=None))
+    return _with_scale(fit, found, found.fit)
+
+
+def _without(images: Pixels, composite: Composite) -> Pixels:
+    """Take off what a model has besides the first template."""
+    values = np.empty_like(images.values)
+    for start, stop in split(len(values), LINES):
+        lines = slice(start, stop)
+        values[lines] = images.values[lines] - composite.besides(lines)
+    return images._replace(values=values)
+
+
+def _with_scale(fit: ScaleFit, found: SkyModel, components: ComponentFit) -> ScaleFit:
+    """Put the scale of a fit of the first template into a model, and what is uncertain of it."""
+    covariance = components.covariance.copy()
+    light = 0.0 if fit.robust is None else fit.robust.light_err
+    covariance[0, 0] += light**2
+    error = max(fit.scale_err, math.sqrt(covariance[0, 0]))
+    components = replace(
+        components, scales=(fit.scale, *components.scales[1:]), covariance=covariance
+    )
+    return replace(fit, scale_err=error, model=replace(found, fit=components))
+
+
+def _as_scale_fit(found: SkyModel, fit: ComponentFit) -> ScaleFit:
+    told = RobustFit(
+        white_err=fit.white_errs[0],
+        block_err=fit.block_errs[0],
+        marked=fit.marked,
+        scatters=fit.scatters,
+        noise=fit.noise,
+        per_signal=fit.per_signal,
+    )
+    return ScaleFit(
+        status=Status.COMPLETE,
+        scale=fit.scales[0],
+        scale_err=fit.scale_errs[0],
+        chi2_dof=fit.chi2_dof,
+        sky_pixels=fit.sky_pixels,
+        iterations=fit.iterations,
+        stopped=fit.stopped,
+        robust=told,
+        model=found,
+    )
+
+
 def fit_model(sky: Sky, common: Common, model: str) -> SkyModel:
     """Fit a model of a sky, or choose one.
 
@@ -107,25 +208,29 @@ def fit_model(sky: Sky, common: Common, model: str) -> SkyModel:
         freest, reason = _try(sky, common, tried[-1])
         if freest is None:
             reasons.append(f"{tried.pop().name}: {reason}")
-    reason = "; ".join(dict.fromkeys(reasons))
     if freest is None:
-        return SkyModel(name="template", reason=reason)
+        return SkyModel(name="template", reason=_joined(reasons))
     comparison = Comparison.of(freest, tried, sky, common)
-    best, trials = comparison.choose()
+    best, trials, why = comparison.choose()
+    reasons += [why] if why and model == "auto" else []
     if model == "auto" and best.name == "template":
-        return SkyModel(name="template", trials=trials)
-    fit = fit_components(
-        best.sky(sky), common, best.freedom, start=comparison.solution(best)
-    )
-    asked = model in (best.name, "auto")
+        return SkyModel(name="template", trials=trials, reason=_joined(reasons))
+    fit = fit_components(best.sky(sky), common, best.freedom, start=comparison.solution(best))
+    if fit.status is not Status.COMPLETE:
+        reasons.append(f"{best.name}: {fit.reason}")
+        return SkyModel(name="template", trials=trials, reason=_joined(reasons))
     return SkyModel(
-        name=best.name if fit.status is Status.COMPLETE else "template",
+        name=best.name,
         pieces=best.pieces,
-        fit=fit if fit.status is Status.COMPLETE else None,
+        fit=fit,
         trials=trials,
         change=comparison.change(best),
-        reason=fit.reason or ("" if asked else reason),
+        reason=_joined(reasons),
     )
+
+
+def _joined(reasons: Sequence[str]) -> str:
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def candidates(sky: Sky, common: Common, model: str) -> tuple[list[Candidate], str]:
@@ -201,13 +306,16 @@ class Comparison:
         designs = [one.design(length) for one in tried]
         return cls(tried, designs, equations, totals, folds, blocks)
 
-    def choose(self) -> tuple[Candidate, tuple[ModelTrial, ...]]:
-        """Return the simplest model than which none is better, and what was tried."""
+    def choose(self) -> tuple[Candidate, tuple[ModelTrial, ...], str]:
+        """Return the simplest model than which none is better, what was tried, and why not."""
         if len(self.tried) == 1:
-            return self.tried[0], ()
+            return self.tried[0], (), ""
         used = np.flatnonzero(np.einsum("bkk->b", self.equations[0][0]))
         if len(used) < FEWEST_BLOCKS:
-            return self.tried[0], ()
+            why = (
+                f"{FEWEST_BLOCKS} blocks with pixels are needed to compare models (got {len(used)})"
+            )
+            return self.tried[0], (), why
         chi2 = np.array([self._held_out(number)[used] for number in range(len(self.tried))])
         gains = (chi2[0] - chi2) / 2
         trials = tuple(
@@ -222,7 +330,7 @@ class Comparison:
         for number, one in enumerate(self.tried):
             more = gains[number + 1 :] - gains[number]
             if not any(_is_better(gain) for gain in more):
-                return one, trials
+                return one, trials, ""
         raise AssertionError  # nothing is freer than the last one
 
     def _held_out(self, number: int) -> Doubles:
