@@ -543,8 +543,10 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
     return _plain_values(
         mode="soss",
         method=result.options.method,
+        model=robust.model,
         library=result.reference,
         template=fit.template,
+        **_mixture_details(robust),
         left=_robust_side(fit.left),
         right=_robust_side(fit.right),
         scales=[[_plain(value) for value in sides] for sides in robust.scales.tolist()],
@@ -561,6 +563,23 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         integrations=fit.n_integrations,
         segments=result.segments,
     )
+
+
+def _mixture_details(robust: SossRobust) -> Details:
+    """Tell the weights of a mixture, and what held-out columns say of it."""
+    told: Details = {}
+    if robust.mixture is not None:
+        told["weights"] = {
+            str(index): _plain_values(
+                left=robust.mixture.weights[index, 0].tolist(),
+                right=robust.mixture.weights[index, 1].tolist(),
+            )
+            for index in robust.mixture.templates
+        }
+        told["changed_by_mixture"] = list(robust.mixture.changed)
+    if math.isfinite(robust.gain):
+        told["held_out_gain"] = [robust.gain, robust.gain_err]
+    return told
 
 
 def _robust_side(side: SideFit | None) -> Details:
@@ -589,13 +608,24 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
-    if math.isfinite(robust.margin):
+    yield from _mixture_summary(robust)
+    if math.isfinite(robust.margin) and robust.mixture is None:
         yield "log-likelihood over the next template", f"{robust.margin:.3g}"
     shares = ", ".join(f"{100 * part:.3g} %" for part in robust.used)
     yield "pixels used, left and right", shares
     light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
     yield "star's wings over sky in them", light
     yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
+
+
+def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
+    if robust.mixture is not None:
+        yield "sky", f"a mixture of templates {', '.join(map(str, robust.mixture.templates))}"
+        changed = ", ".join(f"{100 * part:.2g} %" for part in robust.mixture.changed)
+        yield "changed by the mixture, left and right", changed
+    if math.isfinite(robust.gain):
+        gain = f"{robust.gain:+.3g} ± {robust.gain_err:.2g} in log-likelihood"
+        yield "held-out columns gain by a mixture", gain
 
 
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]
