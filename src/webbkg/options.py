@@ -240,6 +240,8 @@ WFSS_MASKS: Check = (
     ("boxes", "traces", "image", "auto").__contains__,
     "boxes, traces, image or auto",
 )
+SKY_MODELS = ("template", "templates", "+offset", "+profile", "auto")
+WFSS_MODELS: Check = (SKY_MODELS.__contains__, f"one of {', '.join(SKY_MODELS)}")
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
@@ -452,6 +454,11 @@ class WfssOptions(Options):
         method robust also ``traces``: the pixels with the least light that the catalogue
         predicts; ``image``: the image itself. ``auto``: traces where there is a catalogue, else
         the image; of the method standard, boxes. A mask of the user's comes before all of them.
+    model : str
+        What is fitted: ``template``, scaled. Of the method robust also ``+offset``: and a
+        constant; ``+profile``: and a smooth vector along dispersion; ``templates``: several that the call
+        gives, none with a scale below 0. ``auto``: the simplest of them that foretells held-out
+        blocks of the image as well as the others; of the method standard, template.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -478,6 +485,12 @@ class WfssOptions(Options):
         "WFSS: what tells sky from sources: boxes, traces, image or auto",
         check=WFSS_MASKS,
     )
+    model: str = _parameter(
+        "template",
+        f"option({', '.join(map(repr, SKY_MODELS))})",
+        "WFSS: what is fitted: template, templates, +offset, +profile or auto",
+        check=WFSS_MODELS,
+    )
     mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
@@ -502,13 +515,17 @@ class WfssOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method != "robust" and self.mask_from == "auto":
-            object.__setattr__(self, "mask_from", "boxes")
-        if self.method != "robust" and self.mask_from != "boxes":
-            raise OptionError(
-                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
-                "set that, or wfss_mask_from to boxes"
-            )
+        if self.method == "robust":
+            return
+        for name, plain in (("mask_from", "boxes"), ("model", "template")):
+            given = getattr(self, name)
+            if given == "auto":
+                object.__setattr__(self, name, plain)
+            elif given != plain:
+                raise OptionError(
+                    f"wfss_{name} {given} needs wfss_method robust (got {self.method!r}); "
+                    f"set that, or wfss_{name} to {plain}"
+                )
 
 
 KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)

@@ -28,6 +28,7 @@ from webbkg.results import (
     ScaleFit,
     SideFit,
     SkyLevels,
+    SkyModel,
     SossResult,
     SossRobust,
     SossTime,
@@ -431,6 +432,7 @@ def _robust_details(result: WfssResult) -> Details:
     if result.options.method == "standard":
         return {}
     told = _plain_values(method=result.options.method, mask_from=result.mask_from)
+    told |= _model_details(result.fit.model)
     if robust is None:
         return told
     return told | _plain_values(
@@ -443,6 +445,28 @@ def _robust_details(result: WfssResult) -> Details:
         cleanest_share=robust.share,
         light=robust.light,
         light_err=robust.light_err,
+    )
+
+
+def _model_details(model: SkyModel | None) -> Details:
+    """Give what more than a scaled template was fitted, where that was asked for."""
+    if model is None:
+        return {}
+    trials = [
+        _plain_values(name=one.name, pieces=one.pieces, gain=one.gain, gain_err=one.gain_err)
+        for one in model.trials
+    ]
+    told = _plain_values(model=model.name, model_trials=trials)
+    if model.reason:
+        told["model_reason"] = model.reason
+    if model.fit is None:
+        return told
+    return told | _plain_values(
+        model_pieces=model.pieces,
+        model_change=model.change,
+        scales=list(model.fit.scales),
+        scale_errs=list(model.fit.scale_errs),
+        profile=model.fit.free.tolist(),
     )
 
 
@@ -469,6 +493,8 @@ def _wfss_summary(result: WfssResult, _unit: str) -> Iterator[tuple[str, str]]:
         yield "error, white and by blocks", f"{white:.2g}, {block:.2g} of the scale"
         yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
         yield from _light_summary(result, fit.robust)
+    if fit.model is not None:
+        yield from _model_summary(fit.model)
 
 
 def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
@@ -477,6 +503,23 @@ def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str,
     if robust.light:
         light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
         yield "taken off for light", f"{light} of the scale"
+
+
+def _model_summary(model: SkyModel) -> Iterator[tuple[str, str]]:
+    """Tell what more than a scaled template was fitted, and what that changed."""
+    pieces = f" of {model.pieces} pieces" if model.pieces else ""
+    yield "model", f"{model.name}{pieces}"
+    if model.fit is not None:
+        others = zip(model.fit.scales[1:], model.fit.scale_errs[1:], strict=True)
+        for number, (scale, error) in enumerate(others, 2):
+            yield f"scale of template {number}", f"{scale:.6g} ± {error:.2g}"
+        yield "changed by the model", f"{100 * model.change:.2g} % of the sky (RMS)"
+    for one in model.trials[1:]:
+        gain = f"{one.gain:+.3g} ± {one.gain_err:.2g}"
+        name = f"{one.name} of {one.pieces} pieces" if one.pieces else one.name
+        yield f"held-out gain of {name}", f"{gain} in log-likelihood"
+    if model.reason:
+        yield "why no other model", model.reason
 
 
 def _times(fit: ScaleFit | SideFit) -> str:

@@ -415,22 +415,27 @@ class ComponentFit(Frozen):
         Why it failed.
     freedom : int
         0: templates alone; 1: a constant too; n > 1: a cubic spline of n pieces along dispersion.
+    along_x : bool
+        Whether light is dispersed along x.
     scales : tuple of float
         What each template is to be multiplied by.
+    white_errs, block_errs : tuple of float
+        Their standard errors by the noise model, and by a jackknife over blocks; NaN of fewer
+        than two blocks.
     free : (coefficients,) float64
         Coefficients of what is free: none, a constant, or those of the spline.
     profile : (length,) float64
         What they come to at each pixel along dispersion, in the target's unit.
     covariance : (n, n) float64
-        Of scales and coefficients of what is free, in this order: by the noise model, or by a
-        jackknife over blocks where that makes the mean of the model more uncertain beyond chance.
-    level_err : tuple of two floats
-        Standard error of the mean of the model over the fit pixels, in the target's unit: by the
-        noise model, and by the jackknife (NaN of fewer than two blocks).
+        Of scales and coefficients of what is free, in this order: by the noise model, or by the
+        jackknife where that makes `level` more uncertain beyond chance.
+    level, level_err : float
+        Mean of the model over the fit pixels, by their weight, in the target's unit, and its
+        standard error.
     chi2_dof : float
         Chi-square of the last pass over its degrees of freedom.
-    offered, used : int
-        Pixels before clip and strips, and after those of the last pass.
+    offered : int
+        Pixels that there were to fit.
     sky_pixels : int
         Sky pixels of the target without DO_NOT_USE.
     marked : float
@@ -441,8 +446,8 @@ class ComponentFit(Frozen):
         What the variance was modelled from.
     per_signal : float
         As of `RobustFit`.
-    passes : int
-        Passes over the pixels.
+    iterations : tuple of FitIteration
+        The passes over the pixels; `scale` is that of the first template.
     stopped : StopReason
         Why there were no more.
     """
@@ -450,20 +455,23 @@ class ComponentFit(Frozen):
     status: Status
     reason: str = ""
     freedom: int = 0
+    along_x: bool = True
     scales: tuple[float, ...] = ()
+    white_errs: tuple[float, ...] = ()
+    block_errs: tuple[float, ...] = ()
     free: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     profile: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     covariance: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
-    level_err: tuple[float, float] = (math.nan, math.nan)
+    level: float = math.nan
+    level_err: float = math.nan
     chi2_dof: float = math.nan
     offered: int = 0
-    used: int = 0
     sky_pixels: int = 0
     marked: float = 0.0
     scatters: tuple[float, ...] = ()
     noise: str = ""
     per_signal: float = 0.0
-    passes: int = 0
+    iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
 
     @property
@@ -471,6 +479,61 @@ class ComponentFit(Frozen):
         """Standard errors of the scales."""
         errors = np.sqrt(np.diagonal(self.covariance)[: len(self.scales)])
         return tuple(errors.tolist())
+
+    @property
+    def used(self) -> int:
+        """Pixels of the last pass."""
+        return self.iterations[-1].used if self.iterations else 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ModelTrial(Frozen):
+    """A model of the sky that was tried, and how well it foretells pixels that it was not fitted to.
+
+    Attributes
+    ----------
+    name : str
+        As of `WfssOptions.model`.
+    pieces : int
+        Of its spline; 0 where it has none.
+    gain, gain_err : float
+        Log-likelihood of the held-out blocks over that by the simplest model tried, and its
+        standard error by a jackknife over the blocks.
+    """
+
+    name: str
+    pieces: int = 0
+    gain: float = 0.0
+    gain_err: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SkyModel(Frozen):
+    """The model of a sky that a fit of its scale settled for; see `webbkg.wfss.shapes`.
+
+    Attributes
+    ----------
+    name : str
+        ``template``, ``templates``, ``+offset`` or ``+profile``.
+    pieces : int
+        Of its spline; 0 where it has none.
+    fit : ComponentFit or None
+        Its components; None of one template alone.
+    trials : tuple of ModelTrial
+        What it was chosen from; empty where it was not chosen.
+    change : float
+        Root mean square of the difference from the best single scale of the first template, over
+        the fit pixels, by their weight, as a part of the sky's mean.
+    reason : str
+        Why it is not what was asked for, where it is not.
+    """
+
+    name: str
+    pieces: int = 0
+    fit: ComponentFit | None = None
+    trials: tuple[ModelTrial, ...] = ()
+    change: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -501,6 +564,9 @@ class ScaleFit(Shown):
         What the robust method tells besides; None of the standard one. There each iteration is
         one pass over all fit pixels: `rejected` of it are those that the clip and the strips
         left out.
+    model : SkyModel or None
+        What more the sky was fitted with, where `WfssOptions.model` is not template. `scale` is
+        that of the first template then.
     """
 
     status: Status
@@ -512,6 +578,7 @@ class ScaleFit(Shown):
     iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
     robust: RobustFit | None = None
+    model: SkyModel | None = None
 
     @property
     def offered(self) -> int:
