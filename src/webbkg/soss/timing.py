@@ -352,12 +352,17 @@ def _shapes(hours: Values, knots: Values) -> Values:
     """Natural splines that are 1 at one knot and 0 at the others, but for the first knot."""
     if len(knots) < 2:
         return np.empty((len(hours), 0))
-    if len(knots) == 2:
-        return np.asarray((hours - knots[0]) / (knots[1] - knots[0]))[:, np.newaxis]
-    from scipy import interpolate  # type: ignore[import-untyped]
-
-    spline = interpolate.CubicSpline(knots, np.eye(len(knots))[:, 1:], bc_type="natural")
-    return np.asarray(spline(hours), np.float64)
+    number, step = len(knots), knots[1] - knots[0]
+    values, bends = np.eye(number), np.zeros((number, number))  # of each spline, at the knots
+    if number > 2:
+        inner = 4 * np.eye(number - 2) + np.eye(number - 2, k=1) + np.eye(number - 2, k=-1)
+        bends[1:-1] = np.linalg.solve(inner, 6 / step**2 * np.diff(values, 2, axis=0))
+    at = np.clip(((hours - knots[0]) / step).astype(int), 0, number - 2)
+    later = ((hours - knots[at]) / step)[:, np.newaxis]
+    sooner = 1 - later
+    straight = sooner * values[at] + later * values[at + 1]
+    bent = (sooner**3 - sooner) * bends[at] + (later**3 - later) * bends[at + 1]
+    return np.asarray(straight + step**2 / 6 * bent)[:, 1:]
 
 
 def _fit_spline(measured: Measured, knots: Values, *, together: bool) -> Spline:
