@@ -21,6 +21,8 @@ from webbkg.results import TemplateFit
 from webbkg.simulate.detector import Readout
 from webbkg.simulate.soss import (
     ORDER_1,
+    SUBSTRIP96,
+    SUBSTRIP256,
     SossField,
     SossScene,
     SossSeries,
@@ -52,6 +54,14 @@ OTHER_WINGS: dict[str, dict[str, object]] = {
     "diffuse light over the frame": {"stray": 0.002},
 }
 """Scenes that the robust method was not developed on."""
+HARD = {
+    "diffuse light over the frame": ({"stray": 0.002}, SUBSTRIP256, 2),
+    "a single integration": ({}, SUBSTRIP256, 1),
+    "SUBSTRIP96": ({}, SUBSTRIP96, 2),
+    "SUBSTRIP96, order 1 alone": ({"traces": (ORDER_1,)}, SUBSTRIP96, 2),
+}
+"""Exposures that are hard for the robust method: changes of the scene, strip, integrations."""
+HARD_SEEDS = (701, 702, 703)
 MIDDLE_OF_WINDOW = -0.3186  # quantile 0.375 of a Gaussian, in sigma
 QUIET = {"hot_fraction": 0.0, "dead_fraction": 0.0, "cosmic_ray_left": 0.0, "flicker_noise": 0.0}
 
@@ -219,6 +229,33 @@ def other_rows(name: str, changes: dict[str, object]) -> Iterator[dict[str, str]
             "jump left over (%)": ", ".join(f"{100 * jump:+.1f}" for jump in jumps),
             "look": str(looks),
         }
+
+
+def hard_rows() -> Iterator[dict[str, str]]:
+    """Fit what is hard for the robust method by both, with templates and scales as chosen."""
+    truth = np.array([SossScene().scale_left, SossScene().scale_right])
+    for name, (changes, strip, integrations) in HARD.items():
+        for star, groups in ((44.0, 15), (440.0, 6), (1500.0, 15)):
+            found: dict[str, list[str]] = {"percentile": [], "robust": []}
+            looks = 0
+            for seed in HARD_SEEDS:
+                field = draw_field(scene_of(star, groups, **changes), seed, strip)
+                library = make_library(field.scene, seed)
+                cube = sample_cube(draw_series(field, integrations))
+                for method, told in found.items():
+                    fit = fit_templates(*cube, library, SossOptions(method=method))
+                    looks += fit.robust is not None and bool(fit.robust.look)
+                    told.append(_told_errors(fit, truth))
+            errors = {f"{method} (%)": "; ".join(told) for method, told in found.items()}
+            row = {"exposure": name, "star": f"{star:.0f}", "groups": str(groups), **errors}
+            yield row | {"look": f"{looks} of {len(HARD_SEEDS)}"}
+
+
+def _told_errors(fit: TemplateFit, truth: np.ndarray) -> str:
+    if fit.left is None or fit.right is None:
+        return "–"
+    errors = 100 * (np.array([fit.left.scale, fit.right.scale]) / truth - 1)
+    return f"{errors[0]:+.1f}, {errors[1]:+.1f}"
 
 
 def depth_rows() -> Iterator[dict[str, str]]:
@@ -477,7 +514,11 @@ def main() -> None:
     parser.add_argument("--fits", type=int, default=10, help="realisations of the noise")
     parser.add_argument("--figure", type=Path, help="where to draw the errors")
     parser.add_argument("--robust", action="store_true", help="compare the two methods")
+    parser.add_argument("--hard", action="store_true", help="compare them on what is hard")
     options = parser.parse_args()
+    if options.hard:
+        print(table(list(hard_rows())))
+        return
     fits = options.fits
     if options.robust:
         print_comparison(fits)

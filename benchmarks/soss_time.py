@@ -32,7 +32,7 @@ from webbkg.soss.fit import fit_templates, template_background
 
 SMOOTH = SossOptions(method="robust", time="smooth")
 HOURS = 6.0
-SEEDS = (601, 602)
+SEEDS = (611, 612)
 APERTURE = 18  # half width, pixels
 DRIFTS: dict[str, dict[str, object]] = {
     "constant": {},
