@@ -136,6 +136,8 @@ class SossScene(Scene):
     template_noise: float = 0.0  #: of the library's templates (DN/s); the sky has none
     template: float = 3  #: which one the sky is made of; between two of them if it is not whole
     sky_gradient: float = 0.0  #: rise of the sky from first to last row that no template has
+    sky_bow: float = 0.0  #: the same from the first and the last row to the middle
+    sky_slope: float = 0.0  #: the same from first to last column
     scale_left: float = 0.93  #: what it is times on either side of the jump; the truth to recover
     scale_right: float = 0.88
     transit_depth: float = 0.02  #: light lost in the middle, as a fraction; 0 for no transit
@@ -185,6 +187,14 @@ def sky_pattern(scene: SossScene, index: float) -> FloatImage:
     sky = scene.level * (left * (1 - beyond) + right * beyond) * along_rows
     sky[reference_pixels(scene.detector, SUBSTRIP256.window)] = 0
     return sky.astype(np.float32)
+
+
+def _rise(scene: SossScene) -> FloatImage:
+    """What no template has: factors of about 1, (256, 2048)."""
+    row, column = np.linspace(-0.5, 0.5, ROWS), np.linspace(-0.5, 0.5, COLUMNS)
+    along_rows = 1 + scene.sky_gradient * row + scene.sky_bow * (0.5 - 4 * row**2)
+    rise = along_rows[:, np.newaxis] * (1 + scene.sky_slope * column)
+    return rise.astype(np.float32)
 
 
 def make_library(scene: SossScene, seed: int) -> npt.NDArray[np.float32]:
@@ -260,14 +270,12 @@ class SossField(Field):
     def sky(self) -> FloatImage:
         """True sky: a template of the library, scaled on either side of its jump.
 
-        Or one that the library does not hold, with the `sky_gradient` along the rows.
+        Or one that the library does not hold, if it rises along rows or columns.
         """
         scene = self.scene
         right = np.arange(COLUMNS) >= np.rint(jump_columns(scene))[:, np.newaxis]
         scale = np.where(right, scene.scale_right, scene.scale_left).astype(np.float32)
-        rise = 1 + scene.sky_gradient * (np.arange(ROWS) / (ROWS - 1) - 0.5)
-        sky = scale * sky_pattern(scene, scene.template) * rise[:, np.newaxis].astype(np.float32)
-        return self._read(sky)
+        return self._read(scale * sky_pattern(scene, scene.template) * _rise(scene))
 
     @cached_property
     def star(self) -> FloatImage:
