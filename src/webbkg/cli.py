@@ -106,6 +106,9 @@ PANELS = {
 }
 """Where the help has the options of a mode."""
 
+SHORT = {"save_report": ["--report"]}
+"""Options that have another name besides the parameter's."""
+
 ORDER = [*PANELS.values(), OUTPUT]
 
 EXAMPLES = """\
@@ -114,7 +117,8 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
-webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing"""
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
@@ -260,10 +264,11 @@ def _as_option(one: Parameter) -> inspect.Parameter:
     shown = False if default in (None, False) else str(default)
     name = option_name(one.name)
     # What a preset switches on can be switched off again.
-    flag = f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name
+    flags = [f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name]
+    flags += SHORT.get(one.name, [])
     text = one.text.removeprefix(f"{one.mode.upper()}: ")
     option = _option(
-        flag,
+        *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
         metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
@@ -323,10 +328,7 @@ def subtract(
             done.append(item)
             if not as_json:
                 _print(item, quiet)
-    if as_json:
-        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
-    elif not quiet and len(done) > 1:
-        _print_totals(done)
+        _tell_all(done, command.write_index(done), quiet=quiet, as_json=as_json)
     raise typer.Exit(_worst(_exit_status(item) for item in done))
 
 
@@ -355,6 +357,7 @@ def _as_json(item: Item) -> dict[str, Any]:
         item.outcome,
         item.label,
         product=item.product,
+        report=item.report,
         warnings=[as_options(one) for one in item.warnings],
         error=item.error,
     )
@@ -378,11 +381,18 @@ def _print(item: Item, quiet: bool) -> None:
     for warning in item.warnings:
         say(f"warning: {as_options(warning)}", err=True)
     say(f"{item.label}: {item.outcome.status}")
-    for label, value in record.lines(item.outcome, item.product):
+    for label, value in record.lines(item.outcome, item.product, item.report):
         say(f"  {label:<22}{as_options(value) if label == 'because' else value}")
 
 
-def _print_totals(done: list[Item]) -> None:
+def _tell_all(done: list[Item], index: Path | None, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
+    elif not quiet and len(done) > 1:
+        _print_totals(done, index)
+
+
+def _print_totals(done: list[Item], index: Path | None) -> None:
     """Count the targets by what became of them; repeat what is not as it was meant to be."""
     say("")
     say(record.totals(Counter(_status(item) for item in done)))
@@ -390,6 +400,8 @@ def _print_totals(done: list[Item]) -> None:
         if _exit_status(item) is not Exit.COMPLETE:
             reason = str(item.error) if item.outcome is None else item.outcome.reason
             say(f"  {item.label}: {_status(item)}: {as_options(reason)}", err=True)
+    if index is not None:
+        say(f"index: {index}")
 
 
 def _status(item: Item) -> str:

@@ -275,6 +275,9 @@ class RunOptions(Options):
     propagate_errors: bool = _parameter(
         False, "boolean", "Add the background's variance to the target's ERR and variances"
     )
+    save_report: bool = _parameter(
+        False, "boolean", "Write a page with pictures and numbers of each subtraction"
+    )
     skip_metrics: bool = _parameter(
         False, "boolean", "Do not measure how good each subtraction is: good, look or bad"
     )

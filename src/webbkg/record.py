@@ -127,6 +127,7 @@ def as_json(
     target: str,
     *,
     product: Path | None = None,
+    report: Path | None = None,
     warnings: Sequence[str] = (),
     error: Exception | None = None,
 ) -> Details:
@@ -142,11 +143,14 @@ def as_json(
             "details": details(outcome),
             "metrics": None if outcome.metrics is None else _metrics(outcome.metrics),
         }
-    output = None if product is None else str(product)
-    return {**told, "output": output, "warnings": list(warnings)}
+    written = {"output": product, "report": report}
+    named = {what: None if path is None else str(path) for what, path in written.items()}
+    return {**told, **named, "warnings": list(warnings)}
 
 
-def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, str]]:
+def lines(
+    outcome: Outcome, product: Path | None = None, report: Path | None = None
+) -> Iterator[tuple[str, str]]:
     """Tell a person what became of a target, a label and a value each."""
     if outcome.reason:
         yield "because", outcome.reason
@@ -158,6 +162,8 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
         yield "median before, after", _in_unit(medians, outcome.unit)
     if product is not None:
         yield "product", str(product)
+    if report is not None:
+        yield "report", str(report)
 
 
 def totals(counts: Mapping[str, int]) -> str:

@@ -86,10 +86,8 @@ def _display() -> ModuleType:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(
-            one, other, equal_nan=one.dtype.kind == "f"
-        )
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return _same_array(one, other)
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, tuple) and isinstance(other, tuple):
@@ -97,6 +95,12 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
     return bool(one == other)
+
+
+def _same_array(one: Any, other: Any) -> bool:
+    if type(one) is not type(other) or one.dtype != other.dtype:
+        return False
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def _tell(value: Any) -> str:
