@@ -245,12 +245,15 @@ def mismatch_rows(name: str) -> Iterator[dict[str, str]]:
             field = draw_field(scene_of(star, groups, **changes), seed)
             library = make_library(field.scene, seed)[list(kept)]
             cube = sample_cube(draw_series(field, INTEGRATIONS))
-            for model, found in left.items():
-                options = SossOptions(method="robust", model=model)
-                fit = fit_templates(*cube, library, options)
-                found.append(sky_left(field, template_background(fit, library).sci))
-            one, other = _levels(field, fit, library)
-            jumps.append((other - one) / _jump(field))
+            fit, other = fit_with_models(cube, library)
+            for model, found in {
+                fit.robust.model: fit,
+                other.robust.model: other,
+                "auto": fit,
+            }.items():
+                left[model].append(sky_left(field, template_background(found, library).sci))
+            levels = _levels(field, fit, library)
+            jumps.append((levels[1] - levels[0]) / _jump(field))
             quoted.append([side.scale_err / side.scale for side in (fit.left, fit.right)])
             mixtures += fit.robust.model == "mixture"
             looks += bool(fit.robust.look)
@@ -264,6 +267,15 @@ def mismatch_rows(name: str) -> Iterator[dict[str, str]]:
             "mixtures": f"{mixtures} of {len(MISMATCH_SEEDS)}",
             "look": str(looks),
         }
+
+
+def fit_with_models(
+    cube: tuple[np.ndarray, np.ndarray], library: np.ndarray
+) -> tuple[TemplateFit, TemplateFit]:
+    """Fit with `auto`, and with the model that it did not take."""
+    fit = fit_templates(*cube, library, SossOptions(method="robust", model="auto"))
+    other = "mixture" if fit.robust.model == "one" else "one"
+    return fit, fit_templates(*cube, library, SossOptions(method="robust", model=other))
 
 
 def _two_each(values: Iterable[Iterable[float]]) -> str:

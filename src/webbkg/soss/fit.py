@@ -16,7 +16,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, split
-from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Rows
+from webbkg.numerics.planes import ArrayPlanes, PartOfRows, PlaneSource, Rows
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
@@ -43,6 +43,7 @@ from webbkg.soss.library import (
     as_library,
     cut_to_target,
     find_jump,
+    strip_of,
     without_infinities,
 )
 from webbkg.soss.stream import PLANES, Look, Stream
@@ -142,6 +143,9 @@ def fit_segments(
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
     nothing = np.full((len(library), 2), np.nan)
+    strip = strip_of(library, stream.shape) if options.method == "robust" else None
+    if strip is not None:
+        return _fit_strip(segments, strip, library, options, threads)
     if fitted is None:
         reason = (
             f"templates of {library.shape[1]} rows and {library.shape[2]} columns do not fit a "
@@ -157,6 +161,21 @@ def fit_segments(
         reason = "template matching failed: the target has no usable pixel"
         return _skipped(reason, nothing, threshold, stream)
     return _fit_library(stream, fitted, threshold, options)
+
+
+def _fit_strip(
+    segments: Sequence[PlaneSource],
+    strip: tuple[int, int],
+    library: Library,
+    options: SossOptions,
+    threads: int | None,
+) -> TemplateFit:
+    """Fit the rows of a full frame that the library covers; the jump goes on beyond them."""
+    parts = [PartOfRows(one, *strip) for one in segments]
+    fit = fit_segments(parts, library, options, threads=threads)
+    if not fit.jump.size:
+        return fit
+    return replace(fit, jump=np.pad(fit.jump, (strip[0], 0), mode="edge"))
 
 
 def template_background(
@@ -183,7 +202,8 @@ def template_background(
         `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
         which moves all pixels of a side together, in `flat`. Of a mixture likewise, with the
-        covariance of its weights.
+        covariance of its weights. Of a full frame that was fitted with a library of 256 rows, the
+        rows of SUBSTRIP256 alone are `covered`.
 
     Raises
     ------
@@ -194,6 +214,10 @@ def template_background(
         raise OptionError(f"fit must be COMPLETE to give a background (got {fit.status})")
     library = as_library(templates)
     rows = len(fit.jump)
+    strip = strip_of(library, (rows, library.shape[2]))
+    if strip is not None:
+        inside = replace(fit, jump=fit.jump[slice(*strip)])
+        return _around(template_background(inside, library, templates_err), strip, rows)
     cut = cut_to_target(library, (rows, library.shape[2]))
     if cut is None:
         raise OptionError(
@@ -212,6 +236,24 @@ def template_background(
         covered=np.ones(sky.shape, np.bool_),
     )
     return background if own is None else _with_variances(background, own)
+
+
+def _around(background: Background, strip: tuple[int, int], rows: int) -> Background:
+    """Put a background into a frame of which nothing else is covered; its size is 0 there."""
+    beyond = (strip[0], rows - strip[1]), (0, 0)
+    planes = {
+        name: np.pad(getattr(background, name), beyond) for name in ("sci", "err", "dq", "covered")
+    }
+    variances = background.variances
+    if variances is not None:
+        variances = Variances(
+            **{
+                name: np.pad(plane, beyond)
+                for name, plane in vars(variances).items()
+                if plane is not None
+            }
+        )
+    return replace(background, **planes, variances=variances)
 
 
 def _scaled(
