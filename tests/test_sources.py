@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 import reference_sources as twin
 from webbkg import ImageOptions, average_background
-from webbkg.image import source_kernels, sources
 from webbkg.image.adjusted import AdjustedPlanes, BitPlane, PackedPlane, adjust, on_exposure
 from webbkg.image.average import average_exposures
 from webbkg.image.prepare import prepare
 from webbkg.image.sampling import bin_rows, new_room
-from webbkg.image.sources import FoundSources, find_sources, grade_difference
+from webbkg.image.sources import FoundSources, find_sources
+from webbkg.numerics import source_kernels, sources
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
+from webbkg.numerics.sources import grade_difference
 
 SHAPE = (96, 112)
 MASKS = ImageOptions(mask_sources=True)
