@@ -4,7 +4,14 @@ from pathlib import Path
 
 import webbkg
 from webbkg import options
-from webbkg.options import ImageOptions, Options, RunOptions, SossOptions, WfssOptions
+from webbkg.options import (
+    ImageOptions,
+    Options,
+    RunOptions,
+    SossOptions,
+    TemplateOptions,
+    WfssOptions,
+)
 from webbkg.report.limits import LIMITS
 
 project = "webbkg"
@@ -19,7 +26,13 @@ numpydoc_show_class_members = False
 autodoc_typehints = "none"
 myst_heading_anchors = 3
 
-TABLES = {"run": RunOptions, "image": ImageOptions, "wfss": WfssOptions, "soss": SossOptions}
+TABLES = {
+    "run": RunOptions,
+    "image": ImageOptions,
+    "wfss": WfssOptions,
+    "soss": SossOptions,
+    "template": TemplateOptions,
+}
 
 
 def table(kind: type[Options]) -> str:

@@ -520,9 +520,9 @@ class TemplateOptions(Options):
         "Fit them in x1, x2, y1, y2 alone (detector pixels from 1), and subtract everywhere",
     )
     template_sky: str = _parameter(
-        "level",
+        "curved",
         "option('none', 'level', 'plane', 'curved')",
-        "Sky that is fitted beside them: none, level, plane or curved",
+        "Even sky that is fitted beside them: none, level, plane or curved",
         check=TEMPLATE_SKY,
     )
     template_subtract_sky: bool = _parameter(

@@ -36,6 +36,7 @@ KEPT_MEMORY = BAND_MEMORY
 ROUNDING = 1e-6
 """What matched samples may differ by without noise, as a share of their level (float32)."""
 
+
 @dataclass(frozen=True)
 class FoundSources:
     """What is left out of exposures as source, on bins of a target window.

@@ -79,9 +79,7 @@ def grade_difference(image: Image, rounding: float = 0.0) -> Grades:
     return grown
 
 
-def _mark(
-    image: Image, sigmas: float, neighbours: int, rounding: float
-) -> tuple[Marks, float]:
+def _mark(image: Image, sigmas: float, neighbours: int, rounding: float) -> tuple[Marks, float]:
     """Mark what is so many standard deviations above the level; and tell that threshold."""
     level, scatter = level_and_scatter(image)
     threshold = level + sigmas * max(scatter, rounding)

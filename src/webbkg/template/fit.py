@@ -210,7 +210,7 @@ def _chosen(planes: _Planes, region: tuple[slice, slice] | None) -> tuple[FloatI
     bits = DO_NOT_USE | REFERENCE_PIXEL
     number = kernels.choose_pixels(sci, dq, bits, stack, read, part)
     values[where] = part
-    return values, number
+    return values, int(number)
 
 
 def _sample(values: FloatImage) -> npt.NDArray[np.int64]:
@@ -237,7 +237,8 @@ def _first_guess(image: Image, places: npt.NDArray[np.int64]) -> Doubles:
     kept = np.ones(places.size, np.bool_)
     found = np.zeros(matrix.shape[1])
     for _ in range(FIRST_ROUNDS):
-        found = np.linalg.lstsq(matrix[kept], values[kept], rcond=None)[0]
+        part = matrix[kept]
+        found = np.linalg.lstsq(part.T @ part, part.T @ values[kept], rcond=None)[0]
         residual = values - matrix @ found
         middle = np.median(residual[kept])
         width = FIRST_CLIP * 1.4826 * np.median(np.abs(residual[kept] - middle))
@@ -261,6 +262,7 @@ def _fit(image: Image, start: Doubles, options: TemplateOptions, threads: int) -
         now = found.coefficients
         if np.all(moved <= TOLERANCE * found.white[:number]):
             break
+    assert isinstance(found, Solution)
     sky = _on_pixels(masked, image.values)
     sources = 1 - float(np.count_nonzero(sky)) / image.offered
     return Fitted(_told(image, found, sums, options, round_, sources), sky)

@@ -27,7 +27,7 @@ def number_of_terms(templates: int) -> int:
 @compiled
 def choose_pixels(
     sci: Array, flags: Array, bits: int, templates: Array, read: Array, values: Array
-) -> int:
+) -> np.int64:
     """Fill `values` with `sci` where it can be fitted, NaN elsewhere; return how many can.
 
     All are (rows, columns) bands, float32 but for `flags` (uint32), of which none of `bits` may be
@@ -129,7 +129,6 @@ def sum_cells(
     """
     scales, sky, noise = model
     rows, columns = values.shape
-    number = templates.shape[0]
     expected, kept, weights, residuals = room[0], room[1], room[2], room[3]
     for i in range(rows):
         if i % CELL == 0:
@@ -142,30 +141,44 @@ def sum_cells(
             variance = read[i, j] + max(noise[0] + noise[1] * expected[j], 0.0)
             r = values[i, j] - expected[j]
             inside = r * r <= clip * clip * variance and variance > 0
-            w = kept[j] / variance if inside else 0.0
-            weights[j] = w
+            weights[j] = kept[j] / variance if inside else 0.0
             residuals[j] = r if inside else 0.0
-        for j in range(columns):
-            w, r = weights[j], residuals[j]
-            lanes[0, j] += 1.0 if w > 0 else 0.0
-            lanes[1, j] += w
-            lanes[2, j] += w * r
-            lanes[3, j] += w * r * r
-        pair = PLAIN_TERMS + 2 * number
-        for k in range(number):
-            for j in range(columns):
-                w = weights[j]
-                wt = w * templates[k, i, j] if w > 0 else 0.0
-                lanes[PLAIN_TERMS + k, j] += wt
-                lanes[PLAIN_TERMS + number + k, j] += wt * residuals[j]
-            for other in range(k + 1):
-                for j in range(columns):
-                    w = weights[j]
-                    square = templates[k, i, j] * np.float64(templates[other, i, j])
-                    lanes[pair, j] += w * square if w > 0 else 0.0
-                pair += 1
+        _add_plain(weights, residuals, lanes)
+        _add_templates(templates, i, weights, residuals, lanes)
         if i % CELL == CELL - 1 or i == rows - 1:
             _gather(lanes, sums[i // CELL])
+
+
+@inlined
+def _add_plain(weights: Array, residuals: Array, lanes: Array) -> None:
+    """Add the terms of a row without templates."""
+    for j in range(weights.size):
+        w, r = weights[j], residuals[j]
+        lanes[0, j] += 1.0 if w > 0 else 0.0
+        lanes[1, j] += w
+        lanes[2, j] += w * r
+        lanes[3, j] += w * r * r
+
+
+@inlined
+def _add_templates(
+    templates: Array, row: int, weights: Array, residuals: Array, lanes: Array
+) -> None:
+    """Add the terms of a row with templates."""
+    number = templates.shape[0]
+    pair = PLAIN_TERMS + 2 * number
+    for k in range(number):
+        for j in range(weights.size):
+            w = weights[j]
+            wt = w * templates[k, row, j] if w > 0 else 0.0
+            lanes[PLAIN_TERMS + k, j] += wt
+            lanes[PLAIN_TERMS + number + k, j] += wt * residuals[j]
+        for other in range(k + 1):
+            for j in range(weights.size):
+                w = weights[j]
+                square = templates[k, row, j] * np.float64(templates[other, row, j])
+                lanes[pair, j] += w * square if w > 0 else 0.0
+            pair += 1
 
 
 @inlined

@@ -55,9 +55,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     region = region_of(options, target)
     gathered = _gather(target, request, options)
     sci, dq, variance, photons = _planes(target)
-    fitted = scale_templates(
-        sci, dq, gathered.stack, variance, photons, options, region=region
-    )
+    fitted = scale_templates(sci, dq, gathered.stack, variance, photons, options, region=region)
     fitted = _with_names(fitted, gathered.names, options)
     return _outcome(target, gathered, fitted, options, propagate=request.propagate_errors)
 

@@ -55,7 +55,8 @@ class CellSums:
     def even(self) -> Doubles:
         """Shapes of the even sky at the middle of each cell: (sky terms, cells)."""
         v, u = (
-            2 * np.minimum((np.arange(cells) + 0.5) * CELL - 0.5, length - 1) / max(length - 1, 1) - 1
+            2 * np.minimum((np.arange(cells) + 0.5) * CELL - 0.5, length - 1) / max(length - 1, 1)
+            - 1
             for cells, length in zip(self.sums[:, 0].shape, self.shape, strict=True)
         )
         v, u = (one.reshape(-1) for one in np.meshgrid(v, u, indexing="ij"))
@@ -75,13 +76,17 @@ class CellSums:
     def columns(self) -> Doubles:
         """Weighted sums of the templates and, after them, of the even sky's shapes, by cell."""
         first = PLAIN_TERMS
-        return np.concatenate([self._flat[first : first + self.templates], self._flat[1] * self.even])
+        return np.concatenate(
+            [self._flat[first : first + self.templates], self._flat[1] * self.even]
+        )
 
     @cached_property
     def gradients(self) -> Doubles:
         """The same times the residuals: (coefficients, cells)."""
         first = PLAIN_TERMS + self.templates
-        return np.concatenate([self._flat[first : first + self.templates], self._flat[2] * self.even])
+        return np.concatenate(
+            [self._flat[first : first + self.templates], self._flat[2] * self.even]
+        )
 
     @cached_property
     def normal(self) -> Doubles:
@@ -269,8 +274,7 @@ def _jackknife(sums: CellSums, move: Doubles, inverse: Doubles) -> tuple[Doubles
     normal = sums.blocks(sums.normal)
     influence = inverse @ (gradients - np.einsum("ijb,j->ib", normal, move))
     weight = np.diagonal(normal).T
-    filled = np.count_nonzero(weight[-1] > 0)
-    number = max(filled, 2)
+    number = max(int(np.count_nonzero(weight[-1] > 0)), 2)
     spread = np.sum(influence**2, axis=1) * number / (number - 1)
     in_effect = weight.sum(axis=1) ** 2 / np.maximum(np.sum(weight**2, axis=1), 1e-300)
     return np.sqrt(spread), in_effect
