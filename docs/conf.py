@@ -1,76 +1,74 @@
-"""Sphinx configuration; the tables of parameters are made of the options themselves."""
+"""Sphinx configuration; tables.py makes tables of the code, signatures.py what the API shows."""
 
+import sys
 from pathlib import Path
 
+from numpydoc import xref
+
 import webbkg
-from webbkg import options
-from webbkg.options import (
-    ImageOptions,
-    Options,
-    RunOptions,
-    SossOptions,
-    TemplateOptions,
-    WfssOptions,
-)
-from webbkg.report.limits import LIMITS
+from webbkg import errors
+
+sys.path.insert(0, str(Path(__file__).parent))
+import signatures
+import tables
 
 project = "webbkg"
 author = "The webbkg developers"
 copyright = "2026, The webbkg developers"
 release = version = webbkg.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
-exclude_patterns = ["_build", "_tables"]
-html_theme = "alabaster"
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "_tables", "_templates"]
+
+html_theme = "pydata_sphinx_theme"
 html_title = f"webbkg {release}"
-numpydoc_show_class_members = False
-autodoc_typehints = "none"
-myst_heading_anchors = 3
-
-TABLES = {
-    "run": RunOptions,
-    "image": ImageOptions,
-    "wfss": WfssOptions,
-    "soss": SossOptions,
-    "template": TemplateOptions,
+templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["webbkg.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "webbkg"},
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
 }
+html_sidebars = {"index": [], "install": []}
+copybutton_exclude = ".linenos, .gp, .go"
 
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+nb_execution_mode = "auto"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
 
-def table(kind: type[Options]) -> str:
-    """Write the parameters of a mode as a table."""
-    rows = ["| name | default | meaning |", "| --- | --- | --- |"]
-    for one in kind.parameters().values():
-        default = one.stands_for if one.presets else one.default
-        rows.append(f"| `{one.name}` | {default} | {one.text} |")
-    return "\n".join(rows) + "\n"
-
-
-def preset_table() -> str:
-    """Write what the presets set, mode by mode."""
-    rows = ["| mode | parameter | default | `robust` |", "| --- | --- | --- | --- |"]
-    for one in options.parameters().values():
-        if one.presets:
-            rows.append(
-                f"| {one.mode} | `{one.name}` | {one.stands_for} | {one.presets['robust']} |"
-            )
-    return "\n".join(rows) + "\n"
-
-
-def limits_table() -> str:
-    """Write the limits of the metrics, and why they are where they are."""
-    rows = ["| metric | look | bad | and, % of the background | why |", "| --- |" + " --- |" * 4]
-    for name, one in LIMITS.items():
-        sign = "below " if one.least else "above "
-        shares = f"{100 * one.look_share:g}, {100 * one.bad_share:g}" if one.bad_share else ""
-        ends = (f"{sign}{one.look:g}", f"{sign}{one.bad:g}") if one.look or one.bad else ("–",) * 2
-        rows.append(f"| `{name}` | {ends[0]} | {ends[1]} | {shares} | {one.why} |")
-    return "\n".join(rows) + "\n"
+autosummary_generate = True
+suppress_warnings = ["config.cache"]  # autosummary_context holds a function
+autosummary_context = {"members_of": signatures.members_of}
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+maximum_signature_line_length = 72
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # of types, webbkg's own alone are linked: others need a network
+numpydoc_xref_aliases = {
+    **{name: f"webbkg.{name}" for name in webbkg.__all__ if name[0].isupper()},
+    **{name: f"webbkg.errors.{name}" for name in vars(errors) if name.endswith("Error")},
+}
+xref.DEFAULT_LINKS.clear()
 
 
 def setup(app):
-    """Write a file for each mode, which the pages include."""
-    folder = Path(app.srcdir) / "_tables"
-    folder.mkdir(exist_ok=True)
-    for name, kind in TABLES.items():
-        (folder / f"{name}.md").write_text(table(kind))
-    (folder / "limits.md").write_text(limits_table())
-    (folder / "preset.md").write_text(preset_table())
+    """Write the tables that the pages include, and take the signatures in hand."""
+    tables.write(Path(app.srcdir) / "_tables")
+    app.connect("autodoc-process-signature", signatures.give)

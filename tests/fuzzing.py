@@ -307,11 +307,13 @@ KINDS = {
 SPECIAL = 0.04
 """Share of the cases in which a file is replaced by what is none."""
 
-PARAMETERS = {
-    "image": ("sigma", "maxiters", "clip_noise", "save_combined_background", "save_background", "bkg_list"),
-    "grism": ("wfss_mmag_extract", "wfss_maxiter", "wfss_rms_stop", "wfss_outlier_percent", "wfss_mask"),
-    "any": ("suffix", "output_file", "output_dir", "input_dir", "allow_repeat", "override_bkg", "output_ext"),
-}  # fmt: skip
+ROBUST = 0.3
+"""Share of the runs with the preset of that name."""
+
+STEP_PARAMETERS = (
+    "suffix", "output_file", "output_dir", "input_dir", "override_bkg", "output_ext",
+)  # fmt: skip
+"""Those of stpipe's own that are tried beside all of webbkg's."""
 VALUES = (
     "abc", "", "-1", "0", "1e400", "nan", "inf", "-inf", "99999999999999999999", "1.5", "True", "None",
     "x" * 300, "a\0b", "/dev/zero", "../x", ".", "/", "[1]", "é", "\x1b[31m", "[bold]", "50", "150", "-x", "t_rate.fits",
@@ -387,8 +389,10 @@ def subtract(run, *more):
 
 def options_run(rng):
     """Choose a run and put a hostile value into one or two of its parameters."""
+    from webbkg.options import parameters
+
     base = rng.choice((IMAGE, IMAGE, MASKED))
-    names = PARAMETERS["image" if base is IMAGE else "grism"] + PARAMETERS["any"]
+    names = [*parameters(), *STEP_PARAMETERS]
     return with_(base, **{rng.choice(names): rng.choice(VALUES) for _ in range(rng.choice((1, 2)))})
 
 
@@ -407,7 +411,8 @@ def execute(rng, kind, folder):
         command("make-template", image, "--like", "t_rate.fits", "-o", "made.fits")
         return
     run = dict(zip(("target", "backgrounds", "parameters"), run, strict=True))
-    run = (run["target"], run["backgrounds"], run["parameters"])
+    robust = {"preset": "robust"} if rng.random() < ROBUST else {}
+    run = (run["target"], run["backgrounds"], {**run["parameters"], **robust})
     if kind == "catalogue.gz":
         (folder / "gasn.json").write_text(
             (folder / "gasn.json").read_text().replace(".ecsv", ".ecsv.gz")

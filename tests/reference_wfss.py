@@ -106,16 +106,7 @@ def robust_fit(sci, read, per_signal, template, used, *, passes=12):
         weight, cross, count = robust_strips(sci, read, per_signal, template, used, scale)
         if number in (0, 1, 3):
             scatters = {n: strip_scatter(*joined(weight, cross, n)) for n in (1, 4, 16)}
-        marked = np.zeros(weight.shape, bool)
-        pixels = count.sum() / np.count_nonzero(count)
-        for n, scatter in scatters.items():
-            of_strip, mean = joined(weight, cross, n)
-            for line, strip in np.ndindex(mean.shape):
-                move = 1.5 * skew / np.sqrt(pixels * n) / scatter**3
-                deviation = mean[line, strip] * np.sqrt(of_strip[line, strip]) / scatter - move
-                if abs(deviation) > 3:
-                    lines = slice(max(line - 1, 0), line + 2)
-                    marked[lines, strip * n : strip * n + n] = True
+        marked = strips_marked(weight, cross, count, scatters, skew)
         total = weight[~marked].sum()
         shift = cross[~marked].sum() / total
         scale = scale + shift
@@ -176,3 +167,101 @@ def block_error(weight, cross, shift):
                 scales.append(cross[block].sum() / weights[-1] - shift)
     weights, scales, n = np.array(weights), np.array(scales), len(weights)
     return np.sqrt(n / (n - 1) * np.sum((weights * scales) ** 2)) / weights.sum()
+
+
+# Several components. Light is dispersed along rows.
+
+
+def splines(places, length, freedom):
+    """Cubic B-splines by the recursion of de Boor; a constant for 1, nothing for 0."""
+    if freedom < 2:
+        return np.ones((len(places), freedom))
+    knots = np.arange(-3, freedom + 4) * length / freedom
+
+    def one(k, degree, x):
+        if degree == 0:
+            return float(knots[k] <= x < knots[k + 1])
+        rise = (x - knots[k]) / (knots[k + degree] - knots[k]) * one(k, degree - 1, x)
+        fall = (knots[k + degree + 1] - x) / (knots[k + degree + 1] - knots[k + 1])
+        return rise + fall * one(k + 1, degree - 1, x)
+
+    return np.array([[one(k, 3, x) for k in range(freedom + 3)] for x in places])
+
+
+def component_fit(sci, read, per_signal, templates, used, freedom, start, skew):
+    """Fit templates and what is free, from `start` on; returns each pass's coefficients.
+
+    And the last pass's marks, the covariances by the noise model and by blocks.
+    """
+    rows, columns = sci.shape
+    strip = np.arange(columns) // 16
+    middles = np.array(
+        [(np.arange(columns)[strip == s] + 0.5).mean() for s in range(strip[-1] + 1)]
+    )
+    exact = splines(np.arange(columns) + 0.5, columns, freedom)
+    coarse = splines(middles, columns, freedom)[strip]
+    flat = [np.where(used, t, 0).astype(float) for t in templates]
+    free = coarse.shape[1]
+    wide = np.array([*flat, *np.broadcast_to(coarse.T[:, np.newaxis], (free, rows, columns))])
+    found, passes, scatters = np.array(start, float), [], {}
+    for number in range(12):
+        model = exact @ found[len(flat) :] + sum(s * t for s, t in zip(found, flat, strict=False))
+        variance = read + per_signal * np.maximum(model, 0)
+        residual = np.where(used, sci - model, 0).astype(float)
+        kept = used & (read >= 0) & (residual**2 < 4.5**2 * variance)
+        inverse = np.where(kept, 1 / np.where(kept, variance, 1), 0)
+        weight, cross, count = (
+            np.stack([image[:, strip == s].sum(axis=1) for s in range(strip[-1] + 1)], axis=1)
+            for image in (inverse, inverse * residual, kept)
+        )
+        if number in (0, 1, 3):
+            scatters = {n: strip_scatter(*joined(weight, cross, n)) for n in (1, 4, 16)}
+        marked = strips_marked(weight, cross, count, scatters, skew)
+        inverse[marked[:, strip]] = 0
+        normal = np.einsum("aij,ij,bij->ab", wide, inverse, wide)
+        right = np.einsum("aij,ij->a", wide, inverse * residual)
+        step = least_with_limits(normal, right + normal @ found, len(flat)) - found
+        found = found + step
+        passes.append(found)
+        if step @ normal @ step < 0.02**2 * len(found):
+            break
+    white = np.linalg.inv(normal)
+    left = inverse * (residual - np.einsum("a,aij->ij", step, wide))
+    high, across = -(-rows // 8), 16 * -(-len(middles) // 8)
+    moves = [
+        white @ (wide * left)[:, line : line + high, column : column + across].sum(axis=(1, 2))
+        for line in range(0, rows, high)
+        for column in range(0, columns, across)
+        if inverse[line : line + high, column : column + across].any()
+    ]
+    block = len(moves) / (len(moves) - 1) * np.array(moves).T @ np.array(moves)
+    return passes, marked, 1.04**2 * white, block
+
+
+def strips_marked(weight, cross, count, scatters, skew):
+    """Mark strips that stand out, one at a time, with their neighbours."""
+    marked = np.zeros(weight.shape, bool)
+    pixels = count.sum() / np.count_nonzero(count)
+    for n, scatter in scatters.items():
+        of_strip, mean = joined(weight, cross, n)
+        for line, strip in np.ndindex(mean.shape):
+            move = 1.5 * skew / np.sqrt(pixels * n) / scatter**3
+            deviation = mean[line, strip] * np.sqrt(of_strip[line, strip]) / scatter - move
+            if abs(deviation) > 3:
+                marked[max(line - 1, 0) : line + 2, strip * n : strip * n + n] = True
+    return marked
+
+
+def least_with_limits(normal, right, templates):
+    """Solve; of two templates, take one away whose scale would be below 0 (whichever is better)."""
+    whole = np.linalg.solve(normal, right)
+    if templates == 1 or (whole[:templates] >= 0).all():
+        return whole
+    tried = []
+    for gone in range(templates):
+        rest = np.delete(np.arange(len(right)), gone)
+        part = np.zeros(len(right))
+        part[rest] = np.linalg.solve(normal[np.ix_(rest, rest)], right[rest])
+        if (part[:templates] >= 0).all():
+            tried.append((part @ normal @ part / 2 - right @ part, gone, part))
+    return min(tried)[2]

@@ -14,7 +14,7 @@ from stpipe import Step
 from crds_cache import Cache, environment, without_crds
 from factories import IMAGING, make_model, ramp, save, write_mask
 from webbkg import BackgroundStep
-from webbkg.errors import OptionError
+from webbkg.errors import WebbkgError
 
 STRUN = Path(sys.executable).parent / "strun"
 DATED = {
@@ -219,12 +219,14 @@ def test_a_wrong_parameter_in_a_file_is_named_and_nothing_written(folder, parame
         ({"maxiters": 2.5}, "'maxiters': the value \"2.5\" is of the wrong type"),
         ({"soss_bkg_percentile": [1.0]}, "'soss_bkg_percentile': the value \"\\[1.0\\]\" is too"),
         ({"no_such_parameter": 1}, "Extra value 'no_such_parameter' in root"),
+        ({"sigma": {"a": 1}}, "pars.asdf: sigma must be a value"),
+        ({"steps": {"a": {"sigma": {"a": 1}}}}, "pars.asdf: sigma must be a value"),
     ],
 )
 def test_a_wrong_parameter_in_the_file_of_a_call_is_an_error(folder, parameters, told):
     write_parameters("pars.asdf", **parameters)
     before = sorted(folder.iterdir())
-    with pytest.raises(OptionError, match=told):
+    with pytest.raises(WebbkgError, match=told):
         BackgroundStep.call(
             "t_rate.fits", "b1_rate.fits", config_file="pars.asdf", save_results=True
         )

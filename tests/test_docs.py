@@ -1,7 +1,7 @@
 """The examples of README and documentation, run as they stand."""
 
 import json
-import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -9,24 +9,37 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+import yaml
 from astropy.io import fits
 
+import webbkg
 from crds_cache import Cache, environment
 from factories import make_model, ramp, save
+from forks import Forks
+from webbkg.cli import app
+from webbkg.options import parameters
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PIPELINE = ROOT / "docs" / "pipeline.md"
-PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").glob("*.md")} - {PIPELINE})]
+FRONT = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGES")]
+SOURCES = sorted(
+    page
+    for page in (ROOT / "docs").rglob("*.md")
+    if not any(part.startswith("_") for part in page.relative_to(ROOT / "docs").parts)
+)
+PAGES = [FRONT[0], *(page for page in SOURCES if page != PIPELINE)]
 
 
 def examples(language, pages=PAGES):
-    """Collect the fenced blocks of a language, named by page and number."""
-    found = []
+    """Collect the fenced blocks of a language, each once, named by page and number."""
+    found = {}
     for page in pages:
         blocks = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
-        found += [pytest.param(b, id=f"{page.stem}-{i}") for i, b in enumerate(blocks)]
-    return found
+        for number, block in enumerate(blocks):
+            found.setdefault(block, f"{page.stem}-{number}")
+    return [pytest.param(block, id=name) for block, name in found.items()]
 
 
 @pytest.fixture
@@ -52,26 +65,29 @@ def test_python_examples_run(folder, code):
 
 @pytest.mark.parametrize("script", examples("bash"))
 def test_shell_examples_run(folder, script):
-    for line in script.strip().splitlines():
-        run_process(shlex.split(line), os.environ)
+    for command in commands(script):
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, f"{command}\n{run.stderr}"
     assert list(folder.rglob("*_backgroundstep.fits"))
 
 
-def run_process(command, environment):
-    path = os.pathsep.join([str(BIN), environment["PATH"]])
-    run = subprocess.run(
-        command, capture_output=True, text=True, env={**environment, "PATH": path}, check=False
-    )
-    assert run.returncode == 0, f"{command}\n{run.stderr}"
+def commands(script):
+    """Take a script's lines apart; a backslash at the end of one joins it to the next."""
+    for line in script.replace("\\\n", " ").strip().splitlines():
+        name, *arguments = shlex.split(line)
+        yield [str(BIN / name), *arguments]
 
 
-@pytest.fixture
-def crds(folder):
-    """Give a process an empty CRDS; the pipelines of the jwst package do not run without one."""
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    """Give processes an empty CRDS; the pipelines of the jwst package do not run without one."""
     pytest.importorskip("jwst", reason="the jwst package (extra 'compare') is not installed")
-    cache = Cache(folder / "crds")
+    cache = Cache(tmp_path_factory.mktemp("crds"))
     cache.add("niriss", "flat", {"NIS_IMAGE": "N/A"})
-    return {**environment(cache), "STPIPE_DISABLE_CRDS_STEPPARS": "true"}
+    variables = {**environment(cache), "STPIPE_DISABLE_CRDS_STEPPARS": "true"}
+    started = Forks(["jwst.pipeline", "webbkg.pipelines"], variables)
+    yield started
+    started.close()
 
 
 def is_subtracted(path):
@@ -80,23 +96,120 @@ def is_subtracted(path):
 
 
 @pytest.mark.parametrize("code", examples("python", [PIPELINE]))
-def test_python_examples_of_pipelines_run(folder, crds, code):
+def test_python_examples_of_pipelines_run(folder, forks, code):
     told = "\nassert result[0].meta.background.webbkg.status == 'COMPLETE'"
-    run_process([sys.executable, "-c", code + told], crds)
+    forks.run(["-c", code + told], folder)
 
 
 @pytest.mark.parametrize("script", examples("bash", [PIPELINE]))
-def test_shell_examples_of_pipelines_run(folder, crds, script):
+def test_shell_examples_of_pipelines_run(folder, forks, script):
     inputs = set(folder.iterdir())
-    for line in script.strip().splitlines():
-        run_process(shlex.split(line), crds)
+    for command in commands(script):
+        forks.run(command, folder)
         products = [path for path in set(folder.iterdir()) - inputs if path.suffix == ".fits"]
         assert any(is_subtracted(path) for path in products)
         for path in products:
             path.unlink()
 
 
-def test_every_page_is_in_the_table_of_contents():
-    index = (ROOT / "docs" / "index.md").read_text()
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.stem == "index" or f"\n{page.stem}\n" in index
+def test_every_page_is_in_a_table_of_contents():
+    blocks = re.findall(
+        r"^```{toctree}\n(.*?)^```", "".join(map(Path.read_text, SOURCES)), re.M | re.S
+    )
+    listed = {line for block in blocks for line in block.splitlines()}
+    pages = {str(page.relative_to(ROOT / "docs").with_suffix("")) for page in SOURCES}
+    assert pages - listed == {"index"}
+
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    for target in LINK.findall(page.read_text()):
+        is_here = target.startswith(("https://", "http://")) or not target
+        assert is_here or (page.parent / target).exists(), target
+
+
+def test_the_citation_is_of_this_version():
+    """What version 1.2.0 of the Citation File Format demands, and no more is claimed."""
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert told["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(told)
+    assert all(author["name"] for author in told["authors"])
+    assert (told["version"], told["license"]) == (webbkg.__version__, "BSD-3-Clause")
+
+
+def test_the_first_page_has_the_figures_that_were_measured(monkeypatch):
+    """Guards the table that is made of RESULTS.md against another layout of that."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import tables
+
+    rows = [re.split(r" *\| *", line)[1:-1] for line in tables.measured().splitlines()[2:]]
+    assert len(rows) == 4
+    for _, own, other, faster in rows:
+        assert re.fullmatch(r"[\d.]+ s, \d+ MB", own)
+        assert re.fullmatch(r"[\d.]+ s, \d+ MB", other)
+        assert float(faster.strip("*× ")) > 1
+
+
+# Options and parameters, by their spelling.
+
+ELSEWHERE = {
+    "--exclude-editable": "pip freeze",
+    "--disable-crds-steppars": "strun",
+    "--save-parameters": "strun",
+    "--steps.": "strun: parameters of a pipeline's steps",
+    **dict.fromkeys(("--figure", "--seed", "--only", "--exposures"), "benchmarks"),
+}
+"""Options in the pages that are not webbkg's, and whose they are."""
+
+
+def known_options():
+    """Collect the options of the command and the step's parameters as strun takes them."""
+    group = typer.main.get_command(app)
+    ours = [one for command in group.commands.values() for one in command.params] + group.params
+    names = {name for one in ours for name in (*one.opts, *one.secondary_opts)}
+    of_stpipe = {"output_dir", "output_file", "suffix", "save_results", "skip"}
+    references = {f"override_{kind}" for kind in ("bkg", "wavelengthrange")}
+    return names | {f"--{name}" for name in {*parameters(), *of_stpipe, *references}}
+
+
+@pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
+def test_options_are_spelt_as_they_are(page):
+    found = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", page.read_text()))
+    ours = {one for one in found if not one.startswith(tuple(ELSEWHERE))}
+    assert ours <= known_options()
+
+
+@pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
+def test_parameters_are_spelt_as_they_are(page):
+    named = set(re.findall(r"`((?:wfss|soss)_\w+)(?:`| ?=)", page.read_text()))
+    given = set(re.findall(r"`([a-z_]+) ?= ?[^`]*`", page.read_text())) - {
+        "config_file",
+        "sky_level",
+    }
+    assert named | given <= set(parameters())
+
+
+# The signatures of the API.
+
+
+def test_signatures_show_no_factories(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import signatures
+
+    names = re.findall(r"^   ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    things = [pkgutil.resolve_name(f"webbkg.{name}") for name in names]
+    told = [given for thing in things if (given := signatures.give(None, "function", "", thing))]
+    assert len(told) > 40
+    assert not [text for text, _ in told if "<" in text or " at 0x" in text]
+
+
+def test_members_are_those_of_webbkg(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import signatures
+
+    assert signatures.members_of("webbkg.BackgroundStep") == ["process"]
+    assert set(signatures.members_of("webbkg.Metrics")) == {"verdict", "reasons", "find", "plot"}
+    assert "COMPLETE" in signatures.members_of("webbkg.Status")

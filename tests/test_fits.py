@@ -77,6 +77,17 @@ def test_a_damaged_card_is_told_when_it_is_read(tmp_path):
         ours["KEY"]
 
 
+@pytest.mark.parametrize(
+    "first", ["SIMPLE  =                    F", "SIMPLE  = T\0\0\x80", "SIMPLE  ="]
+)
+def test_the_first_card_says_that_it_is_fits(tmp_path, first):
+    text = "".join(f"{card:80}" for card in (first, *REST, "END"))
+    path = tmp_path / "h.fits"
+    path.write_bytes(f"{text:{FITS_BLOCK}}".encode("latin-1"))
+    with pytest.raises(InputError, match=r"h\.fits.*SIMPLE"):
+        read_header(path)
+
+
 def test_a_mapping_will_do():
     assert Header({"NAXIS": 2}, "x").integer("NAXIS") == 2
 

@@ -79,12 +79,13 @@ def test_what_a_file_says_injects_nothing():
 def test_plots_go_into_an_axes_and_come_back(done, fit):
     from matplotlib.figure import Figure
 
+    before = {*sys.modules}
     for result in shown(done, fit):
         axes = Figure().add_subplot()
         assert result.plot(axes) is axes
         assert axes.has_data()
         assert type(result.plot()) is type(axes)
-    assert "pyplot" not in {name.rpartition(".")[2] for name in sys.modules if "matplotlib" in name}
+    assert "matplotlib.pyplot" not in {*sys.modules} - before
 
 
 def test_without_anything_to_draw_that_is_told_and_the_table_has_no_picture():

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -96,7 +97,7 @@ def _webbkg(
     """Subtract the background of JWST exposures."""
 
 
-INPUTS, EVERY_MODE, OUTPUT = "Inputs", "Every mode", "Output"
+INPUTS, EVERY_MODE, OUTPUT, PLANNING = "Inputs", "Every mode", "Output", "Planning"
 PANELS = {
     "every mode": EVERY_MODE,
     "image": "Image from image",
@@ -446,6 +447,117 @@ def make_template_command(
     with _told_errors():
         made = make_template(image, like, output)
     say(f"{made}: template of {image.name}, for exposures like {like.name}")
+
+
+PLAN_EXAMPLES = """\
+webbkg plan data -o plan.json
+webbkg plan "data/*_rate.fits" --background-target SKY-NORTH
+webbkg plan bkg_sub_asn.json
+webbkg plan data --min-separation 1.5 --associations data"""
+
+
+_Planned = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, with all below them; exposures; catalogues; associations (.json).",
+        metavar="FOLDER|FILE...",
+        rich_help_panel=INPUTS,
+    ),
+]
+_PlanFile = Annotated[
+    Path | None,
+    _option(
+        "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
+    ),
+]
+_ReplacePlan = Annotated[
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+]
+_MinSeparation = Annotated[
+    float,
+    _option(
+        "--min-separation",
+        panel=PLANNING,
+        text="How far a dither must point from its target to be its background.",
+        metavar="ARCSEC",
+        show_default="0.5",
+    ),
+]
+_BackgroundTarget = Annotated[
+    list[str] | None,
+    _option(
+        "--background-target",
+        panel=PLANNING,
+        text="A target (TARGPROP, TARGNAME) whose exposures are backgrounds; may come again.",
+        metavar="NAME",
+    ),
+]
+_Pairs = Annotated[
+    bool,
+    _option(
+        "--pairs/--no-pairs", panel=PLANNING, text="Take repeats of a two-point nod pair by pair."
+    ),
+]
+_AllCatalog = Annotated[
+    str | None,
+    _option(
+        "--catalog",
+        panel=INPUTS,
+        text="Source catalogue (ECSV) of all grism exposures.",
+        metavar="FILE",
+    ),
+]
+_Cache = Annotated[
+    bool,
+    _option("--cache/--no-cache", panel=PLANNING, text="Keep headers in the user's cache."),
+]
+_PlanAsJson = Annotated[
+    bool, _option("--json", panel=OUTPUT, text="Print the plan as JSON, for scripts.")
+]
+
+
+@app.command(cls=HelpInPanels, epilog=PLAN_EXAMPLES, no_args_is_help=True)
+def plan(
+    inputs: _Planned,
+    *,
+    catalog: _AllCatalog = None,
+    min_separation: _MinSeparation = 0.5,
+    background_target: _BackgroundTarget = None,
+    pairs: _Pairs = True,
+    cache: _Cache = True,
+    output: _PlanFile = None,
+    overwrite: _ReplacePlan = False,
+    quiet: _Quiet = False,
+    as_json: _PlanAsJson = False,
+) -> None:
+    """Plan what is subtracted from what, from the headers of many exposures.
+
+    Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
+    """
+    from webbkg.batch import planfile, planner, table
+
+    display = Display(hidden=quiet or as_json)
+    with _told_errors():
+        with display.bar(inputs[0]) as bar:
+            made = planner.plan(
+                expand_globs(inputs),
+                min_separation=min_separation,
+                background_target=background_target or (),
+                pairs=pairs,
+                catalog=catalog,
+                cache=cache,
+                progress=None if bar is None else partial(bar.count, "reading headers"),
+            )
+        if output is not None:
+            planfile.write_plan(made, output, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(planfile.as_json(made), indent=1))
+    elif not quiet:
+        for line in table.lines(made):
+            say(as_options(line))
+        if output is not None:
+            say(f"written: {output}")
+    raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 
 def split_commas(names: list[str]) -> list[str]:

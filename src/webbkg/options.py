@@ -592,7 +592,10 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-_COMMAND_ONLY = ("output_dir", "output_file", "override_bkg", "override_wavelengthrange")
+_COMMAND_ONLY = (
+    *("output_dir", "output_file", "override_bkg", "override_wavelengthrange"),
+    *("background_target", "min_separation"),
+)
 _ENGLISH = ("sigma", "preset", "suffix", "template")
 """Parameters whose names are words, too: they are meant where a message demands or offers them."""
 

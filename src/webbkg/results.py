@@ -335,6 +335,76 @@ class RobustFit(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ComponentFit(Frozen):
+    """Scales of templates, and what is free along dispersion; see `webbkg.wfss.components`.
+
+    Attributes
+    ----------
+    status : Status
+        COMPLETE, or FAILED where the components cannot be fitted.
+    reason : str
+        Why it failed.
+    freedom : int
+        0: templates alone; 1: a constant too; n > 1: a cubic spline of n pieces along dispersion.
+    scales : tuple of float
+        What each template is to be multiplied by.
+    free : (coefficients,) float64
+        Coefficients of what is free: none, a constant, or those of the spline.
+    profile : (length,) float64
+        What they come to at each pixel along dispersion, in the target's unit.
+    covariance : (n, n) float64
+        Of scales and coefficients of what is free, in this order: by the noise model, or by a
+        jackknife over blocks where that makes the mean of the model more uncertain beyond chance.
+    level_err : tuple of two floats
+        Standard error of the mean of the model over the fit pixels, in the target's unit: by the
+        noise model, and by the jackknife (NaN of fewer than two blocks).
+    chi2_dof : float
+        Chi-square of the last pass over its degrees of freedom.
+    offered, used : int
+        Pixels before clip and strips, and after those of the last pass.
+    sky_pixels : int
+        Sky pixels of the target without DO_NOT_USE.
+    marked : float
+        Share of the weight that the strips took away, 0 to 1.
+    scatters : tuple of float
+        As of `RobustFit`.
+    noise : str
+        What the variance was modelled from.
+    per_signal : float
+        As of `RobustFit`.
+    passes : int
+        Passes over the pixels.
+    stopped : StopReason
+        Why there were no more.
+    """
+
+    status: Status
+    reason: str = ""
+    freedom: int = 0
+    scales: tuple[float, ...] = ()
+    free: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    profile: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    covariance: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    level_err: tuple[float, float] = (math.nan, math.nan)
+    chi2_dof: float = math.nan
+    offered: int = 0
+    used: int = 0
+    sky_pixels: int = 0
+    marked: float = 0.0
+    scatters: tuple[float, ...] = ()
+    noise: str = ""
+    per_signal: float = 0.0
+    passes: int = 0
+    stopped: StopReason = StopReason.NOT_FITTED
+
+    @property
+    def scale_errs(self) -> tuple[float, ...]:
+        """Standard errors of the scales."""
+        errors = np.sqrt(np.diagonal(self.covariance)[: len(self.scales)])
+        return tuple(errors.tolist())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScaleFit(Shown):
     """The scale of a template, by weighted least squares with outlier rejection.
 

@@ -42,7 +42,18 @@ def check_parameter_file(named: Any) -> None:
                 check_asdf(stream, 0, length, str(path))
         from stpipe.config_parser import load_config_file
 
-        load_config_file(str(path))
+        _check_no_mapping(load_config_file(str(path)), str(path))
+
+
+def _check_no_mapping(told: Mapping[str, Any], name: str) -> None:
+    """Refuse a mapping in the place of a value: stpipe takes it for a section of its own."""
+    for parameter, value in told.items():
+        if not isinstance(value, Mapping):
+            continue
+        if parameter != "steps":
+            raise InputError(f"{name}: {parameter} must be a value (got the mapping {value!r:.60})")
+        for step in filter(lambda one: isinstance(one, Mapping), value.values()):
+            _check_no_mapping(step, name)
 
 
 def with_plain_names(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -241,7 +241,7 @@ def average_exposures(
     )
     threads = available_threads() if threads is None else threads
     a_row = _bytes_a_row(sources, columns, options)
-    height, crew = _share_memory(a_row, options.band_memory, threads)
+    height, crew = share_memory(a_row, options.band_memory, threads)
     parts = over_bands(
         split(rows, height),
         lambda: _BandAverager(sources, result, options, min(height, rows), errors).average,
@@ -274,13 +274,13 @@ def _bytes_a_row(sources: Sequence[Placed], columns: int, options: ImageOptions)
     return columns * (8 * (sum(levels) + 2) + flags) + 12 * widest
 
 
-def _share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int]:
+def share_memory(bytes_a_row: int, memory: int, threads: int) -> tuple[int, int]:
     """Rows of a band, and how many threads have room for one; at least one row on one thread."""
     crew = max(1, min(threads, memory // max(bytes_a_row, 1)))
     return max(1, min(MOST_ROWS_A_BAND, memory // max(crew * bytes_a_row, 1))), crew
 
 
-class _Stack:
+class Stack:
     """Samples of one band, SCI and, if wanted, ERR: of (samples, height, columns) float32.
 
     They lie side by side however few rows a band has: kernels are compiled for no other layout.
@@ -336,7 +336,7 @@ class _Stack:
         )
 
 
-class _NoiseStack(_Stack):
+class _NoiseStack(Stack):
     """A stack that is clipped by the scatter that its ERR leads to expect."""
 
     def __init__(self, samples: int, height: int, columns: int, options: ImageOptions) -> None:
@@ -356,72 +356,65 @@ class _NoiseStack(_Stack):
         return SampleCounts(offered=samples * pixels, usable=usable, clipped=clipped)
 
 
-def _make_stack(
+def make_stack(
     samples: int, height: int, columns: int, options: ImageOptions, errors: bool
-) -> _Stack:
+) -> Stack:
+    """Make a stack that is clipped as options ask."""
     if options.clip_noise == "model":
         return _NoiseStack(samples, height, columns, options)
-    return _Stack(samples, height, columns, options, errors)
+    return Stack(samples, height, columns, options, errors)
 
 
-class _BandAverager:
-    """One thread's buffers, and the way of a band through them."""
+class ImageReader:
+    """One thread's way from an exposure to its image: rows of it, its integrations averaged.
+
+    Parameters
+    ----------
+    sources : sequence of Placed
+        All exposures that it will read.
+    columns : int
+        Of the target's window.
+    options : ImageOptions
+        How integrations are clipped.
+    height : int
+        Most rows of a band.
+    errors : bool
+        Whether ERR is wanted.
+    """
 
     def __init__(
         self,
         sources: Sequence[Placed],
-        result: CombinedBackground,
+        columns: int,
         options: ImageOptions,
         height: int,
         errors: bool,
     ) -> None:
-        columns = result.sci.shape[1]
         self._planes = PLANES if errors else ("SCI", "DQ")
-        self._unwanted = None if errors else np.empty((height, columns), np.float32)
-        self._sources = sources
-        self._result = result
-        self._exposures = _make_stack(len(sources), height, columns, options, errors)
         most = max((s.planes.shape[0] for s in sources), default=1)
-        self._integrations = _make_stack(most if most > 1 else 0, height, columns, options, errors)
+        self._integrations = make_stack(most if most > 1 else 0, height, columns, options, errors)
         widest = max((s.planes.shape[2] for s in sources), default=0)
         self._words = np.empty(3 * height * widest, np.uint32)
         self._counts = np.empty((height, columns), np.uint32)
-        area = height, columns
-        self._exposure_flags = flags_of(options.dq_threshold, len(sources), *area)
-        self._integration_flags = flags_of(options.dq_threshold, most, *area)
+        self._flags = flags_of(options.dq_threshold, most, height, columns)
 
-    def average(self, start: int, stop: int) -> tuple[SampleCounts, SampleCounts]:
-        """Average target rows `start` to `stop` into the result."""
-        height = stop - start
-        dq = self._result.dq[start:stop]
-        integrations = SampleCounts()
-        offered = 0
-        for index, source in enumerate(self._sources):
-            sci, err = self._exposures.images(index, height)
-            covered, columns = source.overlap.rows, source.overlap.columns
-            rows = (max(start, covered[0]), min(stop, covered[1]))
-            if rows[0] >= rows[1]:
-                sci.fill(np.nan)
-                err.fill(0)
-                continue
-            flags = self._exposure_flags.sample(dq)
-            if source.planes.shape[0] == 1:
-                self._load(source, 0, rows, start, sci, err, flags)
-            else:
-                integrations += self._average_integrations(source, rows, start, sci, err, flags)
-            self._exposure_flags.count((rows[0] - start, rows[1] - start), columns)
-            offered += max(0, rows[1] - rows[0]) * (columns[1] - columns[0])
-        counted = self._exposures.average(
-            len(self._sources),
-            height,
-            self._result.sci[start:stop],
-            self._result.err[start:stop] if self._unwanted is None else self._unwanted[:height],
-            self._result.counts[start:stop],
-        )
-        self._exposure_flags.put(dq)
-        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
-        exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
-        return exposures, integrations
+    def read(
+        self,
+        source: Placed,
+        rows: tuple[int, int],
+        start: int,
+        sci: FloatImage,
+        err: FloatImage,
+        dq: FlagImage,
+    ) -> SampleCounts:
+        """Fill `sci` and `err`, which begin at target row `start`, from target rows `rows`.
+
+        Flags are added to `dq`. Returns what became of the integrations.
+        """
+        if source.planes.shape[0] == 1:
+            self._load(source, 0, rows, start, sci, err, dq)
+            return SampleCounts()
+        return self._average_integrations(source, rows, start, sci, err, dq)
 
     def _average_integrations(
         self,
@@ -436,10 +429,10 @@ class _BandAverager:
         height, (count, *_), columns = len(sci), source.planes.shape, source.overlap.columns
         for integration in range(count):
             one_sci, one_err = self._integrations.images(integration, height)
-            flags = self._integration_flags.sample(dq)
+            flags = self._flags.sample(dq)
             self._load(source, integration, rows, start, one_sci, one_err, flags)
-            self._integration_flags.count((rows[0] - start, rows[1] - start), columns)
-        self._integration_flags.put(dq)
+            self._flags.count((rows[0] - start, rows[1] - start), columns)
+        self._flags.put(dq)
         counted = self._integrations.average(count, height, sci, err, self._counts[:height])
         err[self._counts[:height] == 0] = 0  # a missing sample has no error, not an unknown one
         pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])
@@ -478,3 +471,53 @@ class _BandAverager:
             overlap.columns[0],
             width,
         )
+
+
+class _BandAverager:
+    """One thread's buffers, and the way of a band through them."""
+
+    def __init__(
+        self,
+        sources: Sequence[Placed],
+        result: CombinedBackground,
+        options: ImageOptions,
+        height: int,
+        errors: bool,
+    ) -> None:
+        columns = result.sci.shape[1]
+        self._unwanted = None if errors else np.empty((height, columns), np.float32)
+        self._sources = sources
+        self._result = result
+        self._exposures = make_stack(len(sources), height, columns, options, errors)
+        self._flags = flags_of(options.dq_threshold, len(sources), height, columns)
+        self._reader = ImageReader(sources, columns, options, height, errors)
+
+    def average(self, start: int, stop: int) -> tuple[SampleCounts, SampleCounts]:
+        """Average target rows `start` to `stop` into the result."""
+        height = stop - start
+        dq = self._result.dq[start:stop]
+        integrations = SampleCounts()
+        offered = 0
+        for index, source in enumerate(self._sources):
+            sci, err = self._exposures.images(index, height)
+            covered, columns = source.overlap.rows, source.overlap.columns
+            rows = (max(start, covered[0]), min(stop, covered[1]))
+            if rows[0] >= rows[1]:
+                sci.fill(np.nan)
+                err.fill(0)
+                continue
+            flags = self._flags.sample(dq)
+            integrations += self._reader.read(source, rows, start, sci, err, flags)
+            self._flags.count((rows[0] - start, rows[1] - start), columns)
+            offered += max(0, rows[1] - rows[0]) * (columns[1] - columns[0])
+        counted = self._exposures.average(
+            len(self._sources),
+            height,
+            self._result.sci[start:stop],
+            self._result.err[start:stop] if self._unwanted is None else self._unwanted[:height],
+            self._result.counts[start:stop],
+        )
+        self._flags.put(dq)
+        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
+        exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
+        return exposures, integrations

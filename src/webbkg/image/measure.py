@@ -81,7 +81,36 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
 
 
 @dataclass(frozen=True)
-class _Combined:
+class Combination:
+    """What an average depends on: of two that are equal the averages are the same.
+
+    Attributes
+    ----------
+    sources : tuple of Path or data model
+        The exposures.
+    places : tuple of Overlap
+        Where each lies on the target.
+    shape : (rows, columns)
+        Of the target.
+    options : ImageOptions
+        How they are averaged.
+    errors, propagated : bool
+        Whether the average's ERR is wanted, and whether its variance is split.
+    masks : tuple of Path
+        Files of what is left out of them.
+    """
+
+    sources: tuple[Any, ...]
+    places: tuple[Overlap, ...]
+    shape: tuple[int, int]
+    options: ImageOptions
+    errors: bool
+    propagated: bool
+    masks: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Combined:
     """The average of exposures, and what `webbkg.image.prepare.Prepared` tells of them."""
 
     background: CombinedBackground
@@ -97,14 +126,14 @@ def _combine(
     options: ImageOptions,
     services: Services,
     wanted: tuple[bool, bool],
-) -> _Combined:
+) -> Combined:
     """Average the exposures, unless the target before had the same ones in the same places.
 
     `wanted` tells whether the average is kept or judged, which needs its errors, and whether its
     variance enters the target's.
     """
 
-    def average() -> _Combined:
+    def average() -> Combined:
         placed: Sequence[Placed] = gathered.placed
         told: tuple[Any, ...] = ()
         if masks or options.mask_sources or options.match_background != "none":
@@ -120,14 +149,20 @@ def _combine(
         )
         if propagate:
             combined = split_variance(combined, gathered.placed)
-        return _Combined(combined, *told)
+        return Combined(combined, *told)
 
     if services.shared is None:
         return average()
-    places = tuple(placed.overlap for placed in gathered.placed)
-    files = tuple(file for file, _ in masks)
-    key = (gathered.sources, places, shape, options, wanted, files)
-    return services.shared.get(key, average)
+    combination = Combination(
+        sources=gathered.sources,
+        places=tuple(placed.overlap for placed in gathered.placed),
+        shape=shape,
+        options=options,
+        errors=any(wanted) or options.clip_noise == "model",
+        propagated=wanted[1],
+        masks=tuple(file for file, _ in masks),
+    )
+    return services.shared.get(combination, average)
 
 
 Masks = Sequence[tuple[Path, Exposure]]
@@ -159,7 +194,7 @@ def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
     return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
 
 
-def _match(combined: _Combined, target: Target, pool: FilePool) -> _Combined:
+def _match(combined: Combined, target: Target, pool: FilePool) -> Combined:
     """Bring the average to the target's own sky, where the exposures' levels were matched."""
     if combined.levels is None:
         return combined
@@ -175,7 +210,7 @@ def _match(combined: _Combined, target: Target, pool: FilePool) -> _Combined:
 
 
 def _unmatched(
-    combined: _Combined, target: str, names: Sequence[str], options: ImageOptions
+    combined: Combined, target: str, names: Sequence[str], options: ImageOptions
 ) -> Iterator[str]:
     """Warn of what was asked for and could not be done."""
     if options.mask_sources and len(names) < 2:
@@ -423,7 +458,7 @@ def _unknown_errors(background: CombinedBackground) -> Iterator[str]:
         )
 
 
-def _result(combined: _Combined, names: tuple[str, ...], options: ImageOptions) -> ImageResult:
+def _result(combined: Combined, names: tuple[str, ...], options: ImageOptions) -> ImageResult:
     background = combined.background
     covered = background.covered
     return ImageResult(

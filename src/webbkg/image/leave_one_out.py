@@ -1,0 +1,201 @@
+"""Image from image: the averages of a group of exposures without each of them in turn.
+
+Nods and dithers see a source in another place each, so that each exposure's background is the
+average of the others. One pass over the exposures gives all of these averages: of the samples of a
+band all but one are stacked, and from "without i" to "without i + 1" one of them changes place.
+(Taking a sample off a total would round differently.) Every average has the very samples, in the
+same order, that `average_exposures` would stack for it, and so the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from webbkg.image.average import ImageReader, make_stack, share_memory
+from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.planes import Overlap, Placed
+from webbkg.options import DO_NOT_USE, ImageOptions
+from webbkg.results import FlagImage, FloatImage, SampleCounts
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one average; the arrays belong to a buffer that is used again.
+
+    Attributes
+    ----------
+    sci, err : (rows, columns) float32
+        Mean, and its uncertainty.
+    dq : (rows, columns) uint32
+        Flags.
+    counts : (rows, columns) uint32
+        Exposures in the mean.
+    """
+
+    sci: FloatImage
+    err: FloatImage
+    dq: FlagImage
+    counts: FlagImage
+
+
+Keep = Callable[[int, int, Rows], None]
+"""Takes the exposure that is left out, the first row, and rows of the average of the others."""
+
+
+def is_covered(sources: Sequence[Placed], shape: tuple[int, int], options: ImageOptions) -> bool:
+    """Tell whether one pass gives the averages: of two exposures or more, on one window.
+
+    Not where levels are matched, sources left out, or flags voted on: what one exposure comes to
+    there depends on which others there are.
+    """
+    whole = Overlap.whole(shape)
+    return (
+        len(sources) > 1
+        and all(source.overlap == whole for source in sources)
+        and all(source.planes.shape[1:] == shape for source in sources)
+        and options.match_background == "none"
+        and not options.mask_sources
+        and options.source_mask is None
+        and options.dq_threshold == 0
+    )
+
+
+def average_others(
+    sources: Sequence[Placed],
+    shape: tuple[int, int],
+    options: ImageOptions,
+    keep: Keep,
+    *,
+    errors: bool = True,
+    threads: int | None = None,
+) -> list[tuple[SampleCounts, SampleCounts]]:
+    """Average, for each exposure, all the others; see `is_covered` for when.
+
+    Parameters
+    ----------
+    sources : sequence of Placed
+        The exposures, SCI, ERR and DQ, each of which lies on the whole window.
+    shape : (rows, columns)
+        Of the window.
+    options : ImageOptions
+        Clip threshold, noise and iterations, and the memory for samples.
+    keep : callable
+        Called with each average, band by band, by several threads at a time.
+    errors : bool
+        Whether ERR is wanted; if not, that of the averages means nothing.
+    threads : int, optional
+        Default: as many as this task may use. The result does not depend on it.
+
+    Returns
+    -------
+    list of (SampleCounts, SampleCounts)
+        For each average: over the exposures, and over their integrations.
+    """
+    rows, columns = shape
+    errors = errors or options.clip_noise == "model"
+    threads = available_threads() if threads is None else threads
+    height, crew = share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
+
+    def make_worker() -> Callable[[int, int], list[tuple[SampleCounts, SampleCounts]]]:
+        return _BandAverager(sources, columns, options, min(height, rows), errors, keep).average
+
+    parts = over_bands(split(rows, height), make_worker, threads=crew)
+    return [_total([part[index] for part in parts]) for index in range(len(sources))]
+
+
+def _total(parts: Sequence[tuple[SampleCounts, SampleCounts]]) -> tuple[SampleCounts, SampleCounts]:
+    return sum((p[0] for p in parts), SampleCounts()), sum((p[1] for p in parts), SampleCounts())
+
+
+def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
+    """Memory of a row on one thread: SCI, ERR and twice the flags of each, integrations, rest."""
+    most = max(source.planes.shape[0] for source in sources)
+    return columns * (16 * (len(sources) + 2) + 8 * (most + 2) + 12)
+
+
+class _BandAverager:
+    """One thread's buffers, and the way of a band through them."""
+
+    def __init__(
+        self,
+        sources: Sequence[Placed],
+        columns: int,
+        options: ImageOptions,
+        height: int,
+        errors: bool,
+        keep: Keep,
+    ) -> None:
+        self._sources = sources
+        self._keep = keep
+        self._reader = ImageReader(sources, columns, options, height, errors)
+        self._stack = make_stack(len(sources) - 1, height, columns, options, errors)
+        self._spare = np.empty((2, height, columns), np.float32)  # SCI and ERR of who is left out
+        self._moved = np.empty((2, height, columns), np.float32)
+        self._flags = np.empty((len(sources), height, columns), np.uint32)
+        self._later = np.empty((len(sources), height, columns), np.uint32)
+        self._before = np.empty((height, columns), np.uint32)
+        self._sci, self._err = np.empty((2, height, columns), np.float32)
+        self._dq, self._counts = np.empty((2, height, columns), np.uint32)
+
+    def average(self, start: int, stop: int) -> list[tuple[SampleCounts, SampleCounts]]:
+        """Average the others of each exposure in rows `start` to `stop`."""
+        integrations = self._read(start, stop)
+        every = sum(integrations, SampleCounts())
+        self._collect_flags(stop - start)
+        told = []
+        for index, own in enumerate(integrations):
+            if index:
+                self._put_back(index - 1, stop - start)
+            told.append((self._average_one(index, start, stop), _without(every, own)))
+        return told
+
+    def _read(self, start: int, stop: int) -> list[SampleCounts]:
+        """Read the band of every exposure: the first waits aside, the others are stacked."""
+        told, height = [], stop - start
+        for index, source in enumerate(self._sources):
+            sci, err = self._stack.images(index - 1, height) if index else self._spare[:, :height]
+            flags = self._flags[index, :height]
+            flags.fill(0)
+            told.append(self._reader.read(source, (start, stop), start, sci, err, flags))
+        return told
+
+    def _collect_flags(self, height: int) -> None:
+        """Note at each exposure the flags of those after it."""
+        self._before[:height] = 0
+        self._later[-1, :height] = 0
+        for index in range(len(self._sources) - 1, 0, -1):
+            here = self._later[index, :height], self._flags[index, :height]
+            np.bitwise_or(*here, out=self._later[index - 1, :height])
+
+    def _put_back(self, index: int, height: int) -> None:
+        """Put the exposure that was left out in the place of the next one, which is so now."""
+        spare, moved = self._spare[:, :height], self._moved[:, :height]
+        for image, waiting, aside in zip(
+            self._stack.images(index, height), spare, moved, strict=True
+        ):
+            aside[...] = image
+            image[...] = waiting
+        self._spare, self._moved = self._moved, self._spare
+        before = self._before[:height]
+        np.bitwise_or(before, self._flags[index, :height], out=before)
+
+    def _average_one(self, index: int, start: int, stop: int) -> SampleCounts:
+        height, samples = stop - start, len(self._sources) - 1
+        sci, err, counts = self._sci[:height], self._err[:height], self._counts[:height]
+        dq = self._dq[:height]
+        counted = self._stack.average(samples, height, sci, err, counts)
+        np.bitwise_or(self._before[:height], self._later[index, :height], out=dq)
+        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=counts == 0)
+        self._keep(index, start, Rows(sci, err, dq, counts))
+        return counted
+
+
+def _without(every: SampleCounts, one: SampleCounts) -> SampleCounts:
+    return SampleCounts(
+        offered=every.offered - one.offered,
+        usable=every.usable - one.usable,
+        clipped=every.clipped - one.clipped,
+    )
