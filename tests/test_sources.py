@@ -265,7 +265,7 @@ def test_memory_and_threads_do_not_change_the_answer(monkeypatch):
     seen = [place(one) for one in exposures([(40, 30), (41, 60), (60, 80), (30, 90), (70, 20)])]
     first = find_sources(seen, SHAPE, threads=1)
     monkeypatch.setattr("webbkg.image.sources.KEPT_MEMORY", 0)
-    monkeypatch.setattr(sources, "ROWS_A_BAND", 16)
+    monkeypatch.setattr("webbkg.image.sources.ROWS_A_BAND", 16)
     second = find_sources(seen, SHAPE, threads=3)
     for index in range(5):
         np.testing.assert_array_equal(first.masked(index)(0, 96), second.masked(index)(0, 96))
