@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,10 @@ from webbkg.files.models import (
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
-from webbkg.files.output import check_outputs, save_all, write_model
+from webbkg.files.output import TABLE, check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
+from webbkg.files.tables import Table
 from webbkg.modes import (
     SOSS,
     TEMPLATE,
@@ -60,10 +61,15 @@ from webbkg.options import ImageOptions, RunOptions, TemplateOptions, as_names
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
 
+if TYPE_CHECKING:
+    from webbkg.report.index import Row
+    from webbkg.report.snapshot import Snapshot
+
 log = logging.getLogger(__name__)
 
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
+TIME_SUFFIX = "backgroundtime"
 
 LARGEST_MEDIAN = 2**24
 """Pixels of a target up to which its medians are told, where it goes from file to file."""
@@ -107,6 +113,14 @@ class Item:
         Why it came to nothing.
     existing : bool
         Its product was there before the run, and is left as it is.
+    snapshot : Snapshot or None
+        What the pictures of its report are drawn from, where one was asked for.
+    log : list of str
+        The lines of the log that its report tells.
+    report : Path or None
+        The page that was written.
+    row : Row or None
+        What an index tells of it, where a report was asked for.
     """
 
     source: Input
@@ -125,6 +139,10 @@ class Item:
     warnings: list[str] = field(default_factory=list)
     error: WebbkgError | None = None
     existing: bool = False
+    snapshot: Snapshot | None = None
+    log: list[str] = field(default_factory=list)
+    report: Path | None = None
+    row: Row | None = None
 
     @property
     def path(self) -> Path | None:
@@ -256,6 +274,20 @@ def check_products(items: Iterable[Item], setting: Setting) -> None:
             )
         if not _is_itself(item, path):
             check_outputs([path], _inputs(item, setting))
+
+
+def check_report(setting: Setting) -> None:
+    """Make sure that reports can be made where they are asked for, before any work is done.
+
+    Raises
+    ------
+    MissingExtraError
+        If they cannot.
+    """
+    if setting.options.save_report:
+        from webbkg.report.page import check_extra
+
+        check_extra()
 
 
 def process(group: Sequence[Item], setting: Setting) -> None:
@@ -434,10 +466,10 @@ def _subtract(
             mode = request.mode(target.info.exposure_type)
             item.outcome = mode.measure(target, request, services)
         else:
-            item.outcome = measured
+            item.outcome = measured.of_next_segment()
         item.outcome = replace(item.outcome, unit=target.info.unit or "")
-        if request.metrics:
-            item.outcome = _with_metrics(item, target, request)
+        if request.metrics or setting.options.save_report:
+            _look_at(item, target, request, setting)
         if item.survey is None:
             _make_result(item, request)
         else:
@@ -445,22 +477,34 @@ def _subtract(
     _record(item)
 
 
-def _with_metrics(item: Item, target: Target, request: Request) -> Outcome:
-    """Measure how good the subtraction of a target will be, while it is as it was."""
-    outcome = item.outcome
-    assert outcome is not None
-    if outcome.background is None:
-        return outcome
-    from webbkg.report.limits import set_limits
-    from webbkg.report.metrics import measure_metrics
+def _look_at(item: Item, target: Target, request: Request, setting: Setting) -> None:
+    """Measure how good the subtraction of a target will be, and what a report is drawn from.
 
-    limits = set_limits(request.metric_limits)
+    The target is still as it was.
+    """
+    assert item.outcome is not None
+    measured = request.metrics and item.outcome.background is not None
+    if not measured and not setting.options.save_report:
+        return
     if item.path is not None and (item.survey is not None or item.streamed):
         exposure = Exposure.from_file(item.path, needed=("SCI", "DQ"))
     else:
         exposure = Exposure.from_model(target.model)
     with exposure:
-        return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
+        if measured:
+            item.outcome = _with_metrics(item.outcome, exposure, request)
+        if setting.options.save_report:
+            from webbkg.reporting import take_snapshot
+
+            item.snapshot = take_snapshot(item, exposure, item.outcome)
+
+
+def _with_metrics(outcome: Outcome, exposure: Exposure, request: Request) -> Outcome:
+    from webbkg.report.limits import set_limits
+    from webbkg.report.metrics import measure_metrics
+
+    limits = set_limits(request.metric_limits)
+    return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
 
 
 def _done_already(name: str) -> Outcome:
@@ -553,8 +597,8 @@ def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> 
             sci = target.plane("SCI")
             assert sci is not None
             before = finite_median(sci)
-            for image in sci.reshape(-1, *sci.shape[-2:]):
-                draft.changes["SCI"](image, 0)
+            for integration, image in enumerate(sci.reshape(-1, *sci.shape[-2:])):
+                draft.changes["SCI"](image, 0, integration)
             outcome = replace(outcome, median_before=before, median_after=finite_median(sci))
     item.outcome = outcome if request.keep_background else replace(outcome, background=None)
 
@@ -705,6 +749,8 @@ def finish(
 def write(group: Sequence[Item], setting: Setting) -> None:
     """Write the products of a group, with the backgrounds that are to be kept: all, or none.
 
+    Their reports follow, where they are asked for.
+
     Raises
     ------
     OutputError
@@ -719,15 +765,34 @@ def write(group: Sequence[Item], setting: Setting) -> None:
         else:
             models.append(item.result)
             paths.append(path)
+            table = None if item.outcome is None else record.time_table(item.outcome)
+            if table is not None:
+                models.append(table)
+                paths.append(time_path(item, setting))
+                item.saved.append(paths[-1])
     _save(group, models, paths, setting)
     for item in group:
         if item.streamed:
             drop_stand_ins(item.result)
+    _write_reports(group, setting)
+
+
+def time_path(item: Item, setting: Setting) -> Path:
+    """Name the table of an item's scales in time, which lies beside its product."""
+    return setting.name_product(item, TIME_SUFFIX).with_suffix(TABLE)
 
 
 def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
-    """Write the backgrounds of a group that are to be kept, and no products."""
+    """Write the backgrounds of a group that are to be kept, its reports, and no products."""
     _save(group, [], [], setting)
+    _write_reports(group, setting)
+
+
+def _write_reports(group: Sequence[Item], setting: Setting) -> None:
+    if setting.options.save_report:
+        from webbkg.reporting import write_reports
+
+        write_reports(group, setting)
 
 
 def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: Setting) -> None:
@@ -743,6 +808,9 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
     def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
         if isinstance(model, Draft | BackgroundDraft):
             model.write(stream, plain_ascii(path.name))
+            return
+        if isinstance(model, Table):
+            model.write(stream)
             return
         item = next((one for one in group if one.result is model), None)
         if item is None or not item.streamed or item.path is None or item.outcome is None:

@@ -36,6 +36,7 @@ from webbkg.results import (
     Variances,
 )
 from webbkg.soss import kernels
+from webbkg.soss.blend import add_up
 from webbkg.soss.library import (
     Library,
     Splits,
@@ -59,6 +60,7 @@ def fit_templates(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    hours: npt.ArrayLike | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale the sky template for a SOSS exposure in memory.
@@ -73,7 +75,9 @@ def fit_templates(
         The library in the unit of `sci`, or a single template. Of 256 rows a target of 96 rows
         takes rows 10 to 105.
     options : SossOptions, optional
-        The percentiles.
+        The method, the percentiles, and whether the scales may change in time.
+    hours : (integrations,) array_like, optional
+        Times of the integrations, for scales that change; by default they are not known.
     threads : int, optional
         Default: as many as this task may use. The result does not depend on it.
 
@@ -85,7 +89,8 @@ def fit_templates(
     Raises
     ------
     InputError
-        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D.
+        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D, or `hours` are not finite
+        and different, one for each integration.
 
     Examples
     --------
@@ -103,7 +108,8 @@ def fit_templates(
             f"(got {cubes[0].shape} and {cubes[1].shape})"
         )
     planes = ArrayPlanes.of(SCI=cubes[0], DQ=cubes[1])
-    return fit_segments([planes], templates, options, threads=threads)
+    times = None if hours is None else (np.asarray(hours, np.float64), "given")
+    return fit_segments([planes], templates, options, times=times, threads=threads)
 
 
 def fit_segments(
@@ -111,6 +117,7 @@ def fit_segments(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    times: tuple[npt.NDArray[np.float64], str] | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale one sky template for all segments of a SOSS exposure.
@@ -123,6 +130,8 @@ def fit_segments(
         SCI and DQ of the segments, in their order in time.
     templates, options, threads
         As for `fit_templates`.
+    times : ((integrations,) float64, str), optional
+        Hours of all integrations, and where they are from; see `SossTime`.
 
     Returns
     -------
@@ -132,12 +141,15 @@ def fit_segments(
     Raises
     ------
     InputError
-        If the segments differ in their rows or columns, or there is none.
+        If the segments differ in their rows or columns, or there is none; or if the times are
+        not finite and different, one for each integration.
     OptionError
         If `templates` is neither 2-D nor 3-D, or empty.
     """
     options = options or SossOptions()
     stream = _Stream(segments, available_threads() if threads is None else threads)
+    if times is not None:
+        _check_hours(times[0], len(stream.integrations))
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
     nothing = np.full((len(library), 2), np.nan)
@@ -150,7 +162,7 @@ def fit_segments(
     if options.method == "robust":
         from webbkg.soss import robust  # with much of SciPy, which no other fit needs
 
-        return robust.fit_stream(stream, fitted, options)
+        return robust.fit_stream(stream, fitted, options, times)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):
         reason = "template matching failed: the target has no usable pixel"
@@ -158,12 +170,22 @@ def fit_segments(
     return _fit_library(stream, fitted, threshold, options)
 
 
+def _check_hours(hours: npt.NDArray[np.float64], integrations: int) -> None:
+    finite = hours.shape == (integrations,) and bool(np.isfinite(hours).all())
+    if not finite or len(np.unique(hours)) < integrations:
+        raise InputError(
+            f"hours must be {integrations} finite and different numbers, one for each integration "
+            f"(got shape {hours.shape}, {len(np.unique(hours))} different)"
+        )
+
+
 def template_background(
     fit: TemplateFit, templates: npt.ArrayLike, templates_err: npt.ArrayLike | None = None
 ) -> Background:
-    """Scale the chosen template to the background of the target.
+    """Scale the chosen template to the background of the target, or add a mixture up.
 
     Left of the step by the left scale, from the step on by the right one, to the last column.
+    Likewise a mixture of templates, with the left weights and the right ones.
 
     Parameters
     ----------
@@ -180,7 +202,9 @@ def template_background(
         `sci` is NaN, and `dq` DO_NOT_USE, where the template is not finite; `dq` is 0 elsewhere.
         `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
-        which moves all pixels of a side together, in `flat`.
+        which moves all pixels of a side together, in `flat`. Of a mixture likewise, with the
+        covariance of its weights. `drift` tells how it changes from integration to integration,
+        where the fit found that it does.
 
     Raises
     ------
@@ -196,26 +220,43 @@ def template_background(
         raise OptionError(
             f"templates must be those that were fitted, to {rows} rows (got {library.shape})"
         )
-    template = cut[fit.template]
+    own = None if templates_err is None else _cut_errors(templates_err, library.shape, fit)
+    mixture = None if fit.robust is None else fit.robust.mixture
+    if mixture is not None:
+        sky, err, own = add_up(mixture, cut, fit.jump, own)
+    else:
+        sky, err, own = _scaled(fit, cut, own)
+    background = Background(
+        sci=sky,
+        err=err,
+        dq=np.where(np.isnan(sky), np.uint32(DO_NOT_USE), np.uint32(0)),
+        covered=np.ones(sky.shape, np.bool_),
+        drift=None if fit.time is None else fit.time.drift(fit.jump),
+    )
+    return background if own is None else _with_variances(background, own)
+
+
+def _scaled(
+    fit: TemplateFit, library: Library, errors: Library | None
+) -> tuple[FloatImage, FloatImage, FloatImage | None]:
+    """Scale one template: sky, its error by that of the scale, and by its own."""
+    assert fit.template is not None
+    assert fit.left is not None
+    assert fit.right is not None
+    template = library[fit.template]
     known = np.isfinite(template)
     right = np.arange(template.shape[1]) >= fit.jump[:, np.newaxis]
     sky = np.where(known, template, np.float32(np.nan))
     scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
     err = np.where(right, np.float32(fit.right.scale_err), np.float32(fit.left.scale_err))
-    background = Background(
-        sci=scale * sky,
-        err=err * np.abs(sky),
-        dq=np.where(known, np.uint32(0), np.uint32(DO_NOT_USE)),
-        covered=np.ones(template.shape, np.bool_),
-    )
-    if templates_err is None:
-        return background
-    own = _own_error(templates_err, library.shape, fit)
-    return _with_variances(background, scale * np.where(known, own, np.float32(np.nan)))
+    own = None
+    if errors is not None:
+        own = scale * np.where(known, errors[fit.template], np.float32(np.nan))
+    return scale * sky, err * np.abs(sky), own
 
 
-def _own_error(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) -> FloatImage:
-    """Cut the chosen template's uncertainty to the target."""
+def _cut_errors(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) -> Library:
+    """Cut the templates' uncertainties to the target."""
     own = as_library(errors)
     if own.shape != shape:
         raise OptionError(
@@ -223,9 +264,7 @@ def _own_error(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) 
         )
     cut = cut_to_target(own, (len(fit.jump), shape[2]))
     assert cut is not None
-    assert fit.template is not None
-    chosen: FloatImage = cut[fit.template]
-    return chosen
+    return cut
 
 
 def _with_variances(background: Background, own: FloatImage) -> Background:
