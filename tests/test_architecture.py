@@ -15,7 +15,7 @@ import pytest
 import webbkg
 
 SOURCE = Path(webbkg.__file__).parent
-WINGS = ("image", "wfss", "soss")
+WINGS = ("image", "wfss", "soss", "template")
 GATHERING = ("measure", "segments", "group")
 """Rooms of a wing that look into files and models; all others hold its method and kernels."""
 
@@ -27,7 +27,7 @@ LAYERS = (
     ("pipelines",),
     ("integration",),
     ("step",),
-    ("run",),
+    ("run", "reporting"),
     ("apply", "record", "report"),
     tuple(f"{wing}.{room}" for wing in WINGS for room in GATHERING),
     ("modes",),  # what the wings are asked, and by which name they are found

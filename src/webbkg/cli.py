@@ -103,8 +103,12 @@ PANELS = {
     "image": "Image from image",
     "wfss": "Grism exposures (WFSS)",
     "soss": "NIRISS SOSS",
+    "template": "Templates of your own",
 }
 """Where the help has the options of a mode."""
+
+SHORT = {"save_report": ["--report"]}
+"""Options that have another name besides the parameter's."""
 
 ORDER = [*PANELS.values(), OUTPUT]
 
@@ -114,7 +118,9 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
-webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing"""
+webbkg subtract exp_001_rate.fits --template wisps.fits --template-sky plane
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
@@ -222,7 +228,8 @@ _Threads = Annotated[
 ]
 
 _TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
-_TYPES["force_list"] = str  # with commas between
+_LISTS = {"force_list": "FILE,...", "int_list(min=4, max=4)": "X1,X2,Y1,Y2"}
+_TYPES |= dict.fromkeys(_LISTS, str)  # with commas between
 _PAIR = tuple[float, float]
 _TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
 _TAKEN[_PAIR] = "LOW HIGH"
@@ -254,19 +261,19 @@ def _panel(one: Parameter) -> str:
 
 
 def _as_option(one: Parameter) -> inspect.Parameter:
-    is_list = one.kind == "force_list"
     kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
     name = option_name(one.name)
     # What a preset switches on can be switched off again.
-    flag = f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name
+    flags = [f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name]
+    flags += SHORT.get(one.name, [])
     text = one.text.removeprefix(f"{one.mode.upper()}: ")
     option = _option(
-        flag,
+        *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
-        metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
+        metavar="|".join(one.choices) or _LISTS.get(one.kind, _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, option]
@@ -323,10 +330,7 @@ def subtract(
             done.append(item)
             if not as_json:
                 _print(item, quiet)
-    if as_json:
-        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
-    elif not quiet and len(done) > 1:
-        _print_totals(done)
+        _tell_all(done, command.write_index(done), quiet=quiet, as_json=as_json)
     raise typer.Exit(_worst(_exit_status(item) for item in done))
 
 
@@ -355,6 +359,7 @@ def _as_json(item: Item) -> dict[str, Any]:
         item.outcome,
         item.label,
         product=item.product,
+        report=item.report,
         warnings=[as_options(one) for one in item.warnings],
         error=item.error,
     )
@@ -378,11 +383,18 @@ def _print(item: Item, quiet: bool) -> None:
     for warning in item.warnings:
         say(f"warning: {as_options(warning)}", err=True)
     say(f"{item.label}: {item.outcome.status}")
-    for label, value in record.lines(item.outcome, item.product):
+    for label, value in record.lines(item.outcome, item.product, item.report):
         say(f"  {label:<22}{as_options(value) if label == 'because' else value}")
 
 
-def _print_totals(done: list[Item]) -> None:
+def _tell_all(done: list[Item], index: Path | None, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
+    elif not quiet and len(done) > 1:
+        _print_totals(done, index)
+
+
+def _print_totals(done: list[Item], index: Path | None) -> None:
     """Count the targets by what became of them; repeat what is not as it was meant to be."""
     say("")
     say(record.totals(Counter(_status(item) for item in done)))
@@ -390,6 +402,8 @@ def _print_totals(done: list[Item]) -> None:
         if _exit_status(item) is not Exit.COMPLETE:
             reason = str(item.error) if item.outcome is None else item.outcome.reason
             say(f"  {item.label}: {_status(item)}: {as_options(reason)}", err=True)
+    if index is not None:
+        say(f"index: {index}")
 
 
 def _status(item: Item) -> str:
@@ -468,8 +482,17 @@ _PlanFile = Annotated[
         "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
     ),
 ]
+_Associations = Annotated[
+    Path | None,
+    _option(
+        "--associations",
+        panel=OUTPUT,
+        text="Write the plan as level-2 associations too, best into the exposures' own folder.",
+        metavar="FOLDER",
+    ),
+]
 _ReplacePlan = Annotated[
-    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace plans that are there already.")
 ]
 _MinSeparation = Annotated[
     float,
@@ -524,6 +547,7 @@ def plan(
     pairs: _Pairs = True,
     cache: _Cache = True,
     output: _PlanFile = None,
+    associations: _Associations = None,
     overwrite: _ReplacePlan = False,
     quiet: _Quiet = False,
     as_json: _PlanAsJson = False,
@@ -532,6 +556,7 @@ def plan(
 
     Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
     """
+    from webbkg.batch import associations as asn
     from webbkg.batch import planfile, planner, table
 
     display = Display(hidden=quiet or as_json)
@@ -548,13 +573,16 @@ def plan(
             )
         if output is not None:
             planfile.write_plan(made, output, overwrite=overwrite)
+        if associations is not None:
+            asn.write_associations(made, associations, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(planfile.as_json(made), indent=1))
     elif not quiet:
         for line in table.lines(made):
             say(as_options(line))
-        if output is not None:
-            say(f"written: {output}")
+        for written in (output, associations):
+            if written is not None:
+                say(f"written: {written}")
     raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 

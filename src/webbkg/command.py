@@ -23,7 +23,8 @@ from webbkg.files.fits import read_header
 from webbkg.files.naming import product_path
 from webbkg.files.output import make_folder
 from webbkg.files.product import is_own_product
-from webbkg.modes import IMAGE, Mode, Shared, find_mode
+from webbkg.modes import IMAGE, TEMPLATE, Mode, Shared
+from webbkg.options import SossOptions
 from webbkg.results import Outcome, Status
 
 ALIAS = "bkg_subtract"
@@ -143,6 +144,7 @@ def subtract(
         product_only=True,
         without_models=True,
     )
+    run.check_report(setting)
     run.check_products(items, setting)
     groups = run.grouped(items)
     _check_existing(groups, setting, existing)
@@ -158,6 +160,15 @@ def subtract(
         for item in group:
             item.result = None
             yield item
+
+
+def write_index(items: Sequence[run.Item]) -> Path | None:
+    """Write the index of the reports of several targets; None where there is nothing to write."""
+    if len(items) < 2 or all(item.report is None for item in items):
+        return None
+    from webbkg.reporting import write_run_index
+
+    return write_run_index(items)
 
 
 def _items(target: str, backgrounds: Sequence[str]) -> list[run.Item]:
@@ -186,6 +197,8 @@ def _check_existing(
         elif not existing.overwritten:
             planned = [path for item in left for path in _planned(item, setting)]
             foreign += [p for p in planned if door.exists(p) and not is_own_product(p)]
+            if setting.options.save_report:
+                foreign += _foreign_pages(_products(left, setting))
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         raise OutputError(
@@ -204,8 +217,17 @@ def _planned(item: run.Item, setting: run.Setting) -> list[Path]:
     wanted = [True, options.save_background, options.save_combined_background]
     named = zip(suffixes, wanted, strict=True)
     paths = [setting.name_product(item, suffix) for suffix, is_wanted in named if is_wanted]
+    if setting.parameters.get("soss_time") not in (None, SossOptions.time):
+        paths.append(run.time_path(item, setting))
     itself = [p for p in paths if item.path and door.exists(p) and p.samefile(item.path)]
     return [path for path in paths if path not in itself]
+
+
+def _foreign_pages(products: Sequence[Path]) -> list[Path]:
+    """List what stands under the names of the reports of products, and is none."""
+    from webbkg.report.writing import may_be_written, report_path
+
+    return [page for page in map(report_path, products) if not may_be_written(page)]
 
 
 def _leave_out(item: run.Item, setting: run.Setting) -> None:
@@ -246,12 +268,13 @@ def _run_group(
             make_folder(setting.parameters["output_dir"])
         setting = replace(setting, parameters=with_crds_parameters(group[0], setting.parameters))
         if tell is not None:
-            tell.phase("reading" if _mode_of(group[0]) is IMAGE else "reading and fitting")
+            tell.phase("reading" if _mode_of(group[0], setting) is IMAGE else "reading and fitting")
         process(group, setting)
         if tell is not None:
             tell.phase("saving")
         for item in group:
             run.finish(item.result, item.references, {ALIAS: journal.lines}, setting.crds)
+            item.log = journal.lines
         run.write(group, setting)
     except WebbkgError as error:
         for item in group:
@@ -261,8 +284,8 @@ def _run_group(
         item.warnings = [w for w in journal.warnings if not (reason and reason in w)]
 
 
-def _mode_of(item: run.Item) -> Mode:
-    return find_mode(item.info.exposure_type)
+def _mode_of(item: run.Item, setting: run.Setting) -> Mode:
+    return setting.mode_of(item.info)
 
 
 def process(group: list[run.Item], setting: run.Setting) -> None:
@@ -272,7 +295,7 @@ def process(group: list[run.Item], setting: run.Setting) -> None:
         not isinstance(given, str)
         or given == NOT_APPLICABLE
         or path is None
-        or _mode_of(group[0]) is IMAGE
+        or _mode_of(group[0], setting) in (IMAGE, TEMPLATE)
         or not _is_bare(given)
     ):
         run.process(group, setting)

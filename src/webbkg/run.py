@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from webbkg import record
 from webbkg.apply import UNCERTAINTIES, apply, changes
-from webbkg.errors import InputError, OutputError, WebbkgError
+from webbkg.errors import InputError, OptionError, OutputError, WebbkgError
 from webbkg.files import door
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.background import MODELS as IMAGE_MODELS
@@ -40,20 +40,36 @@ from webbkg.files.models import (
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
-from webbkg.files.output import check_outputs, save_all, write_model
+from webbkg.files.output import TABLE, check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
-from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
+from webbkg.files.tables import Table
+from webbkg.modes import (
+    SOSS,
+    TEMPLATE,
+    WFSS,
+    Mode,
+    Request,
+    Services,
+    Shared,
+    Target,
+    find_mode,
+)
 from webbkg.numerics.planes import VARIANCES
 from webbkg.numerics.summary import finite_median
-from webbkg.options import ImageOptions, RunOptions, as_names
+from webbkg.options import ImageOptions, RunOptions, TemplateOptions, as_names
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
+
+if TYPE_CHECKING:
+    from webbkg.report.index import Row
+    from webbkg.report.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
+TIME_SUFFIX = "backgroundtime"
 
 LARGEST_MEDIAN = 2**24
 """Pixels of a target up to which its medians are told, where it goes from file to file."""
@@ -97,6 +113,14 @@ class Item:
         Why it came to nothing.
     existing : bool
         Its product was there before the run, and is left as it is.
+    snapshot : Snapshot or None
+        What the pictures of its report are drawn from, where one was asked for.
+    log : list of str
+        The lines of the log that its report tells.
+    report : Path or None
+        The page that was written.
+    row : Row or None
+        What an index tells of it, where a report was asked for.
     """
 
     source: Input
@@ -115,6 +139,10 @@ class Item:
     warnings: list[str] = field(default_factory=list)
     error: WebbkgError | None = None
     existing: bool = False
+    snapshot: Snapshot | None = None
+    log: list[str] = field(default_factory=list)
+    report: Path | None = None
+    row: Row | None = None
 
     @property
     def path(self) -> Path | None:
@@ -187,6 +215,15 @@ class Setting:
         """Those that hold in every mode."""
         return RunOptions.of(self.parameters)
 
+    @property
+    def template(self) -> TemplateOptions:
+        """Templates of the user's own."""
+        return TemplateOptions.of(self.parameters)
+
+    def mode_of(self, info: ExposureInfo) -> Mode:
+        """Tell the mode of an exposure of which the headers say so much."""
+        return find_mode(info.exposure_type, template=self.template.template is not None)
+
 
 def items_of(job: Job) -> list[Item]:
     """Make the items of what a call names."""
@@ -239,6 +276,20 @@ def check_products(items: Iterable[Item], setting: Setting) -> None:
             check_outputs([path], _inputs(item, setting))
 
 
+def check_report(setting: Setting) -> None:
+    """Make sure that reports can be made where they are asked for, before any work is done.
+
+    Raises
+    ------
+    MissingExtraError
+        If they cannot.
+    """
+    if setting.options.save_report:
+        from webbkg.report.page import check_extra
+
+        check_extra()
+
+
 def process(group: Sequence[Item], setting: Setting) -> None:
     """Open, measure, apply and record the items of a group, those of one exposure together.
 
@@ -287,7 +338,7 @@ def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
     saved = options.save_background or options.save_combined_background
     found = survey(
         path,
-        masked=find_mode(info.exposure_type) is WFSS,
+        masked=setting.mode_of(info) in (WFSS, TEMPLATE),
         changing=UNCERTAINTIES if options.propagate_errors else (),
     )
     if saved and isinstance(found, Survey) and found.header["DATAMODL"] not in IMAGE_MODELS:
@@ -301,8 +352,9 @@ def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
 def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request:
     """Gather what a mode may want to know."""
     info = ExposureInfo.from_model(item.model) if item.model is not None else item.info
-    mode = find_mode(info.exposure_type)
-    options = setting.options
+    mode = setting.mode_of(info)
+    options, template = setting.options, setting.template
+    _check_template(template, mode, item)
     saved = options.save_background or options.save_combined_background
     kept = saved or setting.keep_backgrounds or bool(together)
     named = [item.job.folder, setting.input_dir, item.path and item.path.parent]
@@ -310,6 +362,7 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
     return Request(
         backgrounds=item.job.backgrounds,
         options=mode.options.of(setting.parameters),
+        template=template,
         segments=together or segment,
         source_catalog=item.job.source_catalog,
         folders=(*(Path(folder) for folder in named if folder), Path()),
@@ -319,6 +372,29 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
         metric_limits=as_names(options.metric_limits, "metric_limits") or (),
         keep_background=kept or item.streamed,
     )
+
+
+def _check_template(template: TemplateOptions, mode: Mode, item: Item) -> None:
+    """Refuse templates of the user's own where something else is to be subtracted.
+
+    Raises
+    ------
+    OptionError
+        For SOSS and WFSS, or together with background exposures.
+    """
+    if template.template is None:
+        return
+    named = ", ".join(template.template)
+    if mode in (SOSS, WFSS):
+        raise OptionError(
+            f"template must not be given for {item.name}, whose background is a reference's (got "
+            f"{named}); give that as override_bkg"
+        )
+    if mode is TEMPLATE and item.job.backgrounds:
+        raise OptionError(
+            "template must not be given together with background exposures (got "
+            f"{named} and {len(item.job.backgrounds)} backgrounds of {item.name}); leave one out"
+        )
 
 
 def subtract_background(
@@ -387,12 +463,13 @@ def _subtract(
                 shared=setting.shared,
                 progress=setting.progress,
             )
-            item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
+            mode = request.mode(target.info.exposure_type)
+            item.outcome = mode.measure(target, request, services)
         else:
-            item.outcome = measured
+            item.outcome = measured.of_next_segment()
         item.outcome = replace(item.outcome, unit=target.info.unit or "")
-        if request.metrics:
-            item.outcome = _with_metrics(item, target, request)
+        if request.metrics or setting.options.save_report:
+            _look_at(item, target, request, setting)
         if item.survey is None:
             _make_result(item, request)
         else:
@@ -400,22 +477,34 @@ def _subtract(
     _record(item)
 
 
-def _with_metrics(item: Item, target: Target, request: Request) -> Outcome:
-    """Measure how good the subtraction of a target will be, while it is as it was."""
-    outcome = item.outcome
-    assert outcome is not None
-    if outcome.background is None:
-        return outcome
-    from webbkg.report.limits import set_limits
-    from webbkg.report.metrics import measure_metrics
+def _look_at(item: Item, target: Target, request: Request, setting: Setting) -> None:
+    """Measure how good the subtraction of a target will be, and what a report is drawn from.
 
-    limits = set_limits(request.metric_limits)
+    The target is still as it was.
+    """
+    assert item.outcome is not None
+    measured = request.metrics and item.outcome.background is not None
+    if not measured and not setting.options.save_report:
+        return
     if item.path is not None and (item.survey is not None or item.streamed):
         exposure = Exposure.from_file(item.path, needed=("SCI", "DQ"))
     else:
         exposure = Exposure.from_model(target.model)
     with exposure:
-        return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
+        if measured:
+            item.outcome = _with_metrics(item.outcome, exposure, request)
+        if setting.options.save_report:
+            from webbkg.reporting import take_snapshot
+
+            item.snapshot = take_snapshot(item, exposure, item.outcome)
+
+
+def _with_metrics(outcome: Outcome, exposure: Exposure, request: Request) -> Outcome:
+    from webbkg.report.limits import set_limits
+    from webbkg.report.metrics import measure_metrics
+
+    limits = set_limits(request.metric_limits)
+    return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
 
 
 def _done_already(name: str) -> Outcome:
@@ -508,8 +597,8 @@ def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> 
             sci = target.plane("SCI")
             assert sci is not None
             before = finite_median(sci)
-            for image in sci.reshape(-1, *sci.shape[-2:]):
-                draft.changes["SCI"](image, 0)
+            for integration, image in enumerate(sci.reshape(-1, *sci.shape[-2:])):
+                draft.changes["SCI"](image, 0, integration)
             outcome = replace(outcome, median_before=before, median_after=finite_median(sci))
     item.outcome = outcome if request.keep_background else replace(outcome, background=None)
 
@@ -660,6 +749,8 @@ def finish(
 def write(group: Sequence[Item], setting: Setting) -> None:
     """Write the products of a group, with the backgrounds that are to be kept: all, or none.
 
+    Their reports follow, where they are asked for.
+
     Raises
     ------
     OutputError
@@ -674,15 +765,34 @@ def write(group: Sequence[Item], setting: Setting) -> None:
         else:
             models.append(item.result)
             paths.append(path)
+            table = None if item.outcome is None else record.time_table(item.outcome)
+            if table is not None:
+                models.append(table)
+                paths.append(time_path(item, setting))
+                item.saved.append(paths[-1])
     _save(group, models, paths, setting)
     for item in group:
         if item.streamed:
             drop_stand_ins(item.result)
+    _write_reports(group, setting)
+
+
+def time_path(item: Item, setting: Setting) -> Path:
+    """Name the table of an item's scales in time, which lies beside its product."""
+    return setting.name_product(item, TIME_SUFFIX).with_suffix(TABLE)
 
 
 def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
-    """Write the backgrounds of a group that are to be kept, and no products."""
+    """Write the backgrounds of a group that are to be kept, its reports, and no products."""
     _save(group, [], [], setting)
+    _write_reports(group, setting)
+
+
+def _write_reports(group: Sequence[Item], setting: Setting) -> None:
+    if setting.options.save_report:
+        from webbkg.reporting import write_reports
+
+        write_reports(group, setting)
 
 
 def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: Setting) -> None:
@@ -698,6 +808,9 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
     def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
         if isinstance(model, Draft | BackgroundDraft):
             model.write(stream, plain_ascii(path.name))
+            return
+        if isinstance(model, Table):
+            model.write(stream)
             return
         item = next((one for one in group if one.result is model), None)
         if item is None or not item.streamed or item.path is None or item.outcome is None:
@@ -756,5 +869,6 @@ def _inputs(item: Item, setting: Setting) -> list[Path]:
         if name == "wfss_mask" or name.startswith("override_")
     ]
     given += ImageOptions(source_mask=setting.parameters.get("source_mask")).source_mask or ()
+    given += setting.template.template or ()
     folder = setting.name_product(item, None).parent
     return [path for one in given for path in _files_of(one, folder)]
