@@ -61,6 +61,7 @@ def fit_templates(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    hours: npt.ArrayLike | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale the sky template for a SOSS exposure in memory.
@@ -75,7 +76,9 @@ def fit_templates(
         The library in the unit of `sci`, or a single template. Of 256 rows a target of 96 rows
         takes rows 10 to 105.
     options : SossOptions, optional
-        The percentiles.
+        The method, the percentiles, and whether the scales may change in time.
+    hours : (integrations,) array_like, optional
+        Times of the integrations, for scales that change; by default they are not known.
     threads : int, optional
         Default: as many as this task may use. The result does not depend on it.
 
@@ -87,7 +90,8 @@ def fit_templates(
     Raises
     ------
     InputError
-        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D.
+        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D, or `hours` are not finite
+        and different, one for each integration.
 
     Examples
     --------
@@ -105,7 +109,8 @@ def fit_templates(
             f"(got {cubes[0].shape} and {cubes[1].shape})"
         )
     planes = ArrayPlanes.of(SCI=cubes[0], DQ=cubes[1])
-    return fit_segments([planes], templates, options, threads=threads)
+    times = None if hours is None else (np.asarray(hours, np.float64), "given")
+    return fit_segments([planes], templates, options, times=times, threads=threads)
 
 
 def fit_segments(
@@ -113,6 +118,7 @@ def fit_segments(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    times: tuple[npt.NDArray[np.float64], str] | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale one sky template for all segments of a SOSS exposure.
@@ -125,6 +131,8 @@ def fit_segments(
         SCI and DQ of the segments, in their order in time.
     templates, options, threads
         As for `fit_templates`.
+    times : ((integrations,) float64, str), optional
+        Hours of all integrations, and where they are from; see `SossTime`.
 
     Returns
     -------
@@ -134,18 +142,23 @@ def fit_segments(
     Raises
     ------
     InputError
-        If the segments differ in their rows or columns, or there is none.
+        If the segments differ in their rows or columns, or there is none; or if the times are
+        not finite and different, one for each integration.
     OptionError
         If `templates` is neither 2-D nor 3-D, or empty.
     """
     options = options or SossOptions()
     stream = _Stream(segments, available_threads() if threads is None else threads)
+    if times is not None:
+        _check_hours(times[0], len(stream.integrations))
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
     nothing = np.full((len(library), 2), np.nan)
     strip = strip_of(library, stream.shape) if options.method == "robust" else None
     if strip is not None:
-        return _fit_strip(segments, strip, library, options, threads)
+        parts = [PartOfRows(one, *strip) for one in segments]
+        fit = fit_segments(parts, library, options, times=times, threads=threads)
+        return _on_full_frame(fit, strip[0])
     if fitted is None:
         reason = (
             f"templates of {library.shape[1]} rows and {library.shape[2]} columns do not fit a "
@@ -155,7 +168,7 @@ def fit_segments(
     if options.method == "robust":
         from webbkg.soss import robust  # with much of SciPy, which no other fit needs
 
-        return robust.fit_stream(stream, fitted, options)
+        return robust.fit_stream(stream, fitted, options, times)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):
         reason = "template matching failed: the target has no usable pixel"
@@ -163,19 +176,20 @@ def fit_segments(
     return _fit_library(stream, fitted, threshold, options)
 
 
-def _fit_strip(
-    segments: Sequence[PlaneSource],
-    strip: tuple[int, int],
-    library: Library,
-    options: SossOptions,
-    threads: int | None,
-) -> TemplateFit:
-    """Fit the rows of a full frame that the library covers; the jump goes on beyond them."""
-    parts = [PartOfRows(one, *strip) for one in segments]
-    fit = fit_segments(parts, library, options, threads=threads)
+def _on_full_frame(fit: TemplateFit, first_row: int) -> TemplateFit:
+    """Let the jump of the last rows go on to the first one."""
     if not fit.jump.size:
         return fit
-    return replace(fit, jump=np.pad(fit.jump, (strip[0], 0), mode="edge"))
+    return replace(fit, jump=np.pad(fit.jump, (first_row, 0), mode="edge"))
+
+
+def _check_hours(hours: npt.NDArray[np.float64], integrations: int) -> None:
+    finite = hours.shape == (integrations,) and bool(np.isfinite(hours).all())
+    if not finite or len(np.unique(hours)) < integrations:
+        raise InputError(
+            f"hours must be {integrations} finite and different numbers, one for each integration "
+            f"(got shape {hours.shape}, {len(np.unique(hours))} different)"
+        )
 
 
 def template_background(
@@ -202,8 +216,9 @@ def template_background(
         `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
         which moves all pixels of a side together, in `flat`. Of a mixture likewise, with the
-        covariance of its weights. Of a full frame that was fitted with a library of 256 rows, the
-        rows of SUBSTRIP256 alone are `covered`.
+        covariance of its weights. `drift` tells how it changes from integration to integration,
+        where the fit found that it does. Of a full frame that was fitted with a library of 256
+        rows, the rows of SUBSTRIP256 alone are `covered`.
 
     Raises
     ------
@@ -217,7 +232,8 @@ def template_background(
     strip = strip_of(library, (rows, library.shape[2]))
     if strip is not None:
         inside = replace(fit, jump=fit.jump[slice(*strip)])
-        return _around(template_background(inside, library, templates_err), strip, rows)
+        whole = _around(template_background(inside, library, templates_err), strip, rows)
+        return replace(whole, drift=None if fit.time is None else fit.time.drift(fit.jump))
     cut = cut_to_target(library, (rows, library.shape[2]))
     if cut is None:
         raise OptionError(
@@ -234,6 +250,7 @@ def template_background(
         err=err,
         dq=np.where(np.isnan(sky), np.uint32(DO_NOT_USE), np.uint32(0)),
         covered=np.ones(sky.shape, np.bool_),
+        drift=None if fit.time is None else fit.time.drift(fit.jump),
     )
     return background if own is None else _with_variances(background, own)
 

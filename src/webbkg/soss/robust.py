@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from webbkg.options import SossOptions
 from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
-from webbkg.soss import gls, wings
+from webbkg.soss import gls, timing, wings
 from webbkg.soss.flicker import NONE
 from webbkg.soss.library import Library
 from webbkg.soss.mixture import Mixed, draw_scales, held_out_gain, make_mixture
@@ -25,6 +25,7 @@ from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
 BoolColumns = npt.NDArray[np.bool_]
+Times = tuple[Values, str]
 
 CLOSE = 2.0  # log-likelihood by which the best template should lead
 MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
@@ -38,7 +39,9 @@ JUMP_SIGMA = 5.0
 COARSE = 0.02  # relative standard error of a scale
 
 
-def fit_stream(stream: Stream, library: Library, options: SossOptions) -> TemplateFit:
+def fit_stream(
+    stream: Stream, library: Library, options: SossOptions, times: Times | None = None
+) -> TemplateFit:
     """Choose and scale the template of a library for all integrations of a stream.
 
     Parameters
@@ -48,7 +51,10 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
     library : (templates, rows, columns) float32
         Of the target's shape.
     options : SossOptions
-        Of which the model is used.
+        The model of the sky, and whether the scales may change in time.
+    times : ((integrations,) float64, str), optional
+        Hours of the integrations, finite and different, and where they are from; by default
+        their numbers.
 
     Returns
     -------
@@ -59,7 +65,11 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
     for label, side in _labelled(frame):
         if not frame.lit[side].any():
             return _skipped(f"no usable pixel on the {label} side of the jump", frame)
-    return _with_model(frame, stream.threads, options.model)
+    fit, found = _with_model(frame, stream.threads, options.model)
+    if options.time == "constant" or found.status is not Status.COMPLETE:
+        return found
+    hours, clock = times or (np.arange(frame.deep.integrations, dtype=np.float64), "order")
+    return replace(found, time=timing.follow(fit, stream, hours, clock))
 
 
 def _labelled(frame: Frame) -> tuple[tuple[str, BoolColumns], tuple[str, BoolColumns]]:
@@ -75,19 +85,19 @@ def _skipped(reason: str, frame: Frame) -> TemplateFit:
     )
 
 
-def _with_model(frame: Frame, threads: int, model: str) -> TemplateFit:
+def _with_model(frame: Frame, threads: int, model: str) -> tuple[Fit, TemplateFit]:
     """Fit with one template, a mixture, or that of the two which held-out columns pay for."""
     one = Fit(frame, threads)
     single = one.run() if model != "mixture" else None
     if model == "one" and single is not None:
-        return report(one, single)
+        return one, report(one, single)
     many = Fit(frame, threads, mixed=True)
     mixed = many.run()
     gain = None if single is None else held_out_gain((one, single), (many, mixed))
     if gain is not None and single is not None and not pays(*gain):
-        return report(one, single, gain=gain)
+        return one, report(one, single, gain=gain)
     found = make_mixture(many, mixed)
-    return report(many, found.single, mixed=found, gain=gain)
+    return many, report(many, found.single, mixed=found, gain=gain)
 
 
 def pays(gain: float, gain_err: float) -> bool:
