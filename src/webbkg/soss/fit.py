@@ -258,14 +258,14 @@ def template_background(
 def _around(background: Background, strip: tuple[int, int], rows: int) -> Background:
     """Put a background into a frame of which nothing else is covered; its size is 0 there."""
     beyond = (strip[0], rows - strip[1]), (0, 0)
-    sci, err, dq, covered = (
-        np.pad(plane, beyond)
-        for plane in (background.sci, background.err, background.dq, background.covered)
-    )
     parts = vars(background.variances) if background.variances is not None else {}
     wide = {name: np.pad(part, beyond) for name, part in parts.items() if part is not None}
     return Background(
-        sci=sci, err=err, dq=dq, covered=covered, variances=Variances(**wide) if wide else None
+        sci=np.pad(background.sci, beyond),
+        err=np.pad(background.err, beyond),
+        dq=np.pad(background.dq, beyond),
+        covered=np.pad(background.covered, beyond),
+        variances=Variances(**wide) if wide else None,
     )
 
 
