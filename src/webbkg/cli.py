@@ -542,8 +542,17 @@ _PlanFile = Annotated[
         "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
     ),
 ]
+_Associations = Annotated[
+    Path | None,
+    _option(
+        "--associations",
+        panel=OUTPUT,
+        text="Write the plan as level-2 associations too, best into the exposures' own folder.",
+        metavar="FOLDER",
+    ),
+]
 _ReplacePlan = Annotated[
-    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace plans that are there already.")
 ]
 _MinSeparation = Annotated[
     float,
@@ -598,6 +607,7 @@ def plan(
     pairs: _Pairs = True,
     cache: _Cache = True,
     output: _PlanFile = None,
+    associations: _Associations = None,
     overwrite: _ReplacePlan = False,
     quiet: _Quiet = False,
     as_json: _PlanAsJson = False,
@@ -606,6 +616,7 @@ def plan(
 
     Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
     """
+    from webbkg.batch import associations as asn
     from webbkg.batch import planfile, planner, table
 
     display = Display(hidden=quiet or as_json)
@@ -622,13 +633,16 @@ def plan(
             )
         if output is not None:
             planfile.write_plan(made, output, overwrite=overwrite)
+        if associations is not None:
+            asn.write_associations(made, associations, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(planfile.as_json(made), indent=1))
     elif not quiet:
         for line in table.lines(made):
             say(as_options(line))
-        if output is not None:
-            say(f"written: {output}")
+        for written in (output, associations):
+            if written is not None:
+                say(f"written: {written}")
     raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 

@@ -24,6 +24,7 @@ from webbkg.files.naming import product_path
 from webbkg.files.output import make_folder
 from webbkg.files.product import is_own_product
 from webbkg.modes import IMAGE, Mode, Shared, find_mode
+from webbkg.options import SossOptions
 from webbkg.results import Outcome, Status
 
 ALIAS = "bkg_subtract"
@@ -216,6 +217,8 @@ def _planned(item: run.Item, setting: run.Setting) -> list[Path]:
     wanted = [True, options.save_background, options.save_combined_background]
     named = zip(suffixes, wanted, strict=True)
     paths = [setting.name_product(item, suffix) for suffix, is_wanted in named if is_wanted]
+    if setting.parameters.get("soss_time") not in (None, SossOptions.time):
+        paths.append(run.time_path(item, setting))
     itself = [p for p in paths if item.path and door.exists(p) and p.samefile(item.path)]
     return [path for path in paths if path not in itself]
 

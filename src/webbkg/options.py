@@ -240,12 +240,15 @@ WFSS_MASKS: Check = (
     ("boxes", "traces", "image", "auto").__contains__,
     "boxes, traces, image or auto",
 )
+SKY_MODELS = ("template", "templates", "+offset", "+profile", "auto")
+WFSS_MODELS: Check = (SKY_MODELS.__contains__, f"one of {', '.join(SKY_MODELS)}")
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 SOSS_MODEL: Check = (("one", "mixture", "auto").__contains__, "one, mixture or auto")
 SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
+SOSS_TIME: Check = (("constant", "smooth").__contains__, "constant or smooth")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -378,6 +381,9 @@ class SossOptions(Options):
     method : {"percentile", "robust"}
         By percentiles of the ratios, as is established, or by generalised least squares on the
         deep frame, with the star's wings and the 1/f noise in the model.
+    time : {"constant", "smooth"}
+        One scale for all integrations, or one that may change smoothly from integration to
+        integration, as far as the likelihood pays for it; the latter of the method robust alone.
     model : {"one", "mixture", "auto"}
         The sky of the robust method: one template of the library, a sum of all of them with
         weights that are not negative, or that of the two which held-out columns pay for.
@@ -394,6 +400,12 @@ class SossOptions(Options):
         "option('percentile', 'robust')",
         "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
         check=SOSS_METHOD,
+    )
+    time: str = _parameter(
+        "constant",
+        "option('constant', 'smooth')",
+        "SOSS: constant, one scale for all integrations, or smooth, where it drifts; needs robust",
+        check=SOSS_TIME,
     )
     model: str = _parameter(
         "one",
@@ -415,6 +427,11 @@ class SossOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "bkg_percentile", tuple(self.bkg_percentile))
+        if self.time != "constant" and self.method != "robust":
+            raise OptionError(
+                f"soss_time {self.time} needs soss_method robust (got {self.method!r}); set that, "
+                "or soss_time to constant"
+            )
         if self.method != "robust" and self.model != "one":
             raise OptionError(
                 f"soss_model={self.model} needs soss_method=robust (got {self.method}), or leave "
@@ -437,6 +454,11 @@ class WfssOptions(Options):
         method robust also ``traces``: the pixels with the least light that the catalogue
         predicts; ``image``: the image itself. ``auto``: traces where there is a catalogue, else
         the image; of the method standard, boxes. A mask of the user's comes before all of them.
+    model : str
+        What is fitted: ``template``, scaled. Of the method robust also ``+offset``: and a
+        constant; ``+profile``: and a smooth vector along dispersion; ``templates``: several that the call
+        gives, none with a scale below 0. ``auto``: the simplest of them that foretells held-out
+        blocks of the image as well as the others; of the method standard, template.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -463,6 +485,12 @@ class WfssOptions(Options):
         "WFSS: what tells sky from sources: boxes, traces, image or auto",
         check=WFSS_MASKS,
     )
+    model: str = _parameter(
+        "template",
+        f"option({', '.join(map(repr, SKY_MODELS))})",
+        "WFSS: what is fitted: template, templates, +offset, +profile or auto",
+        check=WFSS_MODELS,
+    )
     mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
@@ -487,13 +515,17 @@ class WfssOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method != "robust" and self.mask_from == "auto":
-            object.__setattr__(self, "mask_from", "boxes")
-        if self.method != "robust" and self.mask_from != "boxes":
-            raise OptionError(
-                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
-                "set that, or wfss_mask_from to boxes"
-            )
+        if self.method == "robust":
+            return
+        for name, plain in (("mask_from", "boxes"), ("model", "template")):
+            given = getattr(self, name)
+            if given == "auto":
+                object.__setattr__(self, name, plain)
+            elif given != plain:
+                raise OptionError(
+                    f"wfss_{name} {given} needs wfss_method robust (got {self.method!r}); "
+                    f"set that, or wfss_{name} to {plain}"
+                )
 
 
 KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)

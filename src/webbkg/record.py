@@ -15,6 +15,7 @@ from typing import Any
 from webbkg import __version__
 from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
+from webbkg.files.tables import Column, Table
 from webbkg.options import ImageOptions
 from webbkg.results import (
     ImageResult,
@@ -27,8 +28,10 @@ from webbkg.results import (
     ScaleFit,
     SideFit,
     SkyLevels,
+    SkyModel,
     SossResult,
     SossRobust,
+    SossTime,
     Status,
     Verdict,
     WfssResult,
@@ -216,6 +219,8 @@ def _for_history(told: Details) -> Details:
     told["verdicts"] = [one for one in told.pop("verdicts", []) if one["reason"] != "None"]
     if not told["verdicts"]:
         del told["verdicts"]
+    if "time" in told:
+        told["time"] = {k: v for k, v in told["time"].items() if k != "knots"}
     if "propagated" in told:
         told["propagated"] = {k: v for k, v in told["propagated"].items() if k != "jump"}
     return told
@@ -431,6 +436,7 @@ def _robust_details(result: WfssResult) -> Details:
     if result.options.method == "standard":
         return {}
     told = _plain_values(method=result.options.method, mask_from=result.mask_from)
+    told |= _model_details(result.fit.model)
     if robust is None:
         return told
     return told | _plain_values(
@@ -443,6 +449,28 @@ def _robust_details(result: WfssResult) -> Details:
         cleanest_share=robust.share,
         light=robust.light,
         light_err=robust.light_err,
+    )
+
+
+def _model_details(model: SkyModel | None) -> Details:
+    """Give what more than a scaled template was fitted, where that was asked for."""
+    if model is None:
+        return {}
+    trials = [
+        _plain_values(name=one.name, pieces=one.pieces, gain=one.gain, gain_err=one.gain_err)
+        for one in model.trials
+    ]
+    told = _plain_values(model=model.name, model_trials=trials)
+    if model.reason:
+        told["model_reason"] = model.reason
+    if model.fit is None:
+        return told
+    return told | _plain_values(
+        model_pieces=model.pieces,
+        model_change=model.change,
+        scales=list(model.fit.scales),
+        scale_errs=list(model.fit.scale_errs),
+        profile=model.fit.free.tolist(),
     )
 
 
@@ -469,6 +497,8 @@ def _wfss_summary(result: WfssResult, _unit: str) -> Iterator[tuple[str, str]]:
         yield "error, white and by blocks", f"{white:.2g}, {block:.2g} of the scale"
         yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
         yield from _light_summary(result, fit.robust)
+    if fit.model is not None:
+        yield from _model_summary(fit.model)
 
 
 def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
@@ -477,6 +507,23 @@ def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str,
     if robust.light:
         light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
         yield "taken off for light", f"{light} of the scale"
+
+
+def _model_summary(model: SkyModel) -> Iterator[tuple[str, str]]:
+    """Tell what more than a scaled template was fitted, and what that changed."""
+    pieces = f" of {model.pieces} pieces" if model.pieces else ""
+    yield "model", f"{model.name}{pieces}"
+    if model.fit is not None:
+        others = zip(model.fit.scales[1:], model.fit.scale_errs[1:], strict=True)
+        for number, (scale, error) in enumerate(others, 2):
+            yield f"scale of template {number}", f"{scale:.6g} ± {error:.2g}"
+        yield "changed by the model", f"{100 * model.change:.2g} % of the sky (RMS)"
+    for one in model.trials[1:]:
+        gain = f"{one.gain:+.3g} ± {one.gain_err:.2g}"
+        name = f"{one.name} of {one.pieces} pieces" if one.pieces else one.name
+        yield f"held-out gain of {name}", f"{gain} in log-likelihood"
+    if model.reason:
+        yield "why no other model", model.reason
 
 
 def _times(fit: ScaleFit | SideFit) -> str:
@@ -529,7 +576,59 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         look=list(robust.look),
         integrations=fit.n_integrations,
         segments=result.segments,
+        **({} if fit.time is None else {"time": _time_details(fit.time)}),
     )
+
+
+def _time_details(time: SossTime) -> Details:
+    """Give the scales at the knots, which make the spline, and how good it is."""
+    knots = [
+        {"hour": hour, "scales": scales, "errors": errors}
+        for hour, scales, errors in zip(
+            time.knots.tolist(), time.knot_scales.tolist(), time.knot_errs.tolist(), strict=True
+        )
+    ]
+    return {
+        **_plain_values(
+            clock=time.clock,
+            change=time.change,
+            change_err=time.change_err,
+            chi2_constant=time.chi2[0],
+            chi2=time.chi2[1],
+            noise=time.noise,
+            outliers=time.outliers,
+            together=time.together,
+            constant=time.reason or "None",
+        ),
+        "knots": [] if time.is_constant else knots,
+    }
+
+
+def time_table(outcome: Outcome) -> Table | None:
+    """Give the scales of the target's integrations; None where nobody asked how they change."""
+    result = outcome.result
+    time = result.fit.time if isinstance(result, SossResult) else None
+    if time is None or not isinstance(result, SossResult):
+        return None
+    first = sum(time.segments[: result.segment])
+    number = time.segments[result.segment]
+    here = slice(first, first + number)
+    columns = [
+        Column("integration", list(range(1, number + 1)), "of the product, from 1"),
+        Column(
+            "hour", time.hours[here].tolist(), f"middle, from the first one's ({time.clock})", "h"
+        ),
+    ]
+    told = (
+        ("scale", time.scales, "over the constant scale, as subtracted"),
+        ("scale_err", time.scale_errs, "standard error of that"),
+        ("measured", time.measured, "of the integration by itself, over the constant scale"),
+        ("measured_err", time.measured_errs, "standard error of that"),
+    )
+    for index, side in enumerate(("left", "right")):
+        for name, values, text in told:
+            columns.append(Column(f"{side}_{name}", values[here, index].tolist(), text))
+    return Table(columns, {"software": f"webbkg {__version__}", **_time_details(time)})
 
 
 def _mixture_details(robust: SossRobust) -> Details:
@@ -568,6 +667,8 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
     yield "scale, right", _times(fit.right)
     if fit.robust is not None:
         yield from _robust_summary(fit.robust)
+    if fit.time is not None:
+        yield "in time", _time_summary(fit.time)
     rmse = f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
     yield "RMSE, left and right", _in_unit(rmse, unit)
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
@@ -583,6 +684,15 @@ def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
     light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
     yield "star's wings over sky in them", light
     yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
+
+
+def _time_summary(time: SossTime) -> str:
+    change = f"change from begin to end {100 * time.change:+.2g} ± {100 * time.change_err:.2g} %"
+    if time.is_constant:
+        return f"constant: {time.reason}" + (f"; {change}" if math.isfinite(time.change) else "")
+    sides = "both sides together" if time.together else "the two sides singly"
+    low, high = 100 * (time.scales.min() - 1), 100 * (time.scales.max() - 1)
+    return f"{len(time.knots)} knots, {sides}, {low:+.2g} to {high:+.2g} %; {change}"
 
 
 def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:

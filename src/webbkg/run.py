@@ -40,9 +40,10 @@ from webbkg.files.models import (
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
-from webbkg.files.output import check_outputs, save_all, write_model
+from webbkg.files.output import TABLE, check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
+from webbkg.files.tables import Table
 from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
 from webbkg.numerics.planes import VARIANCES
 from webbkg.numerics.summary import finite_median
@@ -58,6 +59,7 @@ log = logging.getLogger(__name__)
 
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
+TIME_SUFFIX = "backgroundtime"
 
 LARGEST_MEDIAN = 2**24
 """Pixels of a target up to which its medians are told, where it goes from file to file."""
@@ -419,7 +421,7 @@ def _subtract(
             )
             item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
         else:
-            item.outcome = measured
+            item.outcome = measured.of_next_segment()
         item.outcome = replace(item.outcome, unit=target.info.unit or "")
         if request.metrics or setting.options.save_report:
             _look_at(item, target, request, setting)
@@ -550,8 +552,8 @@ def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> 
             sci = target.plane("SCI")
             assert sci is not None
             before = finite_median(sci)
-            for image in sci.reshape(-1, *sci.shape[-2:]):
-                draft.changes["SCI"](image, 0)
+            for integration, image in enumerate(sci.reshape(-1, *sci.shape[-2:])):
+                draft.changes["SCI"](image, 0, integration)
             outcome = replace(outcome, median_before=before, median_after=finite_median(sci))
     item.outcome = outcome if request.keep_background else replace(outcome, background=None)
 
@@ -718,11 +720,21 @@ def write(group: Sequence[Item], setting: Setting) -> None:
         else:
             models.append(item.result)
             paths.append(path)
+            table = None if item.outcome is None else record.time_table(item.outcome)
+            if table is not None:
+                models.append(table)
+                paths.append(time_path(item, setting))
+                item.saved.append(paths[-1])
     _save(group, models, paths, setting)
     for item in group:
         if item.streamed:
             drop_stand_ins(item.result)
     _write_reports(group, setting)
+
+
+def time_path(item: Item, setting: Setting) -> Path:
+    """Name the table of an item's scales in time, which lies beside its product."""
+    return setting.name_product(item, TIME_SUFFIX).with_suffix(TABLE)
 
 
 def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
@@ -751,6 +763,9 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
     def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
         if isinstance(model, Draft | BackgroundDraft):
             model.write(stream, plain_ascii(path.name))
+            return
+        if isinstance(model, Table):
+            model.write(stream)
             return
         item = next((one for one in group if one.result is model), None)
         if item is None or not item.streamed or item.path is None or item.outcome is None:

@@ -147,9 +147,8 @@ def _usable(
 ) -> Sample:
     """Take the background off, and keep what can be used."""
     integrations, lines = places
-    sky, own, flags, covered = (
-        getattr(background, name)[lines] for name in ("sci", "err", "dq", "covered")
-    )
+    sky = np.stack([background.sky(one, lines) for one in integrations.tolist()])
+    own, flags, covered = (getattr(background, name)[lines] for name in ("err", "dq", "covered"))
     with np.errstate(invalid="ignore", over="ignore"):
         residual = sci - sky
         lit = (dq & REFERENCE_PIXEL) == 0
@@ -165,7 +164,7 @@ def _usable(
         residual=residual[usable],
         err=err[usable],
         expected=expected[usable],
-        background=sky[line, column],
+        background=sky[usable],
         row=lines[line].astype(np.int32),
         column=column.astype(np.int32),
         integration=integrations[integration],
