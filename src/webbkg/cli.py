@@ -104,6 +104,7 @@ PANELS = {
     "image": "Image from image",
     "wfss": "Grism exposures (WFSS)",
     "soss": "NIRISS SOSS",
+    "template": "Templates of your own",
 }
 """Where the help has the options of a mode."""
 
@@ -118,6 +119,7 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
+webbkg subtract exp_001_rate.fits --template wisps.fits --template-sky plane
 webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
 webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
@@ -227,7 +229,8 @@ _Threads = Annotated[
 ]
 
 _TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
-_TYPES["force_list"] = str  # with commas between
+_LISTS = {"force_list": "FILE,...", "int_list(min=4, max=4)": "X1,X2,Y1,Y2"}
+_TYPES |= dict.fromkeys(_LISTS, str)  # with commas between
 _PAIR = tuple[float, float]
 _TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
 _TAKEN[_PAIR] = "LOW HIGH"
@@ -259,7 +262,6 @@ def _panel(one: Parameter) -> str:
 
 
 def _as_option(one: Parameter) -> inspect.Parameter:
-    is_list = one.kind == "force_list"
     kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
@@ -272,7 +274,7 @@ def _as_option(one: Parameter) -> inspect.Parameter:
         *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
-        metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
+        metavar="|".join(one.choices) or _LISTS.get(one.kind, _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, option]
