@@ -1,5 +1,6 @@
 """The examples of README and documentation, run as they stand."""
 
+import inspect
 import json
 import pkgutil
 import re
@@ -121,6 +122,14 @@ def test_every_page_is_in_a_table_of_contents():
     assert pages - listed == {"index"}
 
 
+@pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
+def test_code_fits_its_column(page):
+    """The column of a screen of 1280 pixels, between two of contents."""
+    blocks = re.findall(r"^```(\S+).*\n([\s\S]*?)^```", page.read_text(), re.M)
+    code = [block for kind, block in blocks if kind in ("python", "bash", "console", "{code-cell}")]
+    assert max((len(line) for block in code for line in block.splitlines()), default=0) <= 92
+
+
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)]*)?\)")
 
 
@@ -189,7 +198,7 @@ def test_parameters_are_spelt_as_they_are(page):
         "config_file",
         "sky_level",
     }
-    assert named | given <= set(parameters())
+    assert named | given <= {*parameters(), *inspect.signature(webbkg.subtract).parameters}
 
 
 # The signatures of the API.
