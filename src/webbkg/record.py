@@ -16,7 +16,7 @@ from webbkg import __version__
 from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
 from webbkg.files.tables import Column, Table
-from webbkg.options import ImageOptions
+from webbkg.options import ImageOptions, TemplateOptions
 from webbkg.results import (
     ImageResult,
     Metric,
@@ -33,6 +33,8 @@ from webbkg.results import (
     SossRobust,
     SossTime,
     Status,
+    TemplateResult,
+    TemplatesFit,
     Verdict,
     WfssResult,
 )
@@ -72,17 +74,23 @@ class Record:
     cards: tuple[tuple[str, str, str], ...] = ()
 
 
-def record(outcome: Outcome) -> Record:
-    """Say what the product of an outcome is to tell; nothing where it was subtracted before."""
+def record(outcome: Outcome, target: str = "") -> Record:
+    """Say what the product of an outcome is to tell; nothing where it was subtracted before.
+
+    `target` is the name of the target's file; a report that is made afterwards looks for it.
+    """
     if outcome.already_done:
         return Record()
     meta: Details = {"meta.cal_step.bkg_subtract": str(outcome.status)}
     if isinstance(outcome.result, WfssResult):
         meta["meta.background.scaling_factor"] = outcome.result.fit.scale
+    if isinstance(outcome.result, TemplateResult) and len(outcome.result.fit.scales) == 1:
+        meta["meta.background.scaling_factor"] = outcome.result.fit.scales[0].scale
     return Record(
         meta=meta,
         tree={
             "version": __version__,
+            **({"target": plain_ascii(target)} if target else {}),
             "status": str(outcome.status),
             "reason": outcome.reason or "None",
             **details(outcome),
@@ -701,11 +709,66 @@ def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
         yield "held-out columns gain by a mixture", gain
 
 
+# Templates of the user's own.
+
+
+def _template_details(result: TemplateResult) -> Details:
+    options, fit = result.options, result.fit
+    region = {} if options.template_region is None else {"region": list(options.template_region)}
+    return _plain_values(
+        mode="template",
+        templates=[plain_ascii(name) for name in result.templates],
+        **region,
+        scales=[_plain_values(**vars(one)) for one in fit.scales],
+        sky=options.template_sky,
+        sky_coefficients=list(fit.sky),
+        sky_level=fit.level,
+        sky_subtracted=options.template_subtract_sky,
+        chi2_dof=fit.chi2_dof,
+        pixels=result.pixels,
+        pixels_unknown=result.pixels_unknown,
+        pixels_offered=fit.offered,
+        pixels_used=fit.used,
+        sources=fit.sources,
+        rounds=fit.rounds,
+        **_flat_details(options),
+    )
+
+
+def _flat_details(options: TemplateOptions) -> Details:
+    """Tell the stated error of the flat field, where one is."""
+    if options.flat_error == 0:
+        return {}
+    return {"flat_error": options.flat_error, "flat_length": options.flat_length}
+
+
+def _template_summary(result: TemplateResult, unit: str) -> Iterator[tuple[str, str]]:
+    fit = result.fit
+    if fit.status is not Status.COMPLETE:
+        return
+    for name, one in zip(result.templates, fit.scales, strict=True):
+        yield "template", name
+        yield "scale", f"{one.scale:.6g} ± {one.scale_err:.2g} times the template"
+    if fit.sky:
+        kept = "subtracted" if result.options.template_subtract_sky else "which stays"
+        yield "sky beside it", f"{_in_unit(f'{fit.level:.5g}', unit)}, {kept}"
+    yield from _where_fitted(result, fit)
+
+
+def _where_fitted(result: TemplateResult, fit: TemplatesFit) -> Iterator[tuple[str, str]]:
+    if result.options.template_region is not None:
+        x1, x2, y1, y2 = result.options.template_region
+        yield "fitted in", f"columns {x1} to {x2}, rows {y1} to {y2} of the detector"
+    yield "fit pixels", f"{fit.used:,} of {fit.offered:,} (chi²/dof {fit.chi2_dof:.3g})"
+    yield "left out as source", f"{100 * fit.sources:.3g} %"
+
+
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]
 _RENDERERS: dict[type, Renderers] = {
     ImageResult: (_image_details, _image_summary),
     WfssResult: (_wfss_details, _wfss_summary),
     SossResult: (_soss_details, _soss_summary),
+    TemplateResult: (_template_details, _template_summary),
 }
 
 
