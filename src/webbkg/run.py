@@ -667,7 +667,7 @@ def _record(item: Item) -> None:
     if outcome is None:
         return
     name = item.name
-    told = record.record(outcome)
+    told = record.record(outcome, name)
     if isinstance(result, Draft):
         values = {**told.meta, **record.members(item.job, None)}
         result.values |= {**values, "meta.background.webbkg": told.tree} if told.tree else values
