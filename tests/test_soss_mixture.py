@@ -40,6 +40,15 @@ MIXTURE = SossOptions(method="robust", model="mixture")
 STRUN = Path(sys.executable).parent / "strun"
 
 
+def test_the_robust_preset_tries_a_mixture_but_not_with_percentiles():
+    assert SossOptions.of({"preset": "robust"}).model == "auto"
+    assert SossOptions.of({"preset": "robust", "soss_model": "one"}).model == "one"
+    chosen = SossOptions.of({"preset": "robust", "soss_method": "percentile"})
+    assert (chosen.method, chosen.model) == ("percentile", "one")
+    with pytest.raises(OptionError, match="soss_model=auto needs"):
+        SossOptions.of({"soss_method": "percentile", "soss_model": "auto"})
+
+
 # Against the dense twin.
 
 
