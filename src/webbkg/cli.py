@@ -103,6 +103,7 @@ PANELS = {
     "image": "Image from image",
     "wfss": "Grism exposures (WFSS)",
     "soss": "NIRISS SOSS",
+    "template": "Templates of your own",
 }
 """Where the help has the options of a mode."""
 
@@ -117,6 +118,7 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
+webbkg subtract exp_001_rate.fits --template wisps.fits --template-sky plane
 webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
 webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
@@ -226,7 +228,8 @@ _Threads = Annotated[
 ]
 
 _TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
-_TYPES["force_list"] = str  # with commas between
+_LISTS = {"force_list": "FILE,...", "int_list(min=4, max=4)": "X1,X2,Y1,Y2"}
+_TYPES |= dict.fromkeys(_LISTS, str)  # with commas between
 _PAIR = tuple[float, float]
 _TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
 _TAKEN[_PAIR] = "LOW HIGH"
@@ -258,7 +261,6 @@ def _panel(one: Parameter) -> str:
 
 
 def _as_option(one: Parameter) -> inspect.Parameter:
-    is_list = one.kind == "force_list"
     kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
@@ -271,7 +273,7 @@ def _as_option(one: Parameter) -> inspect.Parameter:
         *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
-        metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
+        metavar="|".join(one.choices) or _LISTS.get(one.kind, _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, option]
@@ -480,8 +482,17 @@ _PlanFile = Annotated[
         "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
     ),
 ]
+_Associations = Annotated[
+    Path | None,
+    _option(
+        "--associations",
+        panel=OUTPUT,
+        text="Write the plan as level-2 associations too, best into the exposures' own folder.",
+        metavar="FOLDER",
+    ),
+]
 _ReplacePlan = Annotated[
-    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace plans that are there already.")
 ]
 _MinSeparation = Annotated[
     float,
@@ -536,6 +547,7 @@ def plan(
     pairs: _Pairs = True,
     cache: _Cache = True,
     output: _PlanFile = None,
+    associations: _Associations = None,
     overwrite: _ReplacePlan = False,
     quiet: _Quiet = False,
     as_json: _PlanAsJson = False,
@@ -544,6 +556,7 @@ def plan(
 
     Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
     """
+    from webbkg.batch import associations as asn
     from webbkg.batch import planfile, planner, table
 
     display = Display(hidden=quiet or as_json)
@@ -560,13 +573,16 @@ def plan(
             )
         if output is not None:
             planfile.write_plan(made, output, overwrite=overwrite)
+        if associations is not None:
+            asn.write_associations(made, associations, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(planfile.as_json(made), indent=1))
     elif not quiet:
         for line in table.lines(made):
             say(as_options(line))
-        if output is not None:
-            say(f"written: {output}")
+        for written in (output, associations):
+            if written is not None:
+                say(f"written: {written}")
     raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 

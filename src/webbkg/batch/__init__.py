@@ -12,6 +12,7 @@ _HOME = {
     "plan": "webbkg.batch.planner",
     "read_plan": "webbkg.batch.planfile",
     "write_plan": "webbkg.batch.planfile",
+    "write_associations": "webbkg.batch.associations",
     "Group": "webbkg.batch.groups",
     "Kind": "webbkg.batch.groups",
     "LeftOut": "webbkg.batch.groups",
@@ -19,9 +20,20 @@ _HOME = {
     "Plan": "webbkg.batch.groups",
 }
 
-__all__ = ["Group", "Kind", "LeftOut", "Member", "Plan", "plan", "read_plan", "write_plan"]
+__all__ = [
+    "Group",
+    "Kind",
+    "LeftOut",
+    "Member",
+    "Plan",
+    "plan",
+    "read_plan",
+    "write_associations",
+    "write_plan",
+]
 
 if TYPE_CHECKING:
+    from webbkg.batch.associations import write_associations
     from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan
     from webbkg.batch.planfile import read_plan, write_plan
     from webbkg.batch.planner import plan
