@@ -419,22 +419,14 @@ def first_guess(sky: Sky, design: Design, common: Common) -> Doubles:
 
     A worse guess would not do: where it is off, all strips stand out and leave the fit for good.
     """
-    found = _least_absolute(*Sample.of(sky, design, common))
-    if design.templates > 1:
-        found[: design.templates] = np.maximum(found[: design.templates], 0)
-    return found
-
-
-def _least_absolute(matrix: Doubles, values: Doubles) -> Doubles:
-    """Minimise sum|values - matrix·x| by least squares with weights that are made anew."""
-    found: Doubles = np.zeros(matrix.shape[1])
+    matrix, values = Sample.of(sky, design, common)
+    found: Doubles = np.zeros(design.size)
     if not len(values):
         return found
     weight = np.ones(len(values))
     for _ in range(START_STEPS):
         weighted = matrix * weight[:, np.newaxis]
-        solution = np.linalg.lstsq(weighted.T @ matrix, weighted.T @ values, rcond=1e-10)
-        found = np.asarray(solution[0], np.float64)
+        found = solve(weighted.T @ matrix, weighted.T @ values, design)
         left = np.abs(values - matrix @ found)
         weight = 1 / np.maximum(left, 0.1 * np.median(left) + 1e-30)
     return found
@@ -446,12 +438,20 @@ def solve(normal: Doubles, right: Doubles, design: Design) -> Doubles:
     best, least = np.zeros(design.size), math.inf
     for used in _subsets(design):
         part = np.zeros(design.size)
-        part[used] = np.linalg.solve(matrix[np.ix_(used, used)], right[used])
+        part[used] = _solved(matrix[np.ix_(used, used)], right[used])
         allowed = design.templates == 1 or not (part[: design.templates] < 0).any()
         value = float(part @ matrix @ part / 2 - right @ part)
         if allowed and value < least:
             best, least = part, value
     return best
+
+
+def _solved(matrix: Doubles, right: Doubles) -> Doubles:
+    """Solve; of what cannot be told apart, take the least."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, right), np.float64)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0], np.float64)
 
 
 def _subsets(design: Design) -> Iterator[list[int]]:
