@@ -303,17 +303,17 @@ def struck(seed, share=0.02, shape=(256, 256)):
     planes = sky(seed, shape=shape)
     rng = np.random.default_rng([seed, 1])
     hit = rng.random(shape) < share
-    gain = 12 * rng.gamma(3.0, 4.0, shape)
+    gain = rng.exponential(100.0, shape)
     planes["sci"] += np.where(hit, gain, 0).astype(np.float32)
     return planes
 
 
 def test_light_in_single_pixels_is_told_from_the_sky(monkeypatch):
-    """By half as many again as without; its share and what it adds are told."""
+    """Its share and what it adds are told; the clip alone leaves a bias."""
     bias = {}
     for least in (robust.LEAST_CLIPPED, 1.0):
         monkeypatch.setattr(robust, "LEAST_CLIPPED", least)
-        found = [fit(struck(seed), threads=1) for seed in range(30)]
+        found = [fit(struck(seed), threads=1) for seed in range(25)]
         bias[least] = np.mean([(one.scale - 60) / one.scale_err for one in found])
         if least < 1:
             assert all(one.robust.tail_share == pytest.approx(0.02, rel=0.3) for one in found)

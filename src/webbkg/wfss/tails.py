@@ -53,8 +53,8 @@ LEAST_SHARE = 2e-4
 """Share of the pixels beyond `HIGH` from where on the tail is looked at. Of a sky alone they are
 3e-6."""
 
-LEAST_WEIGHT = 1e-7
-"""A component of less weight is none."""
+LEAST_WEIGHT = 1e-4
+"""Components of less weight have no part in the score."""
 
 LEAST_EXPECTED = 1e-15
 """Share of the pixels below which no bin is taken to lie."""
@@ -195,7 +195,9 @@ def _fit(counts: Doubles, skewness: float) -> tuple[Doubles, float]:
     components = _components(width, skewness)
     weights: Doubles = np.full(len(components), 1 / len(components))
     for _ in range(FIRST_STEPS):
-        weights = weights * (components @ (share / np.maximum(weights @ components, LEAST_EXPECTED)))
+        weights = weights * (
+            components @ (share / np.maximum(weights @ components, LEAST_EXPECTED))
+        )
     for _ in range(MOST_STEPS):
         weights = _weigh(share, _components(width, skewness), weights)
         score, information = _efficient(1, width, weights, skewness)
