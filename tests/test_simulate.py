@@ -470,7 +470,7 @@ class TestDemo:
     def test_recovers_the_sky_and_shows_what_leaks(self, tmp_path):
         said = []
         imaging, integrations = run_demo(tmp_path, size=512, tell=said.append)
-        assert len(said) == 6
+        assert len(said) == 8
         for result, backgrounds in ((imaging, 5), (integrations, 12)):
             assert result.status == "COMPLETE"
             assert result.n_backgrounds == backgrounds
@@ -493,6 +493,10 @@ class TestDemo:
         assert told["backgrounds"] == "5"
         assert told["samples clipped"].startswith("0 of ")
         assert told["product"] == imaging.products[0]
+        assert abs(imaging.robust.recovery.cosmic_ray_leak) < 0.05
+        assert abs(imaging.robust.recovery.source_leak) < 0.1
+        assert imaging.robust.products == ()
+        assert told["  left of cosmic rays, of a plain mean"]
 
     def test_a_scale_is_told_with_its_error(self):
         scale = FoundScale(label="left", truth=0.93, found=0.9486, quoted_err=1.1e-4)
@@ -505,12 +509,15 @@ class TestDemo:
 
 
 def test_the_demonstration_scales_templates_by_association_and_by_segments(tmp_path):
-    grism, soss = run_template_demos(tmp_path)
+    grism, soss = results = run_template_demos(tmp_path)
     assert grism.status == soss.status == "COMPLETE"
     assert grism.products == ("asn_backgroundstep.fits",)
     assert len(soss.products) == 2
     for result in (grism, soss):
         for product in result.products:
             assert (tmp_path / ("wfss" if result is grism else "soss") / product).exists()
+    for result in results:
+        for scale in result.robust.scales:
+            assert scale.found == pytest.approx(scale.truth, rel=0.005)
     (scale,) = grism.scales
     assert scale.found == pytest.approx(scale.truth, rel=0.01)
