@@ -21,7 +21,7 @@ import typer
 from webbkg import __version__, record
 from webbkg.errors import MissingExtraError, OptionError, WebbkgError
 from webbkg.numerics.parallel import use_threads
-from webbkg.options import Parameter, as_options, option_name, parameters
+from webbkg.options import MIN_SEPARATION, Parameter, as_options, option_name, parameters
 from webbkg.startup import own_process
 from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
@@ -572,7 +572,7 @@ _MinSeparation = Annotated[
         panel=PLANNING,
         text="How far a dither must point from its target to be its background.",
         metavar="ARCSEC",
-        show_default="0.5",
+        show_default=f"{MIN_SEPARATION:g}",
     ),
 ]
 _BackgroundTarget = Annotated[
@@ -613,7 +613,7 @@ def plan(
     inputs: _Planned,
     *,
     catalog: _AllCatalog = None,
-    min_separation: _MinSeparation = 0.5,
+    min_separation: _MinSeparation = MIN_SEPARATION,
     background_target: _BackgroundTarget = None,
     pairs: _Pairs = True,
     cache: _Cache = True,
