@@ -40,7 +40,7 @@ from webbkg.files.models import (
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
-from webbkg.files.output import check_outputs, save_all, write_model
+from webbkg.files.output import Sealed, check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
@@ -169,6 +169,8 @@ class Setting:
         Nobody wants the returned models, whose planes may then be missing.
     without_models : bool
         Nobody wants returned models at all, so that none need be opened.
+    sealed : callable or None
+        Called between writing and naming, see `webbkg.files.output.writing_whole`.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -181,6 +183,7 @@ class Setting:
     keep_backgrounds: bool = False
     product_only: bool = False
     without_models: bool = False
+    sealed: Sealed | None = None
 
     @property
     def options(self) -> RunOptions:
@@ -708,7 +711,7 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
         changed = changes(background, _uncertainties(model)) if background else {}
         write_streamed(model, item.path, changed, stream)
 
-    for path in save_all(models, paths, inputs, write_one):
+    for path in save_all(models, paths, inputs, write_one, setting.sealed):
         log.info("Saved %s", path)
 
 
