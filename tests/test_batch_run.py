@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_a_second_run_does_nothing(plan, tmp_path, monkeypatch):
 
 
 def change(plan, name):
-    path = os.path.join(plan.folder, name)
+    path = Path(plan.folder, name)
     with fits.open(path, mode="update") as hdus:
         hdus["SCI"].data[3, 4] += 1000
 
@@ -144,8 +145,8 @@ def test_another_version_does_all_again(plan, tmp_path, monkeypatch):
 
 
 def test_a_bad_file_costs_its_own_targets_only(plan, tmp_path):
-    os.truncate(os.path.join(plan.folder, "t0001_rate.fits"), 3000)
-    os.remove(os.path.join(plan.folder, "nod2_rate.fits"))
+    os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
+    Path(plan.folder, "nod2_rate.fits").unlink()
     table = go(plan, tmp_path / "out")
     told = dict(
         zip(table["target"], zip(table["status"], table["reason"], strict=True), strict=True)
@@ -165,7 +166,7 @@ def test_a_bad_file_costs_its_own_targets_only(plan, tmp_path):
 
 
 def test_fail_fast_ends_at_the_first_failure(plan, tmp_path):
-    os.truncate(os.path.join(plan.folder, "t0001_rate.fits"), 3000)
+    os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
     table = go(plan, tmp_path / "out", fail_fast=True)
     assert list(table["target"]) == ["t0000_rate.fits", "t0001_rate.fits", "t0002_rate.fits"]
 
@@ -337,7 +338,7 @@ def test_identity_of_files(tmp_path):
 
 
 def test_the_table_on_disk(plan, tmp_path):
-    os.truncate(os.path.join(plan.folder, "t0001_rate.fits"), 3000)
+    os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
     table = go(plan, tmp_path / "out")
     run = runner.Run(
         plan, runner.make_order(plan, tmp_path / "out", {}), runner.Manner(engine="none")
