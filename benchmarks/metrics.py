@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.run import table
 from webbkg.files.exposures import DetectorWindow
 from webbkg.numerics.planes import ArrayPlanes
-from webbkg.options import SOSS_SUBSTRIP96_ROWS, ImageOptions, SossOptions
+from webbkg.options import SOSS_SUBSTRIP96_ROWS, ImageOptions, SossOptions, WfssOptions
 from webbkg.report.metrics import measure_metrics
 from webbkg.results import Grade, Metrics, Outcome, SossResult, Status
 from webbkg.run import Request, subtract_background
@@ -114,7 +114,9 @@ def image_sources(seed: int) -> Metrics:
 # Grism skies.
 
 
-def grism(seed: int, scene: WfssScene, *, side: int = 512, template=None, catalog="own") -> Metrics:
+def grism(
+    seed: int, scene: WfssScene, *, side: int = 512, template=None, catalog="own", options=None
+) -> Metrics:
     part = window(760, 810, side)
     field = wfss.draw_field(scene, seed, part)
     target = wfss.observe(field).model
@@ -128,7 +130,7 @@ def grism(seed: int, scene: WfssScene, *, side: int = 512, template=None, catalo
         "bkg": wfss.template_model(template or scene, seed, part.window),
         "wavelengthrange": wfss.wavelengthrange_model(scene),
     }
-    return measured(target, Request(references=references, source_catalog=sources))
+    return measured(target, Request(references=references, source_catalog=sources, options=options))
 
 
 SCENES = (NIRCAM_R, NIRCAM_C, NIRISS_C, NIRISS_R)
@@ -142,8 +144,14 @@ def busy(seed: int) -> WfssScene:
     return replace(scene, population=replace(population, **more))
 
 
-def grism_right(seed: int) -> Metrics:
-    return grism(seed, busy(seed) if seed // 4 % 2 else SCENES[seed % len(SCENES)])
+def grism_right(seed: int, options=None) -> Metrics:
+    scene = busy(seed) if seed // 4 % 2 else SCENES[seed % len(SCENES)]
+    return grism(seed, scene, options=options)
+
+
+def grism_robust(seed: int) -> Metrics:
+    """Scaled to the pixels with the least predicted light, as the preset has it."""
+    return grism_right(seed, WfssOptions.of({"preset": "robust"}))
 
 
 def grism_template(seed: int) -> Metrics:
@@ -218,7 +226,12 @@ def tabled(names: list[str], rows: list[list[str]]) -> str:
     return table([dict(zip(names, row, strict=True)) for row in rows])
 
 
-RIGHT = {"image": (image_right, 90), "grism": (grism_right, 60), "SOSS": (soss_right, 50)}
+RIGHT = {
+    "image": (image_right, 90),
+    "grism": (grism_right, 60),
+    "grism, robust": (grism_robust, 24),
+    "SOSS": (soss_right, 50),
+}
 WRONG = {
     "a template of another filter": grism_template,
     "a mask that misses sources": grism_mask,

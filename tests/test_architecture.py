@@ -27,7 +27,7 @@ LAYERS = (
     ("pipelines",),
     ("integration",),
     ("step",),
-    ("run",),
+    ("run", "reporting"),
     ("apply", "record", "report"),
     tuple(f"{wing}.{room}" for wing in WINGS for room in GATHERING),
     ("modes",),  # what the wings are asked, and by which name they are found

@@ -17,7 +17,7 @@ from webbkg.batch import runner, work
 from webbkg.batch.groups import Kind
 from webbkg.batch.identity import FileIdentity
 from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State
-from webbkg.batch.table import as_table, write_results
+from webbkg.batch.outcomes import as_table, write_results
 from webbkg.batch.work import Fate, run_group
 from webbkg.errors import OptionError, OutputError
 

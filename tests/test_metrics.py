@@ -46,9 +46,15 @@ def test_right_images_are_good(seed):
     assert study.image_right(seed).verdict == "good"
 
 
-@pytest.mark.parametrize("make", [study.grism_right, study.soss_right])
+@pytest.mark.parametrize("make", [study.grism_right, study.grism_robust, study.soss_right])
 def test_right_templates_are_good(make):
     assert make(6001).verdict == "good"
+
+
+def test_pixels_that_were_not_chosen_for_a_grism_fit_are_not_rejected():
+    """Guards the preset, which fits the cleanest pixels alone: every fit of it was called bad."""
+    metrics = study.grism_robust(6002)
+    assert metrics.find("clipped").value < 0.1
 
 
 @pytest.mark.parametrize("name", study.WRONG)

@@ -18,6 +18,7 @@ from webbkg.results import (
     SideFit,
     Status,
     TemplateFit,
+    Variances,
 )
 from webbkg.wfss.fit import fit_scale
 
@@ -55,6 +56,15 @@ def test_reprs_are_a_few_lines_without_arrays(done, fit):
         assert max(map(len, lines)) < 200
         assert lines[0].startswith(type(result).__name__)
         assert "array" not in repr(result)
+
+
+def test_results_print_and_compare_where_an_array_stands_for_none():
+    """Guards every grism outcome, which has a sky mask, and what the preset propagates."""
+    mask, plane = np.ones((2, 3), np.bool_), np.ones((2, 3), np.float32)
+    with_mask = Outcome(status=Status.COMPLETE, sky_mask=mask)
+    assert "sky_mask=<bool 2x3>" in repr(with_mask)
+    assert with_mask != Outcome(status=Status.COMPLETE)
+    assert "rnoise=<float32 2x3>" in repr(Variances(poisson=plane, rnoise=plane))
 
 
 def test_a_notebook_gets_a_table_with_the_numbers_and_a_picture(done, fit):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference_soss_robust
+from reference_soss_robust import COLUMNS, ROWS, Small
 from webbkg.errors import OptionError
 from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import SossOptions
@@ -33,51 +34,6 @@ ROBUST = SossOptions(method="robust")
 REFERENCE_PIXEL = np.uint32(1 << 31)
 DO_NOT_USE = np.uint32(1)
 TRUTH = np.array([0.93, 0.88])
-COLUMNS, ROWS = 28, 11
-
-
-class Small:
-    """A frame small enough for the dense twin: two templates, four kernels of wings."""
-
-    def __init__(self, seed=1, tie=None):
-        rng = np.random.default_rng(seed)
-        self.templates = rng.uniform(3, 5, (2, COLUMNS, ROWS))
-        self.wings = rng.exponential(1.0, (4, -(-COLUMNS // wings.BIN), ROWS))
-        self.right = np.arange(COLUMNS) >= 12
-        hats = wings.slopes_along(COLUMNS, 2)
-        tie = np.eye(8) if tie is None else tie
-        self.layout = gls.Layout(2, 4, self.right, hats, tie)
-        amplitudes = rng.uniform(0.0, 0.05, len(flickers.LENGTHS))
-        self.flicker = Flicker(1.0, 1.0, 0.01, amplitudes)
-        self.weights = rng.uniform(5, 20, (COLUMNS, ROWS))
-        self.weights[rng.random((COLUMNS, ROWS)) < 0.3] = 0
-        self.weights[5] = 0  # a column without a pixel
-        self.data = rng.normal(0, 0.3, (COLUMNS, ROWS)) + self.designs()[:2].sum(axis=0)
-        self.data += 0.1 * wings.unbin(self.wings.sum(axis=0), COLUMNS)
-        self.reference = rng.normal(0, 0.1, COLUMNS), rng.uniform(0, 30, COLUMNS)
-        self.reference[1][7] = 0
-
-    def designs(self):
-        sides = np.stack([~self.right, self.right])[:, :, np.newaxis]
-        skies = [template * side for template in self.templates for side in sides]
-        spread = [wings.unbin(kernel, COLUMNS) for kernel in self.wings]
-        strengths = [
-            one * hat[:, np.newaxis] for one in spread for hat in wings.slopes_along(COLUMNS, 2)
-        ]
-        tied = np.einsum("sn,scr->ncr", self.layout.tie, np.stack(strengths))
-        return np.concatenate([np.stack(skies), tied])
-
-    def dense(self, template=None, reference=True):
-        chosen = self.designs()
-        if template is not None:
-            chosen = chosen[self.layout.of_template(template)]
-        levels = reference_soss_robust.level_covariance(self.flicker, flickers.LENGTHS, COLUMNS)
-        tied = self.reference if reference else None
-        return reference_soss_robust.Dense(self.data, self.weights, chosen, levels, tied)
-
-    def moments(self, threads=1):
-        moments = gls.find_moments(self.data, self.weights, self.templates, self.wings, threads)
-        return gls.add_reference(moments, *self.reference)
 
 
 @pytest.mark.parametrize("tie", [None, np.kron(np.eye(4), np.ones((2, 1)))])

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -96,7 +97,7 @@ def _webbkg(
     """Subtract the background of JWST exposures."""
 
 
-INPUTS, EVERY_MODE, OUTPUT = "Inputs", "Every mode", "Output"
+INPUTS, EVERY_MODE, OUTPUT, PLANNING = "Inputs", "Every mode", "Output", "Planning"
 PANELS = {
     "every mode": EVERY_MODE,
     "image": "Image from image",
@@ -104,6 +105,9 @@ PANELS = {
     "soss": "NIRISS SOSS",
 }
 """Where the help has the options of a mode."""
+
+SHORT = {"save_report": ["--report"]}
+"""Options that have another name besides the parameter's."""
 
 ORDER = [*PANELS.values(), OUTPUT]
 
@@ -113,7 +117,8 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
-webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing"""
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
+webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
@@ -259,10 +264,11 @@ def _as_option(one: Parameter) -> inspect.Parameter:
     shown = False if default in (None, False) else str(default)
     name = option_name(one.name)
     # What a preset switches on can be switched off again.
-    flag = f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name
+    flags = [f"{name}/--no-{name[2:]}" if kind is bool and one.presets else name]
+    flags += SHORT.get(one.name, [])
     text = one.text.removeprefix(f"{one.mode.upper()}: ")
     option = _option(
-        flag,
+        *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
         metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
@@ -322,10 +328,7 @@ def subtract(
             done.append(item)
             if not as_json:
                 _print(item, quiet)
-    if as_json:
-        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
-    elif not quiet and len(done) > 1:
-        _print_totals(done)
+        _tell_all(done, command.write_index(done), quiet=quiet, as_json=as_json)
     raise typer.Exit(_worst(_exit_status(item) for item in done))
 
 
@@ -354,6 +357,7 @@ def _as_json(item: Item) -> dict[str, Any]:
         item.outcome,
         item.label,
         product=item.product,
+        report=item.report,
         warnings=[as_options(one) for one in item.warnings],
         error=item.error,
     )
@@ -377,11 +381,18 @@ def _print(item: Item, quiet: bool) -> None:
     for warning in item.warnings:
         say(f"warning: {as_options(warning)}", err=True)
     say(f"{item.label}: {item.outcome.status}")
-    for label, value in record.lines(item.outcome, item.product):
+    for label, value in record.lines(item.outcome, item.product, item.report):
         say(f"  {label:<22}{as_options(value) if label == 'because' else value}")
 
 
-def _print_totals(done: list[Item]) -> None:
+def _tell_all(done: list[Item], index: Path | None, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_as_json(item) for item in done], indent=2))
+    elif not quiet and len(done) > 1:
+        _print_totals(done, index)
+
+
+def _print_totals(done: list[Item], index: Path | None) -> None:
     """Count the targets by what became of them; repeat what is not as it was meant to be."""
     say("")
     say(record.totals(Counter(_status(item) for item in done)))
@@ -389,6 +400,8 @@ def _print_totals(done: list[Item]) -> None:
         if _exit_status(item) is not Exit.COMPLETE:
             reason = str(item.error) if item.outcome is None else item.outcome.reason
             say(f"  {item.label}: {_status(item)}: {as_options(reason)}", err=True)
+    if index is not None:
+        say(f"index: {index}")
 
 
 def _status(item: Item) -> str:
@@ -444,6 +457,117 @@ def make_template_command(
     with _told_errors():
         made = make_template(image, like, output)
     say(f"{made}: template of {image.name}, for exposures like {like.name}")
+
+
+PLAN_EXAMPLES = """\
+webbkg plan data -o plan.json
+webbkg plan "data/*_rate.fits" --background-target SKY-NORTH
+webbkg plan bkg_sub_asn.json
+webbkg plan data --min-separation 1.5 --associations data"""
+
+
+_Planned = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, with all below them; exposures; catalogues; associations (.json).",
+        metavar="FOLDER|FILE...",
+        rich_help_panel=INPUTS,
+    ),
+]
+_PlanFile = Annotated[
+    Path | None,
+    _option(
+        "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
+    ),
+]
+_ReplacePlan = Annotated[
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+]
+_MinSeparation = Annotated[
+    float,
+    _option(
+        "--min-separation",
+        panel=PLANNING,
+        text="How far a dither must point from its target to be its background.",
+        metavar="ARCSEC",
+        show_default="0.5",
+    ),
+]
+_BackgroundTarget = Annotated[
+    list[str] | None,
+    _option(
+        "--background-target",
+        panel=PLANNING,
+        text="A target (TARGPROP, TARGNAME) whose exposures are backgrounds; may come again.",
+        metavar="NAME",
+    ),
+]
+_Pairs = Annotated[
+    bool,
+    _option(
+        "--pairs/--no-pairs", panel=PLANNING, text="Take repeats of a two-point nod pair by pair."
+    ),
+]
+_AllCatalog = Annotated[
+    str | None,
+    _option(
+        "--catalog",
+        panel=INPUTS,
+        text="Source catalogue (ECSV) of all grism exposures.",
+        metavar="FILE",
+    ),
+]
+_Cache = Annotated[
+    bool,
+    _option("--cache/--no-cache", panel=PLANNING, text="Keep headers in the user's cache."),
+]
+_PlanAsJson = Annotated[
+    bool, _option("--json", panel=OUTPUT, text="Print the plan as JSON, for scripts.")
+]
+
+
+@app.command(cls=HelpInPanels, epilog=PLAN_EXAMPLES, no_args_is_help=True)
+def plan(
+    inputs: _Planned,
+    *,
+    catalog: _AllCatalog = None,
+    min_separation: _MinSeparation = 0.5,
+    background_target: _BackgroundTarget = None,
+    pairs: _Pairs = True,
+    cache: _Cache = True,
+    output: _PlanFile = None,
+    overwrite: _ReplacePlan = False,
+    quiet: _Quiet = False,
+    as_json: _PlanAsJson = False,
+) -> None:
+    """Plan what is subtracted from what, from the headers of many exposures.
+
+    Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
+    """
+    from webbkg.batch import planfile, planner, table
+
+    display = Display(hidden=quiet or as_json)
+    with _told_errors():
+        with display.bar(inputs[0]) as bar:
+            made = planner.plan(
+                expand_globs(inputs),
+                min_separation=min_separation,
+                background_target=background_target or (),
+                pairs=pairs,
+                catalog=catalog,
+                cache=cache,
+                progress=None if bar is None else partial(bar.count, "reading headers"),
+            )
+        if output is not None:
+            planfile.write_plan(made, output, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(planfile.as_json(made), indent=1))
+    elif not quiet:
+        for line in table.lines(made):
+            say(as_options(line))
+        if output is not None:
+            say(f"written: {output}")
+    raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 
 def split_commas(names: list[str]) -> list[str]:

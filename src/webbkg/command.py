@@ -143,6 +143,7 @@ def subtract(
         product_only=True,
         without_models=True,
     )
+    run.check_report(setting)
     run.check_products(items, setting)
     groups = run.grouped(items)
     check_existing(groups, setting, existing)
@@ -157,6 +158,15 @@ def subtract(
         for item in group:
             item.result = None
             yield item
+
+
+def write_index(items: Sequence[run.Item]) -> Path | None:
+    """Write the index of the reports of several targets; None where there is nothing to write."""
+    if len(items) < 2 or all(item.report is None for item in items):
+        return None
+    from webbkg.reporting import write_run_index
+
+    return write_run_index(items)
 
 
 def _items(target: str, backgrounds: Sequence[str]) -> list[run.Item]:
@@ -185,6 +195,8 @@ def check_existing(
         elif not existing.overwritten:
             planned = [path for item in left for path in _planned(item, setting)]
             foreign += [p for p in planned if door.exists(p) and not is_own_product(p)]
+            if setting.options.save_report:
+                foreign += _foreign_pages(_products(left, setting))
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         raise OutputError(
@@ -205,6 +217,13 @@ def _planned(item: run.Item, setting: run.Setting) -> list[Path]:
     paths = [setting.name_product(item, suffix) for suffix, is_wanted in named if is_wanted]
     itself = [p for p in paths if item.path and door.exists(p) and p.samefile(item.path)]
     return [path for path in paths if path not in itself]
+
+
+def _foreign_pages(products: Sequence[Path]) -> list[Path]:
+    """List what stands under the names of the reports of products, and is none."""
+    from webbkg.report.writing import may_be_written, report_path
+
+    return [page for page in map(report_path, products) if not may_be_written(page)]
 
 
 def _leave_out(item: run.Item, setting: run.Setting) -> None:
@@ -257,6 +276,7 @@ def _run_group(
             tell.phase("saving")
         for item in group:
             run.finish(item.result, item.references, {ALIAS: journal.lines}, setting.crds)
+            item.log = journal.lines
         run.write(group, setting)
     except WebbkgError as error:
         for item in group:

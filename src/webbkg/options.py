@@ -244,6 +244,7 @@ LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
+SOSS_MODEL: Check = (("one", "mixture", "auto").__contains__, "one, mixture or auto")
 SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
@@ -273,6 +274,9 @@ class RunOptions(Options):
     )
     propagate_errors: bool = _parameter(
         False, "boolean", "Add the background's variance to the target's ERR and variances"
+    )
+    save_report: bool = _parameter(
+        False, "boolean", "Write a page with pictures and numbers of each subtraction"
     )
     skip_metrics: bool = _parameter(
         False, "boolean", "Do not measure how good each subtraction is: good, look or bad"
@@ -374,6 +378,9 @@ class SossOptions(Options):
     method : {"percentile", "robust"}
         By percentiles of the ratios, as is established, or by generalised least squares on the
         deep frame, with the star's wings and the 1/f noise in the model.
+    model : {"one", "mixture", "auto"}
+        The sky of the robust method: one template of the library, a sum of all of them with
+        weights that are not negative, or that of the two which held-out columns pay for.
     source_percentile : float
         Values at or above this percentile of all usable values are source; 0 to 100.
     bkg_percentile : tuple of float
@@ -387,6 +394,12 @@ class SossOptions(Options):
         "option('percentile', 'robust')",
         "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
         check=SOSS_METHOD,
+    )
+    model: str = _parameter(
+        "one",
+        "option('one', 'mixture', 'auto')",
+        "SOSS, robust: sky of one template, a mixture, or auto: what held-out columns pay for",
+        check=SOSS_MODEL,
     )
     source_percentile: float = _parameter(
         35.0, "float", "SOSS: pixels at or above this percentile are source", check=PERCENTAGE
@@ -402,6 +415,11 @@ class SossOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "bkg_percentile", tuple(self.bkg_percentile))
+        if self.method != "robust" and self.model != "one":
+            raise OptionError(
+                f"soss_model={self.model} needs soss_method=robust (got {self.method}), or leave "
+                "it out: the percentile method takes one template"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -497,7 +515,10 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-_COMMAND_ONLY = ("output_dir", "output_file", "override_bkg", "override_wavelengthrange")
+_COMMAND_ONLY = (
+    *("output_dir", "output_file", "override_bkg", "override_wavelengthrange"),
+    *("background_target", "min_separation"),
+)
 _ENGLISH = ("sigma", "preset", "suffix")
 """Parameters whose names are words, too: they are meant where a message demands or offers them."""
 

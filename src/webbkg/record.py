@@ -127,6 +127,7 @@ def as_json(
     target: str,
     *,
     product: Path | None = None,
+    report: Path | None = None,
     warnings: Sequence[str] = (),
     error: Exception | None = None,
 ) -> Details:
@@ -142,11 +143,14 @@ def as_json(
             "details": details(outcome),
             "metrics": None if outcome.metrics is None else _metrics(outcome.metrics),
         }
-    output = None if product is None else str(product)
-    return {**told, "output": output, "warnings": list(warnings)}
+    written = {"output": product, "report": report}
+    named = {what: None if path is None else str(path) for what, path in written.items()}
+    return {**told, **named, "warnings": list(warnings)}
 
 
-def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, str]]:
+def lines(
+    outcome: Outcome, product: Path | None = None, report: Path | None = None
+) -> Iterator[tuple[str, str]]:
     """Tell a person what became of a target, a label and a value each."""
     if outcome.reason:
         yield "because", outcome.reason
@@ -158,6 +162,8 @@ def lines(outcome: Outcome, product: Path | None = None) -> Iterator[tuple[str, 
         yield "median before, after", _in_unit(medians, outcome.unit)
     if product is not None:
         yield "product", str(product)
+    if report is not None:
+        yield "report", str(report)
 
 
 def totals(counts: Mapping[str, int]) -> str:
@@ -500,8 +506,10 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
     return _plain_values(
         mode="soss",
         method=result.options.method,
+        model=robust.model,
         library=result.reference,
         template=fit.template,
+        **_mixture_details(robust),
         left=_robust_side(fit.left),
         right=_robust_side(fit.right),
         scales=[[_plain(value) for value in sides] for sides in robust.scales.tolist()],
@@ -518,6 +526,23 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         integrations=fit.n_integrations,
         segments=result.segments,
     )
+
+
+def _mixture_details(robust: SossRobust) -> Details:
+    """Tell the weights of a mixture, and what held-out columns say of it."""
+    told: Details = {}
+    if robust.mixture is not None:
+        told["weights"] = {
+            str(index): _plain_values(
+                left=robust.mixture.weights[index, 0].tolist(),
+                right=robust.mixture.weights[index, 1].tolist(),
+            )
+            for index in robust.mixture.templates
+        }
+        told["changed_by_mixture"] = list(robust.mixture.changed)
+    if math.isfinite(robust.gain):
+        told["held_out_gain"] = [robust.gain, robust.gain_err]
+    return told
 
 
 def _robust_side(side: SideFit | None) -> Details:
@@ -546,13 +571,24 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
-    if math.isfinite(robust.margin):
+    yield from _mixture_summary(robust)
+    if math.isfinite(robust.margin) and robust.mixture is None:
         yield "log-likelihood over the next template", f"{robust.margin:.3g}"
     shares = ", ".join(f"{100 * part:.3g} %" for part in robust.used)
     yield "pixels used, left and right", shares
     light = ", ".join(f"{100 * part:.2g} %" for part in robust.starlight)
     yield "star's wings over sky in them", light
     yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
+
+
+def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
+    if robust.mixture is not None:
+        yield "sky", f"a mixture of templates {', '.join(map(str, robust.mixture.templates))}"
+        changed = ", ".join(f"{100 * part:.2g} %" for part in robust.mixture.changed)
+        yield "changed by the mixture, left and right", changed
+    if math.isfinite(robust.gain):
+        gain = f"{robust.gain:+.3g} ± {robust.gain_err:.2g} in log-likelihood"
+        yield "held-out columns gain by a mixture", gain
 
 
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]

@@ -86,10 +86,8 @@ def _display() -> ModuleType:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(
-            one, other, equal_nan=one.dtype.kind == "f"
-        )
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return _same_array(one, other)
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, tuple) and isinstance(other, tuple):
@@ -97,6 +95,12 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
     return bool(one == other)
+
+
+def _same_array(one: Any, other: Any) -> bool:
+    if type(one) is not type(other) or one.dtype != other.dtype:
+        return False
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def _tell(value: Any) -> str:
@@ -520,6 +524,35 @@ class SossNoise(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossMixture(Frozen):
+    """A sky that is a sum of templates, each with weights of its own, none of them negative.
+
+    Attributes
+    ----------
+    weights : (templates, 2, 2) float64
+        Of each template: left and right of the jump, in the first row and in the last, between
+        which they change linearly; float32 values.
+    covariances : (2, 2 * templates, 2 * templates) float64
+        Of the weights of each side: those in the first row of all templates, then the others.
+    changed : tuple of float
+        Root of the mean squared difference to the sky of the most likely template by itself,
+        over that sky, left and right.
+    log_likelihood : float
+        Over that template. It only grows: held-out columns tell more, see `SossRobust.gain`.
+    """
+
+    weights: npt.NDArray[np.float64]
+    covariances: npt.NDArray[np.float64]
+    changed: tuple[float, float]
+    log_likelihood: float
+
+    @property
+    def templates(self) -> tuple[int, ...]:
+        """Those that it has a part of."""
+        return tuple(np.flatnonzero(self.weights.any(axis=(1, 2))).tolist())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SossRobust(Frozen):
     """What a robust SOSS fit tells besides template and scales.
 
@@ -549,6 +582,11 @@ class SossRobust(Frozen):
         Of the exposure.
     look : tuple of str
         Why the result should be looked at; empty if there is no reason.
+    mixture : SossMixture or None
+        The sky, if it is a mixture; None if it is one template.
+    gain, gain_err : float
+        Log-likelihood of held-out columns with a mixture over that with one template, and its
+        jackknife error; NaN unless both were tried.
     """
 
     scales: npt.NDArray[np.float64]
@@ -563,6 +601,14 @@ class SossRobust(Frozen):
     stray_light: bool
     noise: SossNoise
     look: tuple[str, ...] = ()
+    mixture: SossMixture | None = None
+    gain: float = math.nan
+    gain_err: float = math.nan
+
+    @property
+    def model(self) -> str:
+        """What the sky is: ``one`` template or a ``mixture``."""
+        return "one" if self.mixture is None else "mixture"
 
     @property
     def margin(self) -> float:
@@ -582,9 +628,11 @@ class TemplateFit(Shown):
     reason : str
         Why it was skipped.
     template : int or None
-        Index of the template in its library; None unless COMPLETE.
+        Index of the template in its library; None unless COMPLETE. Where the sky is a mixture,
+        the one that is the most likely by itself.
     left, right : SideFit or None
-        The scale before the template's step, and from it on; None unless COMPLETE.
+        The scale before the template's step, and from it on; None unless COMPLETE. Of a mixture,
+        its mean over that of the template, in the pixels of the fit.
     rmse : (templates, 2) float64
         RMSE of every template, left and right; NaN where there is no scale.
     source_threshold : float

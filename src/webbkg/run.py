@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,10 @@ from webbkg.numerics.summary import finite_median
 from webbkg.options import ImageOptions, RunOptions, as_names
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
+
+if TYPE_CHECKING:
+    from webbkg.report.index import Row
+    from webbkg.report.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +101,14 @@ class Item:
         Why it came to nothing.
     existing : bool
         Its product was there before the run, and is left as it is.
+    snapshot : Snapshot or None
+        What the pictures of its report are drawn from, where one was asked for.
+    log : list of str
+        The lines of the log that its report tells.
+    report : Path or None
+        The page that was written.
+    row : Row or None
+        What an index tells of it, where a report was asked for.
     """
 
     source: Input
@@ -115,6 +127,10 @@ class Item:
     warnings: list[str] = field(default_factory=list)
     error: WebbkgError | None = None
     existing: bool = False
+    snapshot: Snapshot | None = None
+    log: list[str] = field(default_factory=list)
+    report: Path | None = None
+    row: Row | None = None
 
     @property
     def path(self) -> Path | None:
@@ -240,6 +256,20 @@ def check_products(items: Iterable[Item], setting: Setting) -> None:
             )
         if not _is_itself(item, path):
             check_outputs([path], _inputs(item, setting))
+
+
+def check_report(setting: Setting) -> None:
+    """Make sure that reports can be made where they are asked for, before any work is done.
+
+    Raises
+    ------
+    MissingExtraError
+        If they cannot.
+    """
+    if setting.options.save_report:
+        from webbkg.report.page import check_extra
+
+        check_extra()
 
 
 def process(group: Sequence[Item], setting: Setting) -> None:
@@ -394,8 +424,8 @@ def _subtract(
         else:
             item.outcome = measured
         item.outcome = replace(item.outcome, unit=target.info.unit or "")
-        if request.metrics:
-            item.outcome = _with_metrics(item, target, request)
+        if request.metrics or setting.options.save_report:
+            _look_at(item, target, request, setting)
         if item.survey is None:
             _make_result(item, request)
         else:
@@ -403,22 +433,34 @@ def _subtract(
     _record(item)
 
 
-def _with_metrics(item: Item, target: Target, request: Request) -> Outcome:
-    """Measure how good the subtraction of a target will be, while it is as it was."""
-    outcome = item.outcome
-    assert outcome is not None
-    if outcome.background is None:
-        return outcome
-    from webbkg.report.limits import set_limits
-    from webbkg.report.metrics import measure_metrics
+def _look_at(item: Item, target: Target, request: Request, setting: Setting) -> None:
+    """Measure how good the subtraction of a target will be, and what a report is drawn from.
 
-    limits = set_limits(request.metric_limits)
+    The target is still as it was.
+    """
+    assert item.outcome is not None
+    measured = request.metrics and item.outcome.background is not None
+    if not measured and not setting.options.save_report:
+        return
     if item.path is not None and (item.survey is not None or item.streamed):
         exposure = Exposure.from_file(item.path, needed=("SCI", "DQ"))
     else:
         exposure = Exposure.from_model(target.model)
     with exposure:
-        return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
+        if measured:
+            item.outcome = _with_metrics(item.outcome, exposure, request)
+        if setting.options.save_report:
+            from webbkg.reporting import take_snapshot
+
+            item.snapshot = take_snapshot(item, exposure, item.outcome)
+
+
+def _with_metrics(outcome: Outcome, exposure: Exposure, request: Request) -> Outcome:
+    from webbkg.report.limits import set_limits
+    from webbkg.report.metrics import measure_metrics
+
+    limits = set_limits(request.metric_limits)
+    return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
 
 
 def _done_already(name: str) -> Outcome:
@@ -663,6 +705,8 @@ def finish(
 def write(group: Sequence[Item], setting: Setting) -> None:
     """Write the products of a group, with the backgrounds that are to be kept: all, or none.
 
+    Their reports follow, where they are asked for.
+
     Raises
     ------
     OutputError
@@ -681,11 +725,20 @@ def write(group: Sequence[Item], setting: Setting) -> None:
     for item in group:
         if item.streamed:
             drop_stand_ins(item.result)
+    _write_reports(group, setting)
 
 
 def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
-    """Write the backgrounds of a group that are to be kept, and no products."""
+    """Write the backgrounds of a group that are to be kept, its reports, and no products."""
     _save(group, [], [], setting)
+    _write_reports(group, setting)
+
+
+def _write_reports(group: Sequence[Item], setting: Setting) -> None:
+    if setting.options.save_report:
+        from webbkg.reporting import write_reports
+
+        write_reports(group, setting)
 
 
 def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: Setting) -> None:

@@ -277,11 +277,14 @@ class _Run:
         self._groups = run.grouped(items)
         if len(items) > 1:
             self._setting = replace(self._setting, shared=Shared())
+        run.check_report(self._setting)
         if self._saves:
             run.check_products(items, self._setting)
         for group in self._groups:
             first = len(_called(step).log_records)
             run.process(group, self._setting)
+            for item in group:
+                item.log = list(_called(step).log_records)[first:]
             if not self._saves:
                 run.write_backgrounds(group, self._setting)
             self._spans.append((group, first, len(_called(step).log_records)))

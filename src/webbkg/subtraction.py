@@ -160,6 +160,7 @@ def _found(catalog: Any) -> Any:
 
 def _run(items: Sequence[run.Item], setting: run.Setting, *, writes: bool) -> None:
     """Walk the items from inputs to results, and to products if they are to be written."""
+    run.check_report(setting)
     if writes:
         run.check_products(items, setting)
         make_folder(setting.name_product(items[0], None).parent)

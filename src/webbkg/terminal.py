@@ -190,7 +190,11 @@ class Bar:
 
     def __call__(self, done: int, total: int) -> None:
         """Tell how far the averaging has come."""
-        self._show("averaging", completed=done, total=total)
+        self.count("averaging", done, total)
+
+    def count(self, phase: str, done: int, total: int) -> None:
+        """Tell how far something has come."""
+        self._show(phase, completed=done, total=total)
 
     def _show(self, phase: str, **changes: Any) -> None:
         from rich.markup import escape

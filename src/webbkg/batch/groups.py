@@ -53,11 +53,14 @@ class Group:
         What they share.
     members : tuple of Member
         Its targets, in the order of their names.
+    why : str
+        How it came about, in words.
     """
 
     name: str
     kind: Kind
     members: tuple[Member, ...]
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

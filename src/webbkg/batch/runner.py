@@ -176,7 +176,7 @@ def run(
     Returns
     -------
     astropy.table.Table
-        A row for each target: see `webbkg.batch.table.as_table`.
+        A row for each target: see `webbkg.batch.outcomes.as_table`.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def run(
         If products would overwrite each other or an input, or the ledger cannot be used; nothing
         is written then.
     """
-    from webbkg.batch.table import as_table
+    from webbkg.batch.outcomes import as_table
 
     manner = Manner(
         engine=engine,

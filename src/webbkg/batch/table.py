@@ -1,134 +1,73 @@
-"""The results of a programme as a table: in memory, as ECSV and as JSON lines."""
+"""A plan as lines of text, for people."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
-from webbkg.batch.work import Result
-from webbkg.files.disk import settle
-from webbkg.files.output import writing_whole
+from webbkg.batch.groups import Group, Kind, Member, Plan
 
-if TYPE_CHECKING:
-    from astropy.table import Table
+MOST_NAMES = 3
+"""Backgrounds that are named; of more, the first and the last."""
 
-NAME = "webbkg-results"
-"""Of the files, without their endings."""
-
-_TEXTS = ("target", "group", "kind", "fate", "status", "verdict", "reason", "product", "warnings")
-_DESCRIPTIONS = {
-    "target": "exposure",
-    "group": "of the plan",
-    "kind": "why the group is one",
-    "fate": "done, there already, failed, elsewhere (another run is at it)",
-    "status": "COMPLETE, SKIPPED, FAILED, ERROR",
-    "verdict": "of the metrics: good, look, bad",
-    "reason": "why, where there is something to say",
-    "product": "file",
-    "backgrounds": "exposures that were given",
-    "level": "median of the result on sky pixels, in its unit",
-    "scatter": "robust standard deviation there",
-    "background": "median of what was subtracted there",
-    "seconds": "that it took",
-    "cpu": "seconds of a processor",
-    "warnings": "what else is to be known",
-}
-_NUMBERS = ("level", "scatter", "background")
+MOST_LEFT = 12
+"""Files that are named for one reason; the plan's file names them all."""
 
 
-def as_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Tell results as plain values, one row a target; metrics have a column each."""
-    return [_row(one) for one in results]
+def lines(plan: Plan) -> Iterator[str]:
+    """Tell what is subtracted from what, and what is left out, and why.
 
-
-def _row(one: Result) -> dict[str, Any]:
-    told = one.told
-    metrics = told.get("metrics") or {}
-    row = {
-        "target": one.target,
-        "group": one.group,
-        "kind": str(one.kind),
-        "fate": str(one.fate),
-        "status": one.status,
-        "verdict": metrics.get("verdict", ""),
-        "reason": told.get("reason", ""),
-        "product": told.get("output") or "",
-        "backgrounds": one.backgrounds,
-        "seconds": one.seconds,
-        "cpu": one.cpu,
-        "warnings": "; ".join(told.get("warnings", ())),
-    }
-    row |= {name: _number(metrics.get(name)) for name in _NUMBERS}
-    values: Mapping[str, Any] = metrics.get("values", {})
-    return row | {name: _number(value["value"]) for name, value in values.items()}
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value in (None, "None") else float(value)
-
-
-def as_table(results: Sequence[Result]) -> Table:
-    """Make a table of results, a row for each target, in their order.
-
-    Columns are text, but for ``backgrounds``, ``seconds`` and ``cpu``, and what is measured:
-    ``level``, ``scatter``, ``background`` and a column for each metric, NaN where it was not.
-
-    Returns
-    -------
-    astropy.table.Table
-    """
-    from astropy.table import Table
-
-    rows = as_rows(results)
-    metrics = dict.fromkeys(name for row in rows for name in row if name not in _DESCRIPTIONS)
-    table = Table()
-    for name in (*_DESCRIPTIONS, *metrics):
-        if name in _TEXTS:
-            table[name] = [str(row[name]) for row in rows] or _empty("U1")
-        else:
-            kind = "i8" if name == "backgrounds" else "f8"
-            table[name] = [row.get(name, float("nan")) for row in rows] or _empty(kind)
-        table[name].description = _DESCRIPTIONS.get(name, "metric")
-    return table
-
-
-def _empty(kind: str) -> Any:
-    import numpy as np
-
-    return np.empty(0, kind)
-
-
-def write_results(results: Sequence[Result], folder: Path, shard: tuple[int, int]) -> list[Path]:
-    """Write results as ECSV and as JSON lines, whole or not at all.
-
-    A line is what ``webbkg subtract --json`` tells of a target, with its group and what it took.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
+    Yields
     ------
-    OutputError
-        If they cannot be.
+    str
+        Line by line; first the sum of it.
     """
-    part = "" if shard[1] == 1 else f"-{shard[0]}-of-{shard[1]}"
-    paths = [folder / f"{NAME}{part}{ending}" for ending in (".ecsv", ".jsonl")]
-    with writing_whole(paths) as (ecsv, lines):
-        as_table(results).write(ecsv, format="ascii.ecsv", overwrite=True)
-        with lines.open("w", encoding="utf-8") as stream:
-            for one in results:
-                stream.write(json.dumps(_line(one)) + "\n")
-        for written in (ecsv, lines):
-            with written.open("rb") as stream:
-                settle(stream)
-    return paths
+    targets = sum(len(group.members) for group in plan.groups)
+    yield (
+        f"{_counted(targets, 'target')} in {_counted(len(plan.groups), 'group')}, "
+        f"{_counted(len(plan.left_out), 'file')} left out"
+    )
+    for group in plan.groups:
+        yield ""
+        yield f"{group.name} ({group.kind}): {group.why}"
+        width = max(len(one.target) for one in group.members)
+        for one in group.members:
+            yield f"  {one.target:<{width}}  {_subtracted(one, group)}"
+    if plan.left_out:
+        yield ""
+        yield "left out"
+        yield from _left_out(plan)
 
 
-def _line(one: Result) -> dict[str, Any]:
-    own = {"group": one.group, "kind": str(one.kind), "fate": str(one.fate)}
-    taken = {"seconds": round(one.seconds, 4), "cpu": round(one.cpu, 4)}
-    return {"target": one.target, **own, **one.told, "backgrounds": one.backgrounds, **taken}
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _subtracted(member: Member, group: Group) -> str:
+    """Say what is subtracted from a target."""
+    if group.kind in (Kind.GRISM, Kind.SOSS, Kind.TEMPLATE):
+        told = [
+            ("catalogue", member.catalog),
+            ("direct image", member.direct_image),
+            ("segmentation map", member.segmentation),
+        ]
+        named = ", ".join(f"{what} {file}" for what, file in told if file is not None)
+        return f"- scaled template{f' ({named})' if named else ''}"
+    names = member.backgrounds
+    if len(names) <= MOST_NAMES:
+        return "- " + ", ".join(names)
+    others = {one.target for one in group.members} - {member.target}
+    if others == set(names):
+        return f"- the {len(names)} others"
+    return f"- {len(names)} exposures, {names[0]} … {names[-1]}"
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for one in plan.left_out:
+        reasons.setdefault(one.reason, []).append(one.file)
+    for reason, files in reasons.items():
+        for file in files[:MOST_LEFT]:
+            yield f"  {file}"
+        if len(files) > MOST_LEFT:
+            yield f"  … and {len(files) - MOST_LEFT} more"
+        yield f"    {reason}"

@@ -131,6 +131,9 @@ _METADATA: dict[str, tuple[str, str, Callable[[Any, str, str], Any]]] = {
 }
 """Keyword, metadata, and how a value is checked."""
 
+KEYWORDS = tuple(keyword for keyword, _, _ in _METADATA.values())
+"""What `ExposureInfo.from_header` looks at."""
+
 
 class Exposure:
     """The planes and metadata of one exposure; open it with `from_file` or `from_model`.

@@ -293,6 +293,53 @@ def read_header(path: Path) -> Header:
         return _checked(_read_header(content, path.name), path.name)
 
 
+def leading_headers(path: Path, extension: str) -> tuple[Header, Header | None]:
+    """Read the primary header and that of one extension, and nothing behind it.
+
+    Parameters
+    ----------
+    path : Path
+        A FITS file, gzipped or not; of a gzipped one no more is unpacked than stands before.
+    extension : str
+        Its EXTNAME, in capitals.
+
+    Returns
+    -------
+    primary : Header
+        The first.
+    found : Header or None
+        That of the extension, if there is one.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    InputError
+        If a header is damaged, or the file ends inside the data of the extension.
+    """
+    door.regular_file(path, wanted="a FITS product")
+    size = path.stat().st_size
+    with door.reading(path, "its headers cannot be read"):
+        packed = is_gzipped(path)
+        most = LARGEST_ZEROS + LARGEST_GAIN * size if packed else size
+        with gzip.open(path) if packed else path.open("rb") as content:
+            primary = header = _checked(_read_header(content, path.name), path.name)
+            while str(header.get("EXTNAME", "")).strip().upper() != extension:
+                end = content.tell() + padded(data_length(header))
+                raw = b"" if end >= most else _header_at(content, end, path.name)
+                if not raw:
+                    return primary, None
+                header = _checked(raw, path.name)
+            if content.tell() + data_length(header) > most:
+                raise InputError(f"{path.name}: the file ends inside {extension}; fetch it again")
+    return primary, header
+
+
+def _header_at(content: Any, position: int, name: str) -> bytes:
+    content.seek(position)
+    return _read_header(content, name)
+
+
 def read_headers(stream: IO[bytes], name: str) -> Iterator[tuple[Header, int]]:
     """Read one header after the other, each with the position of its data.
 

@@ -52,7 +52,7 @@ def new_axes(size: tuple[float, float] | None = None) -> Axes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("pictures need Matplotlib: pip install 'webbkg[report]'") from error
-    return Figure(figsize=size, layout="constrained").add_subplot()
+    return Figure(figsize=size, layout="compressed").add_subplot()
 
 
 def draw_image(
@@ -182,7 +182,7 @@ def draw_levels(
     places = np.arange(len(levels))
     if combined is not None and math.isfinite(combined):
         axes.axvline(combined, color=ORANGE, ls="--", label="subtracted")
-        axes.legend(loc="lower right", frameon=False)
+        _legend_above(axes)
     axes.plot(list(levels.values()), places, "o", color=BLUE, ms=5)
     axes.set_ylim(len(levels) - 0.4, -0.6)
     if len(levels) <= MOST_NAMES:
@@ -190,6 +190,7 @@ def draw_levels(
     else:
         axes.set_ylabel("background exposure")
     axes.margins(x=0.15)
+    axes.locator_params(axis="x", nbins=4)
     _label(axes.set_xlabel, f"sky, {unit}" if unit else "sky")
 
 
@@ -321,10 +322,15 @@ def draw_metrics(axes: Axes, metrics: Mapping[str, tuple[float, str]]) -> None:
     axes.set_xscale("symlog", linthresh=0.1)
     axes.set_xlim(0, max(10, 2 * max(far for far, _ in metrics.values())))
     axes.set_xlabel("value over its first limit")
-    axes.legend(frameon=False, loc="lower right")
+    _legend_above(axes)
 
 
 # What they share.
+
+
+def _legend_above(axes: Axes) -> None:
+    """Put the legend where no data are."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, borderaxespad=0.2)
 
 
 def _is_squarish(picture: Picture) -> bool:

@@ -237,6 +237,16 @@ def judge(metric: Metric, limits: Mapping[str, Limit] = LIMITS) -> Metric:
     return replace(metric, grade=grade, reason=reason)
 
 
+def toward_limit(metric: Metric, limits: Mapping[str, Limit] = LIMITS) -> tuple[float, str]:
+    """Tell how far a metric goes toward its first limit, 1 on it, and its grade."""
+    limit = limits[metric.name]
+    if limit.least:
+        far = limit.look / metric.value if metric.value else 0.0
+    else:
+        far = abs(metric.value) / limit.look if limit.look else 0.0
+    return far, str(metric.grade)
+
+
 def _sure(metric: Metric) -> float:
     """Tell which part of a value is more than its uncertainty."""
     if metric.value == 0:

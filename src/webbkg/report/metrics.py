@@ -25,6 +25,7 @@ from webbkg.results import (
     Metric,
     Metrics,
     Outcome,
+    ScaleFit,
     SossResult,
     WfssResult,
 )
@@ -266,8 +267,17 @@ def _clipped(seen: Seen) -> Metric | None:
         counts = result.exposures + result.integrations
         return Metric(name="clipped", value=_ratio(counts.clipped, counts.usable))
     if isinstance(result, WfssResult):
-        return Metric(name="clipped", value=_ratio(result.fit.rejected, result.fit.offered))
+        return Metric(name="clipped", value=_rejected(result.fit))
     return None
+
+
+def _rejected(fit: ScaleFit) -> float:
+    """Tell the share of a grism's fit pixels that was rejected.
+
+    Of those that were chosen, where the cleanest were: to leave the others out is no rejection.
+    """
+    chosen = fit.offered * (1.0 if fit.robust is None else fit.robust.share)
+    return max(0.0, _ratio(chosen - fit.used, chosen))
 
 
 # Image from image.

@@ -20,12 +20,12 @@ from webbkg import record
 from webbkg.errors import InputError, MissingExtraError
 from webbkg.files.models import is_model, open_model, read_meta
 from webbkg.report import figures
-from webbkg.report.limits import LIMITS
+from webbkg.report.limits import LIMITS, toward_limit
 from webbkg.report.snapshot import shrink, sky_range
+from webbkg.report.tables import Rows, in_words, leaves
 from webbkg.results import (
     Background,
     Frozen,
-    Metric,
     Metrics,
     Outcome,
     ScaleFit,
@@ -36,8 +36,6 @@ from webbkg.subtraction import Subtraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Rows = Iterator[tuple[str, str]]
 
 THUMBNAIL = (4.0, 2.8)
 """Size of the picture beside a table (inches)."""
@@ -102,12 +100,12 @@ class Description(Mapping[str, Any]):
         return len(self._tree)
 
     def __repr__(self) -> str:
-        rows = list(_leaves(self._tree))
+        rows = list(leaves(self._tree))
         width = max((len(label) for label, _ in rows), default=0)
         return "\n".join(f"{label:<{width}}  {told}" for label, told in rows)
 
     def _repr_html_(self) -> str:
-        return _table("meta.background.webbkg", _leaves(self._tree))
+        return _table("meta.background.webbkg", leaves(self._tree))
 
 
 def describe(product: Any) -> Description:
@@ -140,21 +138,6 @@ def describe(product: Any) -> Description:
     return Description(copy.deepcopy(dict(tree)))
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Rows:
-    """Give the values of a tree by their dotted names."""
-    for name, value in tree.items():
-        label = f"{above}{name}"
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{label}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for number, one in enumerate(value):
-                yield from _leaves(one, f"{label}[{number}].")
-        elif isinstance(value, list):
-            yield label, ", ".join(map(_number, value))
-        else:
-            yield label, _number(value)
-
-
 # What each kind of result draws and tells.
 
 
@@ -184,14 +167,7 @@ def _draw_metrics(axes: Axes, metrics: Metrics) -> None:
     known = [one for one in metrics.values if one.name in LIMITS and math.isfinite(one.value)]
     if not known:
         raise InputError("no metric could be measured: there is nothing to draw")
-    figures.draw_metrics(axes, {one.name: _against_limits(one) for one in known})
-
-
-def _against_limits(one: Metric) -> tuple[float, str]:
-    """Tell how far a metric goes toward its first limit, 1 on it, and its grade."""
-    limit = LIMITS[one.name]
-    far = limit.look / one.value if limit.least and one.value else abs(one.value) / limit.look
-    return far, str(one.grade)
+    figures.draw_metrics(axes, {one.name: toward_limit(one) for one in known})
 
 
 def _draw_outcome(axes: Axes, outcome: Outcome) -> None:
@@ -240,15 +216,9 @@ def _fields(result: Frozen) -> Rows:
             yield name.replace("_", " "), f"{value.dtype}, {' x '.join(map(str, value.shape))}"
         elif isinstance(value, tuple):
             if value and not isinstance(value[0], Frozen):
-                yield name.replace("_", " "), ", ".join(map(_number, value))
+                yield name.replace("_", " "), ", ".join(map(in_words, value))
         elif value is not None and value != "":
-            yield name.replace("_", " "), _number(value)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if type(value) is int else str(value)
+            yield name.replace("_", " "), in_words(value)
 
 
 _SHOWN: dict[type, tuple[Callable[[Any, Any], None], Callable[[Any], Rows]]] = {

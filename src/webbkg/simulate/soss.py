@@ -134,7 +134,8 @@ class SossScene(Scene):
     #: columns on both sides, rise more steeply along the rows, and jump less, by 10 %.
     templates: int = 8
     template_noise: float = 0.0  #: of the library's templates (DN/s); the sky has none
-    template: int = 3  #: which one the sky is made of
+    template: float = 3  #: which one the sky is made of; between two of them if it is not whole
+    sky_gradient: float = 0.0  #: rise of the sky from first to last row that no template has
     scale_left: float = 0.93  #: what it is times on either side of the jump; the truth to recover
     scale_right: float = 0.88
     transit_depth: float = 0.02  #: light lost in the middle, as a fraction; 0 for no transit
@@ -152,7 +153,7 @@ class SossScene(Scene):
     limb_darkening: float = 0.4  #: how much darker the limb is than the centre, as a fraction
 
     def __post_init__(self) -> None:
-        if not 0 <= self.template < self.templates:
+        if not 0 <= self.template <= self.templates - 1:
             library = f"the {self.templates} of the library, counted from 0"
             raise OptionError(f"template must be one of {library} (got {self.template})")
 
@@ -167,10 +168,10 @@ def jump_columns(scene: SossScene) -> Values:
     return np.asarray(scene.jump_at + scene.jump_tilt * (np.arange(ROWS) / (ROWS - 1) - 0.5))
 
 
-def sky_pattern(scene: SossScene, index: int) -> FloatImage:
+def sky_pattern(scene: SossScene, index: float) -> FloatImage:
     """Evaluate a template of the library, without noise: (256, 2048) float32, DN/s.
 
-    It is 0 on reference pixels.
+    It is 0 on reference pixels. An index that is not whole gives one between its neighbors.
     """
     column, jump = np.arange(COLUMNS), jump_columns(scene)[:, np.newaxis]
     kind = 2 * index / (scene.templates - 1) - 1 if scene.templates > 1 else 0.0
@@ -257,11 +258,16 @@ class SossField(Field):
 
     @cached_property
     def sky(self) -> FloatImage:
-        """True sky: a template of the library, scaled on either side of its jump."""
+        """True sky: a template of the library, scaled on either side of its jump.
+
+        Or one that the library does not hold, with the `sky_gradient` along the rows.
+        """
         scene = self.scene
         right = np.arange(COLUMNS) >= np.rint(jump_columns(scene))[:, np.newaxis]
         scale = np.where(right, scene.scale_right, scene.scale_left).astype(np.float32)
-        return self._read(scale * sky_pattern(scene, scene.template))
+        rise = 1 + scene.sky_gradient * (np.arange(ROWS) / (ROWS - 1) - 0.5)
+        sky = scale * sky_pattern(scene, scene.template) * rise[:, np.newaxis].astype(np.float32)
+        return self._read(sky)
 
     @cached_property
     def star(self) -> FloatImage:

@@ -36,6 +36,7 @@ from webbkg.results import (
     Variances,
 )
 from webbkg.soss import kernels
+from webbkg.soss.blend import add_up
 from webbkg.soss.library import (
     Library,
     Splits,
@@ -161,9 +162,10 @@ def fit_segments(
 def template_background(
     fit: TemplateFit, templates: npt.ArrayLike, templates_err: npt.ArrayLike | None = None
 ) -> Background:
-    """Scale the chosen template to the background of the target.
+    """Scale the chosen template to the background of the target, or add a mixture up.
 
     Left of the step by the left scale, from the step on by the right one, to the last column.
+    Likewise a mixture of templates, with the left weights and the right ones.
 
     Parameters
     ----------
@@ -180,7 +182,8 @@ def template_background(
         `sci` is NaN, and `dq` DO_NOT_USE, where the template is not finite; `dq` is 0 elsewhere.
         `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
-        which moves all pixels of a side together, in `flat`.
+        which moves all pixels of a side together, in `flat`. Of a mixture likewise, with the
+        covariance of its weights.
 
     Raises
     ------
@@ -196,26 +199,42 @@ def template_background(
         raise OptionError(
             f"templates must be those that were fitted, to {rows} rows (got {library.shape})"
         )
-    template = cut[fit.template]
+    own = None if templates_err is None else _cut_errors(templates_err, library.shape, fit)
+    mixture = None if fit.robust is None else fit.robust.mixture
+    if mixture is not None:
+        sky, err, own = add_up(mixture, cut, fit.jump, own)
+    else:
+        sky, err, own = _scaled(fit, cut, own)
+    background = Background(
+        sci=sky,
+        err=err,
+        dq=np.where(np.isnan(sky), np.uint32(DO_NOT_USE), np.uint32(0)),
+        covered=np.ones(sky.shape, np.bool_),
+    )
+    return background if own is None else _with_variances(background, own)
+
+
+def _scaled(
+    fit: TemplateFit, library: Library, errors: Library | None
+) -> tuple[FloatImage, FloatImage, FloatImage | None]:
+    """Scale one template: sky, its error by that of the scale, and by its own."""
+    assert fit.template is not None
+    assert fit.left is not None
+    assert fit.right is not None
+    template = library[fit.template]
     known = np.isfinite(template)
     right = np.arange(template.shape[1]) >= fit.jump[:, np.newaxis]
     sky = np.where(known, template, np.float32(np.nan))
     scale = np.where(right, np.float32(fit.right.scale), np.float32(fit.left.scale))
     err = np.where(right, np.float32(fit.right.scale_err), np.float32(fit.left.scale_err))
-    background = Background(
-        sci=scale * sky,
-        err=err * np.abs(sky),
-        dq=np.where(known, np.uint32(0), np.uint32(DO_NOT_USE)),
-        covered=np.ones(template.shape, np.bool_),
-    )
-    if templates_err is None:
-        return background
-    own = _own_error(templates_err, library.shape, fit)
-    return _with_variances(background, scale * np.where(known, own, np.float32(np.nan)))
+    own = None
+    if errors is not None:
+        own = scale * np.where(known, errors[fit.template], np.float32(np.nan))
+    return scale * sky, err * np.abs(sky), own
 
 
-def _own_error(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) -> FloatImage:
-    """Cut the chosen template's uncertainty to the target."""
+def _cut_errors(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) -> Library:
+    """Cut the templates' uncertainties to the target."""
     own = as_library(errors)
     if own.shape != shape:
         raise OptionError(
@@ -223,9 +242,7 @@ def _own_error(errors: npt.ArrayLike, shape: tuple[int, ...], fit: TemplateFit) 
         )
     cut = cut_to_target(own, (len(fit.jump), shape[2]))
     assert cut is not None
-    assert fit.template is not None
-    chosen: FloatImage = cut[fit.template]
-    return chosen
+    return cut
 
 
 def _with_variances(background: Background, own: FloatImage) -> Background:

@@ -18,18 +18,20 @@ from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
 from webbkg.soss import gls, wings
 from webbkg.soss.flicker import NONE
 from webbkg.soss.library import Library
-from webbkg.soss.rounds import WING_BLOCK, Fit, Solution, column_halves, make_frame
+from webbkg.soss.mixture import Mixed, draw_scales, held_out_gain, make_mixture
+from webbkg.soss.rounds import Fit, Frame, Solution, column_halves, make_frame
 from webbkg.soss.stack import stack
 from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
 
-DRAWS = 100
 CLOSE = 2.0  # log-likelihood by which the best template should lead
 MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
 ODD_CHI2 = 1.2
 ODD_LEVELS = 2.0
 NEAR_JUMP = 100  # columns on either side of the jump
+GAIN_SIGMA = 1.5  # that held-out columns must gain by a mixture
+LEAST_GAIN = 3.0  # in log-likelihood, likewise
 JUMP_LEFT = 0.01  # of the jump, that may be left over
 JUMP_SIGMA = 5.0
 COARSE = 0.02  # relative standard error of a scale
@@ -45,7 +47,7 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
     library : (templates, rows, columns) float32
         Of the target's shape.
     options : SossOptions
-        Of which nothing but the method is used so far.
+        Of which the model is used.
 
     Returns
     -------
@@ -62,8 +64,27 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
                 rmse=nothing,
                 n_integrations=frame.deep.integrations,
             )
-    fit = Fit(frame, stream.threads)
-    return report(fit, fit.run())
+    return _with_model(frame, stream.threads, options.model)
+
+
+def _with_model(frame: Frame, threads: int, model: str) -> TemplateFit:
+    """Fit with one template, a mixture, or that of the two which held-out columns pay for."""
+    one = Fit(frame, threads)
+    single = one.run() if model != "mixture" else None
+    if model == "one" and single is not None:
+        return report(one, single)
+    many = Fit(frame, threads, mixed=True)
+    mixed = many.run()
+    gain = None if single is None else held_out_gain((one, single), (many, mixed))
+    if gain is not None and single is not None and not pays(*gain):
+        return report(one, single, gain=gain)
+    found = make_mixture(many, mixed)
+    return report(many, found.single, mixed=found, gain=gain)
+
+
+def pays(gain: float, gain_err: float) -> bool:
+    """Tell whether a gain in held-out log-likelihood is worth the freedom of a mixture."""
+    return gain > max(GAIN_SIGMA * gain_err, LEAST_GAIN)
 
 
 @dataclass(frozen=True)
@@ -74,49 +95,70 @@ class Evidence:
     used: tuple[float, float]
     starlight: tuple[float, float]
     chi2: float
+    oddness: float  #: of the columns' levels
     jump_left: float  #: in the residual, as a share of the jump of the sky
     jump_err: float  #: of that
 
 
-def report(fit: Fit, solution: Solution) -> TemplateFit:
-    """Tell what the last round found."""
+def report(
+    fit: Fit,
+    solution: Solution,
+    *,
+    mixed: Mixed | None = None,
+    gain: tuple[float, float] | None = None,
+) -> TemplateFit:
+    """Tell what the last round found.
+
+    Of a mixture, the `solution` is that with the mixture for a template.
+    """
     frame, best = fit.frame, solution.best
     bias, variance = _draw_again(fit, solution)
+    if mixed is not None:
+        bias, variance = mixed.bias, np.maximum(variance, mixed.variance)
     variance *= max(solution.oddness, 1.0)
     variance += _between_templates(solution) + _with_stray_light(fit, solution)
-    scales = solution.scales * (1 - bias / np.maximum(solution.scales[best], 1e-30))
-    scales = scales.astype(np.float32).astype(np.float64)
-    errors = np.sqrt(np.diagonal(solution.covariances, axis1=1, axis2=2))
+    kept = 1 - bias / np.maximum(solution.scales[best], 1e-30)
     evidence = gather_evidence(fit, solution, variance)
-    errors = errors * (evidence.errors / errors[best])
-    robust = SossRobust(
-        scales=scales,
-        scale_errs=errors,
-        log_likelihood=(solution.chi2[best] - solution.chi2) / 2,
+    scale = (solution.scales[best] * kept).astype(np.float32).astype(np.float64)
+    robust = _robust(fit, solution if mixed is None else mixed.singles, kept, evidence)
+    if mixed is not None:
+        robust = replace(robust, mixture=mixed.told(kept, evidence.errors, scale))
+    if gain is not None:
+        robust = replace(robust, gain=gain[0], gain_err=gain[1])
+    look = tuple(_reasons(robust, scale, evidence))
+    chosen = best if mixed is None else mixed.singles.best
+    left, right = (
+        _side(fit, side, float(one), float(err))
+        for side, one, err in zip((~frame.right, frame.right), scale, evidence.errors, strict=True)
+    )
+    return TemplateFit(
+        status=Status.COMPLETE,
+        template=chosen,
+        left=left,
+        right=right,
+        rmse=np.full((len(frame.templates), 2), np.nan),
+        jump=frame.splits[best] if mixed is None else mixed.splits,
+        n_integrations=frame.deep.integrations,
+        robust=replace(robust, look=look),
+    )
+
+
+def _robust(fit: Fit, singles: Solution, kept: Values, evidence: Evidence) -> SossRobust:
+    """Tell of every template by itself, and of the fit as a whole."""
+    best = singles.best
+    errors = np.sqrt(np.diagonal(singles.covariances, axis1=1, axis2=2))
+    return SossRobust(
+        scales=(singles.scales * kept).astype(np.float32).astype(np.float64),
+        scale_errs=errors * (evidence.errors / errors[best]),
+        log_likelihood=(singles.chi2[best] - singles.chi2) / 2,
         used=evidence.used,
         starlight=evidence.starlight,
         chi2_dof=evidence.chi2,
-        level_chi2=solution.oddness,
+        level_chi2=evidence.oddness,
         jump_left=evidence.jump_left,
         wings=tuple(one for one in wings.EXTENSIONS if one in fit.state.model),
         stray_light=fit.state.stray,
         noise=_noise(fit),
-    )
-    look = tuple(_reasons(robust, scales[best], evidence))
-    sides = (~frame.right, frame.right)
-    left, right = (
-        _side(fit, side, float(scale), float(err))
-        for side, scale, err in zip(sides, scales[best], evidence.errors, strict=True)
-    )
-    return TemplateFit(
-        status=Status.COMPLETE,
-        template=best,
-        left=left,
-        right=right,
-        rmse=np.full((len(scales), 2), np.nan),
-        jump=frame.splits[best],
-        n_integrations=frame.deep.integrations,
-        robust=replace(robust, look=look),
     )
 
 
@@ -159,6 +201,7 @@ def gather_evidence(fit: Fit, solution: Solution, variance: Values) -> Evidence:
         used=(used[0], used[1]),
         starlight=(starlight[0], starlight[1]),
         chi2=chi2,
+        oddness=solution.oddness,
         jump_left=jump,
         jump_err=jump_err,
     )
@@ -176,28 +219,9 @@ def _inflated(fit: Fit, solution: Solution, variance: Values) -> Values:
 
 
 def _draw_again(fit: Fit, solution: Solution) -> tuple[Values, Values]:
-    """Bias and variance of the two scales, from solutions with other noise.
-
-    Its noise is that which there is, not that of the weights, which allow the wings a larger
-    error than their residual shows. That no wing is negative makes wings out of noise, and so
-    takes from the sky: that is the bias.
-    """
-    frame, state, weights = fit.frame, fit.state, solution.weights
-    template = frame.templates[solution.best][np.newaxis]
-    layout = replace(solution.layout, templates=1)
-    noise = fit.variance() + WING_BLOCK * (state.wing_error * state.wings) ** 2
-    beyond = weights * (weights * noise - 1)
-    moments, more, less = (
-        gls.find_moments(frame.data, one, template, solution.basis, fit.threads)
-        for one in (weights, np.maximum(beyond, 0), np.maximum(-beyond, 0))
-    )
-    moments = fit.tie(moments)
-    normal = gls.normal_equations(moments, layout, fit.flicker)
-    chosen = layout.of_template(0)
-    found, _ = gls.solve(normal, chosen)
-    change = gls.scatter(moments, more - less, layout, fit.flicker)
-    drawn = gls.draw(normal, chosen, found, change, DRAWS)[:, :2]
-    return drawn.mean(axis=0) - found[:2], drawn.var(axis=0)
+    """Bias and variance of the two scales, from solutions with other noise."""
+    found, drawn = draw_scales(fit, solution, solution.template[np.newaxis])
+    return drawn.mean(axis=0) - found, drawn.var(axis=0)
 
 
 def _between_templates(solution: Solution) -> Values:
@@ -217,7 +241,7 @@ def _with_stray_light(fit: Fit, solution: Solution) -> Values:
     model = fit.state.model | {wings.STRAY_LIGHT}
     basis, tie = wings.compress(solution.images, model, len(fit.hats))
     layout = replace(solution.layout, templates=1, wings=len(basis), tie=tie)
-    template = fit.frame.templates[solution.best][np.newaxis]
+    template = solution.template[np.newaxis]
     moments = gls.find_moments(fit.frame.data, solution.weights, template, basis, fit.threads)
     normal = gls.normal_equations(fit.tie(moments), layout, fit.flicker)
     found, covariance = gls.solve(normal, layout.of_template(0))
@@ -232,12 +256,8 @@ Half = tuple[Values, Values]
 
 
 def _solve_half(fit: Fit, solution: Solution, weights: Values) -> Half:
-    template = fit.frame.templates[solution.best][np.newaxis]
-    moments = gls.find_moments(fit.frame.data, weights, template, solution.basis, fit.threads)
-    layout = replace(solution.layout, templates=1)
-    normal = gls.normal_equations(fit.tie(moments), layout, fit.flicker)
-    found, covariance = gls.solve(normal, layout.of_template(0))
-    return found[:2], np.diag(covariance)[:2]
+    again = fit.solve_again(solution, solution.template[np.newaxis], weights)
+    return again.scales[0], np.diag(again.covariances[0])
 
 
 def _row_halves(fit: Fit, solution: Solution) -> tuple[Half, Half]:
@@ -292,7 +312,7 @@ def _reasons(robust: SossRobust, scales: Values, evidence: Evidence) -> Iterator
             yield f"the star's wings are {100 * light:.0f} % of the sky on the {label} side"
     if robust.stray_light:
         yield "there is smooth light that is neither sky nor wings"
-    if robust.margin < CLOSE:
+    if robust.mixture is None and robust.margin < CLOSE:
         yield f"another template is as likely ({robust.margin:.1f} behind in log-likelihood)"
     if not robust.chi2_dof < ODD_CHI2:
         yield f"the model does not describe the frame (chi-square {robust.chi2_dof:.3g})"

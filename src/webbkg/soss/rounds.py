@@ -8,6 +8,7 @@ of it. The template is chosen by likelihood.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -110,9 +111,11 @@ def make_frame(deep: Deep, library: Library) -> Frame:
 class Fit:
     """One fit, round by round."""
 
-    def __init__(self, frame: Frame, threads: int) -> None:
+    def __init__(self, frame: Frame, threads: int, *, mixed: bool = False) -> None:
         self.frame = frame
         self.threads = threads
+        self.mixed = mixed
+        self.freedom = sloped(frame.templates) if mixed else frame.templates
         self.pattern: Values = frame.templates.mean(axis=0)[np.newaxis]
         columns, _ = frame.data.shape
         self.hats = wings.slopes_along(columns, HATS)
@@ -130,8 +133,21 @@ class Fit:
         """Go through all rounds; the solution is that of the last."""
         for number in range(ROUNDS):
             full = number >= ROUNDS - FULL_ROUNDS
-            solution = self._round(number, self.frame.templates if full else self.pattern)
+            solve = mix if full and self.mixed else choose
+            solution = self._round(number, self.freedom if full else self.pattern, solve)
         return solution
+
+    def solve_again(
+        self, solution: Solution, templates: Values, weights: Values | None = None
+    ) -> Solution:
+        """Solve with each of other templates, or with other weights, and all else as it was."""
+        weights = solution.weights if weights is None else weights
+        moments = gls.find_moments(
+            self.frame.data, weights, templates, solution.basis, self.threads
+        )
+        layout = replace(solution.layout, templates=len(templates))
+        again = choose(self.tie(moments), layout, self.flicker)
+        return solution.beside(again, weights, templates)
 
     def _first_guess(self) -> Values:
         """Take the sky from the faintest blocks of each side."""
@@ -147,7 +163,7 @@ class Fit:
         single = deep.law.variance(state.sky + state.wings)
         return np.asarray(single / np.maximum(deep.count, 1) + state.floor**2)
 
-    def _round(self, number: int, templates: Values) -> Solution:
+    def _round(self, number: int, templates: Values, solve: Solve) -> Solution:
         frame, state = self.frame, self.state
         excess = frame.data - state.sky - state.levels[:, np.newaxis]
         variance = self.variance()
@@ -168,19 +184,20 @@ class Fit:
         basis, tie = wings.compress(images, state.model, HATS)
         moments = gls.find_moments(frame.data, weights, templates, basis, self.threads)
         layout = Layout(len(templates), len(basis), frame.right, self.hats, tie)
-        solution = choose(self.tie(moments), layout, self.flicker)
+        solution = solve(self.tie(moments), layout, self.flicker)
         self._adopt(solution, templates, basis)
         self._look_at_residual(number, variance)
-        return replace(solution, weights=weights, basis=basis, images=images)
+        template = templates[solution.best]
+        return replace(solution, weights=weights, basis=basis, images=images, template=template)
 
     def _choose_model(self, weights: Values, images: Values) -> tuple[wings.Model, bool]:
         """Give the wings the freedom that held-out columns pay for."""
         frame = self.frame
         moments = self.tie(
-            gls.find_moments(frame.data, weights, frame.templates, images, self.threads)
+            gls.find_moments(frame.data, weights, self.freedom, images, self.threads)
         )
         free = np.eye(len(images) * HATS)
-        layout = Layout(len(frame.templates), len(images), frame.right, self.hats, free)
+        layout = Layout(len(self.freedom), len(images), frame.right, self.hats, free)
         return what_pays(moments, layout, self.flicker)
 
     def _find_compact(self, excess: Values, variance: Values) -> Values:
@@ -248,8 +265,7 @@ class Fit:
 
     def _adopt(self, solution: Solution, templates: Values, basis: Values) -> None:
         state, frame = self.state, self.frame
-        scale = np.where(frame.right, *solution.scales[solution.best][::-1])
-        state.sky = scale[:, np.newaxis] * templates[solution.best]
+        state.sky = solution.sky(templates, frame.right)
         state.levels = solution.levels
         strength = (solution.layout.tie @ solution.strength).reshape(len(basis), len(self.hats))
         columns = len(frame.data)
@@ -300,6 +316,10 @@ class Solution:
         Of the columns, with the best template.
     oddness : float
         Of these; see `column_levels`.
+    mixed : bool
+        The scales are weights, and the sky is the sum of all templates. There is one chi-square.
+    template : (columns, rows) float64
+        The best one.
     """
 
     best: int
@@ -314,6 +334,36 @@ class Solution:
     weights: Values = field(default_factory=lambda: np.empty(0))
     basis: Values = field(default_factory=lambda: np.empty(0))
     images: Values = field(default_factory=lambda: np.empty(0))
+    template: Values = field(default_factory=lambda: np.empty(0))
+    mixed: bool = False
+
+    def sky(self, templates: Values, right: npt.NDArray[np.bool_]) -> Values:
+        """Scale the best of the templates it was made with, or add all of a mixture up."""
+        if not self.mixed:
+            return _on_sides(self.scales[self.best], templates[self.best], right)
+        total: Values = np.zeros_like(templates[0])
+        for weights, template in zip(self.scales, templates, strict=True):
+            if weights.any():
+                total += _on_sides(weights, template, right)
+        return total
+
+    def beside(self, other: Solution, weights: Values, templates: Values) -> Solution:
+        """Return another one, of these templates with these weights and the wings of this one."""
+        return replace(
+            other,
+            weights=weights,
+            basis=self.basis,
+            images=self.images,
+            template=templates[other.best],
+        )
+
+
+def _on_sides(scales: Values, template: Values, right: npt.NDArray[np.bool_]) -> Values:
+    """Scale a template on the left and the right side."""
+    return np.asarray(np.where(right, scales[1], scales[0])[:, np.newaxis] * template)
+
+
+Solve = Callable[[Values, Layout, Flicker], Solution]
 
 
 def choose(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
@@ -338,6 +388,37 @@ def choose(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
         normal=normal,
         layout=layout,
     )
+
+
+def mix(moments: Values, layout: Layout, flicker: Flicker) -> Solution:
+    """Solve with all templates at once, none of them negative."""
+    normal = gls.normal_equations(moments, layout, flicker)
+    every = np.arange(len(normal.vector))
+    found, covariance = gls.solve(normal, every, free=0)
+    levels, oddness = gls.column_levels(moments, layout, flicker, found, every)
+    many = 2 * layout.templates
+    blocks = covariance[:many, :many].reshape(layout.templates, 2, layout.templates, 2)
+    return Solution(
+        best=0,
+        scales=found[:many].reshape(-1, 2),
+        covariances=np.einsum("tatb->tab", blocks),
+        chi2=np.array([normal.chi2(found, every)]),
+        strength=found[many:],
+        levels=levels,
+        oddness=oddness,
+        normal=normal,
+        layout=layout,
+        mixed=True,
+    )
+
+
+def sloped(templates: Values) -> Values:
+    """Give each template's two slopes along the rows, whose sum it is: (2 * templates, ...).
+
+    The first fall from 1 in the first row to 0 in the last, the others rise.
+    """
+    rise = np.linspace(0, 1, templates.shape[2])
+    return np.concatenate([templates * (1 - rise), templates * rise])
 
 
 def column_halves(columns: int) -> list[npt.NDArray[np.bool_]]:

@@ -1,0 +1,284 @@
+"""Plans as files, to be read and edited by people; their schema is ``plan.schema.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan
+from webbkg.errors import InputError, OutputError
+from webbkg.files import door
+from webbkg.files.disk import settle
+from webbkg.files.output import make_folder, writing_whole
+
+MARK, FORM = "webbkg_plan", 1
+"""The key by which a plan is known, and the form of what follows."""
+
+LONGEST = 2**28
+"""Bytes of a plan; an exposure takes some 100 for each exposure that has it as its background."""
+
+COMPANIONS = ("catalog", "direct_image", "segmentation")
+AVERAGED = (Kind.DEDICATED, Kind.DITHERS)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Turn a plan into what JSON can hold, as the schema says."""
+    return {
+        MARK: FORM,
+        "groups": [
+            {
+                "name": group.name,
+                "kind": str(group.kind),
+                "why": group.why,
+                "members": [_member_as_json(one) for one in group.members],
+            }
+            for group in plan.groups
+        ],
+        "left_out": [{"file": one.file, "reason": one.reason} for one in plan.left_out],
+    }
+
+
+def _member_as_json(member: Member) -> dict[str, Any]:
+    told: dict[str, Any] = {"target": member.target}
+    if member.backgrounds:
+        told["backgrounds"] = list(member.backgrounds)
+    named = {word: getattr(member, word) for word in COMPANIONS}
+    return told | {word: file for word, file in named.items() if file is not None}
+
+
+def write_plan(plan: Plan, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a plan as a file, whole or not at all.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its names are written as they count from the file's folder.
+    path : path
+        Where to; its folder is made if need be.
+    overwrite : bool
+        Whether a file that is there, and says something else, may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, or is there already.
+    """
+    path = Path(path)
+    moved = moved_to(plan, make_folder(path.parent))
+    text = json.dumps(as_json(moved), indent=1, ensure_ascii=True) + "\n"
+    if door.exists(path) and not overwrite:
+        if path.is_file() and path.stat().st_size == len(text) and path.read_text("utf-8") == text:
+            return path
+        raise OutputError(
+            f"{path}: is there already, and may have been edited; choose another name, or "
+            "overwrite it (overwrite=True, --overwrite)"
+        )
+    with writing_whole([path]) as (partial,), partial.open("wb") as stream:
+        stream.write(text.encode())
+        settle(stream)
+    return path
+
+
+def moved_to(plan: Plan, folder: str | os.PathLike[str]) -> Plan:
+    """Return a plan whose names count from another folder: whole paths where they are not below it."""
+    here, there = Path(plan.folder).absolute(), Path(os.path.abspath(folder))  # noqa: PTH100
+    if here == there:
+        return replace(plan, folder=str(there))
+
+    def name(file: str) -> str:
+        path = Path(os.path.abspath(here / file))  # noqa: PTH100
+        return (path.relative_to(there) if path.is_relative_to(there) else path).as_posix()
+
+    def moved(member: Member) -> Member:
+        named = {word: getattr(member, word) for word in COMPANIONS}
+        return replace(
+            member,
+            target=name(member.target),
+            backgrounds=tuple(map(name, member.backgrounds)),
+            **{word: None if file is None else name(file) for word, file in named.items()},
+        )
+
+    return Plan(
+        groups=tuple(replace(one, members=tuple(map(moved, one.members))) for one in plan.groups),
+        left_out=tuple(replace(one, file=name(one.file)) for one in plan.left_out),
+        folder=str(there),
+    )
+
+
+def is_plan(path: str | os.PathLike[str]) -> bool:
+    """Tell a plan from an association, both of which are JSON files, and from anything else."""
+    try:
+        content = _read_json(Path(path))
+    except InputError:
+        return False
+    return isinstance(content, Mapping) and MARK in content
+
+
+def read_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read a plan; its names count from the file's folder.
+
+    Whether its files are there is seen when they are needed.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    InputError
+        If it is no plan: with the place in the file, the value, and the way out.
+    """
+    path = Path(path)
+    return _Reader(str(path)).plan(_read_json(path), os.path.abspath(path.parent))  # noqa: PTH100
+
+
+def _read_json(path: Path) -> Any:
+    door.regular_file(path, "plan", "a JSON file, as `webbkg plan -o` writes it")
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise InputError(f"{path}: has more than {LONGEST} bytes; cut the plan into several")
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
+            "correct it there"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as a plan ({door.brief(error)})") from error
+
+
+def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{door.brief(ValueError(repr(twice)))} stands twice in one object")
+    return content
+
+
+class _Reader:
+    """Reads a plan; every fault is told with the file and the place in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.places: dict[str, str] = {}
+
+    def plan(self, content: Any, folder: str) -> Plan:
+        if not isinstance(content, Mapping) or MARK not in content:
+            raise InputError(
+                f"{self.name}: is no plan (it has no {MARK!r}); make one with `webbkg plan … -o "
+                "plan.json`"
+            )
+        self._keys(content, "the plan", ("$schema", MARK, "groups", "left_out"), (MARK, "groups"))
+        if content[MARK] != FORM:
+            raise self._wrong(MARK, content[MARK], f"must be {FORM}, the form that is known")
+        groups = self._list(content["groups"], "groups")
+        found = tuple(self._group(one, f"groups[{i}]") for i, one in enumerate(groups))
+        names = [one.name for one in found]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                first = f"groups[{names.index(name)}]"
+                raise self._wrong(f"groups[{i}].name", name, f"is that of {first}, too; rename one")
+        left = self._list(content.get("left_out", []), "left_out")
+        outs = tuple(self._left_out(one, f"left_out[{i}]") for i, one in enumerate(left))
+        return Plan(groups=found, left_out=outs, folder=folder)
+
+    def _group(self, content: Any, at: str) -> Group:
+        self._keys(content, at, ("name", "kind", "why", "members"), ("name", "kind", "members"))
+        kinds = [str(one) for one in Kind]
+        if content["kind"] not in kinds:
+            way = f"must be one of {', '.join(kinds)}"
+            raise self._wrong(f"{at}.kind", content["kind"], way)
+        kind = Kind(content["kind"])
+        members = self._list(content["members"], f"{at}.members")
+        if not members:
+            raise self._wrong(f"{at}.members", members, "must name a target; or take the group out")
+        return Group(
+            name=self._text(content["name"], f"{at}.name"),
+            kind=kind,
+            why=self._text(content.get("why", ""), f"{at}.why", empty=True),
+            members=tuple(
+                self._member(one, kind, f"{at}.members[{i}]") for i, one in enumerate(members)
+            ),
+        )
+
+    def _member(self, content: Any, kind: Kind, at: str) -> Member:
+        self._keys(content, at, ("target", "backgrounds", *COMPANIONS), ("target",))
+        target = self._text(content["target"], f"{at}.target")
+        before = self.places.setdefault(os.path.normpath(target), at)
+        if before != at:
+            way = f"is the target of {before}, too; take one of them out"
+            raise self._wrong(f"{at}.target", target, way)
+        listed = self._list(content.get("backgrounds", []), f"{at}.backgrounds")
+        names = [self._text(one, f"{at}.backgrounds[{i}]") for i, one in enumerate(listed)]
+        self._check_backgrounds(names, target, kind, at)
+        named = {word: content.get(word) for word in COMPANIONS}
+        return Member(
+            target=target,
+            backgrounds=tuple(names),
+            **{
+                word: None if file is None else self._text(file, f"{at}.{word}")
+                for word, file in named.items()
+            },
+        )
+
+    def _check_backgrounds(self, names: list[str], target: str, kind: Kind, at: str) -> None:
+        if kind in AVERAGED and not names:
+            way = f"must name at least one exposure (the group is of the kind {kind})"
+            raise self._wrong(f"{at}.backgrounds", names, f"{way}; or take the target out")
+        if kind not in AVERAGED and names:
+            way = f"must be left out (the group is of the kind {kind}, whose sky is scaled)"
+            raise self._wrong(f"{at}.backgrounds", names, way)
+        seen: set[str] = set()
+        plain = [os.path.normpath(name) for name in names]
+        for i, name in enumerate(names):
+            if plain[i] == os.path.normpath(target):
+                way = "is the target itself; take it out"
+            elif plain[i] in seen:
+                way = "stands twice; take one out"
+            else:
+                seen.add(plain[i])
+                continue
+            raise self._wrong(f"{at}.backgrounds[{i}]", name, way)
+
+    def _left_out(self, content: Any, at: str) -> LeftOut:
+        self._keys(content, at, ("file", "reason"), ("file", "reason"))
+        return LeftOut(
+            file=self._text(content["file"], f"{at}.file"),
+            reason=self._text(content["reason"], f"{at}.reason", empty=True),
+        )
+
+    def _keys(self, content: Any, at: str, known: Sequence[str], needed: Sequence[str]) -> None:
+        if not isinstance(content, Mapping):
+            raise self._wrong(at, content, f"must be an object with {', '.join(needed)}")
+        for key in content:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                way = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+                raise InputError(f"{self.name}: {at} has the key {_shown(key)}, unknown; {way}")
+        for key in needed:
+            if key not in content:
+                raise InputError(f"{self.name}: {at} lacks {key}; add it")
+
+    def _list(self, content: Any, at: str) -> list[Any]:
+        if not isinstance(content, list):
+            raise self._wrong(at, content, "must be a list")
+        return content
+
+    def _text(self, content: Any, at: str, *, empty: bool = False) -> str:
+        if not isinstance(content, str) or not (content or empty) or "\0" in content:
+            raise self._wrong(at, content, "must be a text")
+        return content
+
+    def _wrong(self, at: str, value: Any, way: str) -> InputError:
+        return InputError(f"{self.name}: {at} {way} (got {_shown(value)})")
+
+
+def _shown(value: Any) -> str:
+    text = door.brief(ValueError(json.dumps(value)))
+    return text if len(text) <= 80 else text[:80] + "…"

@@ -1,0 +1,221 @@
+"""The planner: from headers alone to what is subtracted from what."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from webbkg.batch.cache import HeaderCache, cache_file
+from webbkg.batch.dedicated import assign, grouped, left_over, why_none
+from webbkg.batch.dithers import plan_dithers
+from webbkg.batch.grisms import plan_grisms, plan_series
+from webbkg.batch.groups import Group, LeftOut, Member, Plan
+from webbkg.batch.headers import FORM, Facts, read_facts, split_name
+from webbkg.batch.inputs import Given, find_inputs
+from webbkg.batch.screening import unfit, without_doubles
+from webbkg.errors import OptionError
+from webbkg.files.associations import find_file
+from webbkg.modes import SOSS, WFSS, find_mode
+
+MIN_SEPARATION = 0.5
+"""Arcsec. A nod of NIRSpec by one shutter is 0.53 (JWST user documentation, "NIRSpec Micro-Shutter
+Assembly": a pitch of 0.53 along the slit), and must pass; a point source fills 0.1 in the near
+infrared and up to 0.8 at 25 um (FWHM, 1.03 wavelength / 6.5 m), and must not meet itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a call wishes.
+
+    Attributes
+    ----------
+    min_separation : float
+        How far dithers must point from each other (arcsec).
+    background_target : tuple of str
+        Names of targets (TARGPROP or TARGNAME) whose exposures are backgrounds, besides those with
+        BKGDTARG.
+    pairs : bool
+        Whether repeats of a two-point nod are taken pair by pair, not by the mean of all.
+    catalog : Path or None
+        Source catalogue of all grism exposures.
+    """
+
+    min_separation: float = MIN_SEPARATION
+    background_target: tuple[str, ...] = ()
+    pairs: bool = True
+    catalog: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.min_separation) and self.min_separation >= 0):
+            raise OptionError(
+                f"min_separation must be at least 0, in arcsec (got {self.min_separation})"
+            )
+
+
+def plan(
+    inputs: Given | Iterable[Given],
+    *,
+    min_separation: float = MIN_SEPARATION,
+    background_target: str | Sequence[str] = (),
+    pairs: bool = True,
+    catalog: Given | None = None,
+    folder: Given | None = None,
+    cache: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """Plan what is subtracted from what, from headers alone.
+
+    Parameters
+    ----------
+    inputs : path or iterable of paths
+        Folders (with all below them), exposures, catalogues and associations. The order does
+        not matter.
+    min_separation : float
+        How far another exposure must point from a target to be its background (arcsec), where
+        both look at the same source.
+    background_target : str or sequence of str
+        Names of targets (TARGPROP or TARGNAME) whose exposures are backgrounds, besides those
+        taken as such (BKGDTARG).
+    pairs : bool
+        Whether the repeats of a two-point nod are subtracted pair by pair; if not, each by the
+        mean of all on the other side.
+    catalog : path, optional
+        Source catalogue of all grism exposures, instead of those that are found.
+    folder : path, optional
+        Where names of files count from; the current folder by default. What is not below it has
+        its whole path.
+    cache : bool
+        Whether headers are kept in the user's cache, and taken from there.
+    progress : callable, optional
+        Called with the headers done and their number.
+
+    Returns
+    -------
+    Plan
+        Each exposure is a target once, or left out once with its reason.
+
+    Raises
+    ------
+    MissingFileError
+        If something that was named is not there.
+    OptionError
+        If an option is out of range, or no exposure is of a `background_target`.
+    AssociationError
+        If an association cannot be read.
+    """
+    names = (background_target,) if isinstance(background_target, str) else background_target
+    given = None if catalog is None else Path(find_file(catalog, [Path()], "catalog")).absolute()
+    rules = Rules(
+        min_separation=min_separation, background_target=tuple(names), pairs=pairs, catalog=given
+    )
+    found = find_inputs(inputs)
+    known = HeaderCache(cache_file() if cache else None, FORM)
+    facts, unreadable = read_facts(found.exposures, known, progress)
+    groups, left = _plan_exposures(facts, found.catalogs, rules)
+    left |= unreadable
+    return _finished(groups, left, Path(os.path.abspath(folder or "")))  # noqa: PTH100
+
+
+def _plan_exposures(
+    facts: Sequence[Facts], catalogs: Sequence[Path], rules: Rules
+) -> tuple[list[Group], dict[Path, str]]:
+    """Group exposures by what their headers say."""
+    _check_names(rules.background_target, facts)
+    judged = [(one, unfit(one)) for one in facts]
+    exposures, left = without_doubles(one for one, reason in judged if reason is None)
+    left += [(one, reason) for one, reason in judged if reason is not None]
+    kinds: dict[str, list[Facts]] = {"series": [], "grism": [], "background": [], "science": []}
+    for one in exposures:
+        kinds[_kind(one, rules)].append(one)
+    groups = plan_series(kinds["series"])
+    groups += plan_grisms(kinds["grism"], exposures, catalogs, rules.catalog)
+    assigned, rest = assign(kinds["science"], kinds["background"])
+    dithers, alone = plan_dithers(rest, rules.min_separation, rules.pairs)
+    groups += [*grouped(assigned), *dithers]
+    left += left_over(kinds["background"], assigned)
+    left += [(one, reason + why_none(one, kinds["background"])) for one, reason in alone]
+    return groups, {one.path: reason for one, reason in left}
+
+
+def _kind(facts: Facts, rules: Rules) -> str:
+    mode = find_mode(facts.info.exposure_type)
+    if mode is SOSS:
+        return "series"
+    if mode is WFSS:
+        return "grism"
+    wanted = {_folded(name) for name in rules.background_target}
+    named = wanted & {_folded(name) for name in facts.targets}
+    return "background" if facts.is_background or named else "science"
+
+
+def _check_names(names: Iterable[str], facts: Iterable[Facts]) -> None:
+    there = sorted({name for one in facts for name in one.targets})
+    folded = {_folded(name) for name in there}
+    for name in names:
+        if _folded(name) not in folded:
+            told = ", ".join(there[:10]) or "no exposure has a name"
+            raise OptionError(
+                f"background_target must name a target of the exposures (got {name!r}; there are: "
+                f"{told})"
+            )
+
+
+def _folded(name: str) -> str:
+    """Take HD-36805, HD 36805 and hd_36805 for one."""
+    return " ".join(name.replace("-", " ").replace("_", " ").casefold().split())
+
+
+def _finished(groups: Iterable[Group], left: dict[Path, str], folder: Path) -> Plan:
+    """Put a plan in order, and name its files from a folder."""
+    named = [
+        replace(group, members=tuple(_from(folder, one) for one in group.members))
+        for group in groups
+    ]
+    ordered = sorted((_sorted(one) for one in named), key=lambda one: one.members[0].target)
+    outs = [LeftOut(file=name_from(folder, path), reason=left[path]) for path in left]
+    return Plan(
+        groups=tuple(sorted(_with_names(ordered), key=lambda one: one.name)),
+        left_out=tuple(sorted(outs, key=lambda one: one.file)),
+        folder=str(folder),
+    )
+
+
+def _sorted(group: Group) -> Group:
+    return replace(group, members=tuple(sorted(group.members, key=lambda one: one.target)))
+
+
+def _with_names(groups: Iterable[Group]) -> list[Group]:
+    """Name groups after their first targets."""
+    counts: Counter[str] = Counter()
+    named = []
+    for group in groups:
+        stem = split_name(Path(group.members[0].target))[0]
+        counts[stem] += 1
+        name = stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"
+        named.append(replace(group, name=name))
+    return named
+
+
+def _from(folder: Path, member: Member) -> Member:
+    def name(file: str | None) -> str | None:
+        return None if file is None else name_from(folder, Path(file))
+
+    return Member(
+        target=name_from(folder, Path(member.target)),
+        backgrounds=tuple(name_from(folder, Path(one)) for one in member.backgrounds),
+        catalog=name(member.catalog),
+        direct_image=name(member.direct_image),
+        segmentation=name(member.segmentation),
+    )
+
+
+def name_from(folder: Path, path: Path) -> str:
+    """Name a file from a folder, if it is below it; otherwise by its whole path."""
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return path.as_posix()
