@@ -20,7 +20,7 @@ _HOME = {
     "Plan": "webbkg.batch.groups",
 }
 
-__all__ = ["Group", "Kind", "LeftOut", "Member", "Plan", "plan", "read_plan", "write_plan"]
+__all__ = ["Group", "Kind", "LeftOut", "Member", "Plan", "plan", "read_plan", "run", "write_plan"]
 
 if TYPE_CHECKING:
     from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,28 @@ def _empty(kind: str) -> Any:
     return np.empty(0, kind)
 
 
+def write_index(results: Sequence[Result], folder: Path) -> Path | None:
+    """Write the index of the reports, where there are some.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    if not any(one.row for one in results):
+        return None
+    from webbkg.report.index import INDEX_NAME, Row, write_index
+
+    def row(one: Result) -> Row:
+        if not one.row:
+            return Row(target=one.target, status=one.status, reason=str(one.told.get("reason", "")))
+        told = dict(one.row)
+        page = told["page"] and Path(told["page"])
+        return Row(**told | {"page": page, "picture": b64decode(told["picture"])})
+
+    return write_index(map(row, results), folder / INDEX_NAME)
+
+
 def write_results(results: Sequence[Result], folder: Path, shard: tuple[int, int]) -> list[Path]:
     """Write results as ECSV and as JSON lines, whole or not at all.
 
@@ -120,12 +143,17 @@ def write_results(results: Sequence[Result], folder: Path, shard: tuple[int, int
     with writing_whole(paths) as (ecsv, lines):
         as_table(results).write(ecsv, format="ascii.ecsv", overwrite=True)
         with lines.open("w", encoding="utf-8") as stream:
-            for one in results:
-                stream.write(json.dumps(_line(one)) + "\n")
+            for line in as_lines(results):
+                stream.write(json.dumps(line) + "\n")
         for written in (ecsv, lines):
             with written.open("rb") as stream:
                 settle(stream)
     return paths
+
+
+def as_lines(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Tell all that is known of results, as plain values."""
+    return [_line(one) for one in results]
 
 
 def _line(one: Result) -> dict[str, Any]:

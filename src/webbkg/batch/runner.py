@@ -127,6 +127,25 @@ class Manner:
             raise OptionError(f"shard must be i/n, with i from 1 to n (got {part}/{parts})")
 
 
+def as_shard(text: str) -> tuple[int, int]:
+    """Read which part of how many is meant.
+
+    Raises
+    ------
+    OptionError
+        If that is not what it says.
+
+    Examples
+    --------
+    >>> as_shard("3/8")
+    (3, 8)
+    """
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise OptionError(f"shard must be i/n, such as 3/8 (got {text!r})")
+    return int(part), int(parts)
+
+
 def run(
     plan: Plan,
     output_dir: str | os.PathLike[str] = "",
@@ -244,6 +263,15 @@ class Run:
         How it is run.
     watch : callable, optional
         Is told how far it has come.
+
+    Attributes
+    ----------
+    results : dict of str to Result
+        What became of the targets so far, by their names.
+    reports : list of Report
+        Of the groups that came back.
+    total : int
+        Targets of this run.
     """
 
     plan: Plan
@@ -252,6 +280,7 @@ class Run:
     watch: Watch | None = None
     results: dict[str, Result] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
+    total: int = 0
 
     def go(self) -> list[Result]:
         """Do what is to be done; return what became of each target, in the order of the plan.
@@ -280,7 +309,7 @@ class Run:
 
     def _leave_out_done(self, groups: Sequence[Group], ledger: Ledger) -> list[Group]:
         """Note what was done before; return the groups with what is left of them."""
-        self._total = sum(len(group.members) for group in groups)
+        self.total = sum(len(group.members) for group in groups)
         if not ledger.counts():
             return list(groups)
         known, left = Identities(), []
@@ -319,7 +348,7 @@ class Run:
             client=manner.client,
         )
         with made as engine, suppress(_FailedFastError):
-            size = -(-self._total // (SHARE * engine.workers))
+            size = -(-self.total // (SHARE * engine.workers))
             size = min(max(size, FEWEST_TARGETS), MOST_TARGETS)
             queue = _Queue(engine, order, [p for g in groups for p in _divided(g, size)])
             while queue:
@@ -360,7 +389,7 @@ class Run:
         live = ledger.states(names, since) if ledger is not None else {}
         self.watch(
             Progress(
-                total=self._total,
+                total=self.total,
                 done=fates.count(Fate.DONE) + live.get("done", 0),
                 kept=fates.count(Fate.KEPT),
                 failed=fates.count(Fate.FAILED) + live.get("failed", 0),

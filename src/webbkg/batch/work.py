@@ -13,6 +13,7 @@ import resource
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -97,6 +98,8 @@ class Result:
         How many were given.
     seconds, cpu : float
         That it took, and that of a processor. What a group shares counts for its first target.
+    row : mapping
+        What the index of reports tells of it, as plain values; empty where it has no report.
     """
 
     target: str
@@ -107,6 +110,7 @@ class Result:
     backgrounds: int = 0
     seconds: float = 0.0
     cpu: float = 0.0
+    row: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -382,6 +386,7 @@ class _Worker:
             item.outcome,
             member.target,
             product=item.product,
+            report=item.report,
             warnings=item.warnings,
             error=item.error,
         )
@@ -395,6 +400,7 @@ class _Worker:
             backgrounds=len(member.backgrounds),
             seconds=seconds,
             cpu=cpu,
+            row=_plain_row(item.row),
         )
 
     def _by_product(
@@ -402,7 +408,8 @@ class _Worker:
     ) -> dict[str, dict[str, Any]]:
         """Name what the ledger keeps of results."""
         names = [product_of(member, self._order).name for member in members]
-        told = [dict(one.told) | {"seconds": one.seconds, "cpu": one.cpu} for one in results]
+        more = [{"seconds": r.seconds, "cpu": r.cpu, "row": r.row} for r in results]
+        told = [dict(r.told) | added for r, added in zip(results, more, strict=True)]
         return dict(zip(names, told, strict=True))
 
     def _note(self, members: Sequence[Member], results: Sequence[Result]) -> None:
@@ -412,6 +419,14 @@ class _Worker:
         elif all(one.fate is Fate.FAILED for one in results):
             targets = [member.target for member in members]
             self._ledger.fail(self._owner, dict(zip(told, targets, strict=True)), told)
+
+
+def _plain_row(row: Any) -> dict[str, Any]:
+    """Turn what an index tells of a target into what JSON can hold."""
+    if row is None:
+        return {}
+    page = None if row.page is None else str(row.page)
+    return vars(row) | {"page": page, "picture": b64encode(row.picture).decode()}
 
 
 def kept(group: Group, member: Member, order: Order, ledger: Ledger, fate: Fate) -> Result:
@@ -424,6 +439,7 @@ def kept(group: Group, member: Member, order: Order, ledger: Ledger, fate: Fate)
         fate=fate,
         seconds=float(told.pop("seconds", 0.0)),
         cpu=float(told.pop("cpu", 0.0)),
+        row=told.pop("row", {}),
         told=told or {"target": member.target},
         backgrounds=len(member.backgrounds),
     )
