@@ -25,6 +25,9 @@ from webbkg.numerics.cores import usable_cores
 TRIES = 3
 """How often a task is begun, where its worker is lost each time."""
 
+CONNECT = 10.0
+"""How long is waited for a scheduler that is to be there (seconds)."""
+
 ENGINES = ("auto", "dask", "processes", "none")
 
 MissingDask = MissingExtraError(
@@ -235,6 +238,18 @@ def _single_threaded_libraries() -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
+@contextlib.contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Take back what Dask sets in the environment of this process for that of its workers."""
+    former = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(former):
+            del os.environ[name]
+        os.environ.update(former)
+
+
 class Dask:
     """A Dask cluster: processes of this machine, or that of a client or a scheduler's address.
 
@@ -290,7 +305,7 @@ class Dask:
     def _connect(self, distributed: Any) -> Any:
         if self._scheduler:
             try:
-                found = distributed.Client(self._scheduler, timeout=10, set_as_default=False)
+                found = distributed.Client(self._scheduler, timeout=CONNECT, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise OptionError(
                     f"scheduler: no Dask scheduler answers at {self._scheduler} ({error}); start "
@@ -344,6 +359,7 @@ def _local_client(
         "distributed.admin.tick.limit": "1h",
         "distributed.comm.timeouts.connect": "60s",
     }
+    opened.enter_context(_environment_restored())  # the libraries of its workers have one thread
     opened.enter_context(dask.config.set(quiet))
     try:
         cluster = distributed.LocalCluster(

@@ -426,7 +426,7 @@ def _plain_row(row: Any) -> dict[str, Any]:
     if row is None:
         return {}
     page = None if row.page is None else str(row.page)
-    return vars(row) | {"page": page, "picture": b64encode(row.picture).decode()}
+    return {**vars(row), "page": page, "picture": b64encode(row.picture).decode()}
 
 
 def kept(group: Group, member: Member, order: Order, ledger: Ledger, fate: Fate) -> Result:
