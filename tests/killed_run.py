@@ -1,31 +1,32 @@
-"""A run in a process of its own that is killed at one point of a product's way.
+"""Runs that are killed, each at one point of a product's way, in processes of their own.
 
-``python killed_run.py PLAN FOLDER POINT NUMBER``: at the given time that the point is reached.
+``python killed_run.py PLAN FOLDER``: one for each point, into a folder of its name; what each came
+to is printed as JSON. All are forks of one process, which has imported everything once.
 """
 
+import json
 import os
 import signal
 import sys
+from importlib import import_module
 
 POINTS = {
-    "claiming": ("webbkg.batch.ledger", "Ledger.claim", False),
-    "claimed": ("webbkg.batch.ledger", "Ledger.claim", True),
-    "writing": ("webbkg.files.product", "write_parts", False),
-    "written": ("webbkg.files.product", "write_parts", True),
-    "sealing": ("webbkg.batch.ledger", "Ledger.seal", False),
-    "sealed": ("webbkg.batch.ledger", "Ledger.seal", True),
-    "named": ("webbkg.files.output", "_rename_all", True),
-    "finished": ("webbkg.batch.ledger", "Ledger.finish", True),
-    "telling": ("webbkg.batch.outcomes", "write_results", False),
+    "claiming": ("webbkg.batch.ledger", "Ledger.claim", False, 3),
+    "claimed": ("webbkg.batch.ledger", "Ledger.claim", True, 3),
+    "writing": ("webbkg.files.product", "write_parts", False, 3),
+    "written": ("webbkg.files.product", "write_parts", True, 3),
+    "sealing": ("webbkg.batch.ledger", "Ledger.seal", False, 3),
+    "sealed": ("webbkg.batch.ledger", "Ledger.seal", True, 3),
+    "named": ("webbkg.files.output", "_rename_all", True, 3),
+    "finished": ("webbkg.batch.ledger", "Ledger.finish", True, 3),
+    "telling": ("webbkg.batch.outcomes", "write_results", False, 1),
 }
-"""Module, function, and whether it comes before or after its call."""
+"""Module, function, whether it is before or after its call, and at which of its calls."""
 
 
-def kill_at(point, number):
-    """Let this process be killed when it comes to a point for the given time."""
-    from importlib import import_module
-
-    module, name, after = POINTS[point]
+def kill_at(point):
+    """Let this process be killed when it comes to a point."""
+    module, name, after, number = POINTS[point]
     owner = import_module(module)
     *classes, name = name.split(".")
     for one in classes:
@@ -44,9 +45,19 @@ def kill_at(point, number):
     setattr(owner, name, killed)
 
 
-if __name__ == "__main__":
-    plan, folder, point, number = sys.argv[1:]
-    kill_at(point, int(number))
-    from webbkg.cli import main
+def run_until(point, plan, folder):
+    child = os.fork()
+    if child == 0:
+        from webbkg.cli import main
 
-    main(["run", plan, "-o", folder, "--engine", "none", "-q"])
+        kill_at(point)
+        main(["run", plan, "-o", f"{folder}/{point}", "--engine", "none", "-q"])
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    import webbkg.cli
+    import webbkg.running  # noqa: F401
+    from webbkg.image import average, group, measure  # noqa: F401
+
+    print(json.dumps({point: run_until(point, *sys.argv[1:]) for point in POINTS}))

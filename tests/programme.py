@@ -1,6 +1,7 @@
 """Small programmes for the tests: exposures on disk, and a plan of them."""
 
 import hashlib
+import shutil
 
 import numpy as np
 
@@ -17,14 +18,22 @@ def write_exposure(path, rng, shape=SHAPE):
     return save(make_model(sci, err, dq, at=(5, 8)), path).name
 
 
-def write_programme(folder, targets=3, backgrounds=2, nods=3, shape=SHAPE, seed=1):
-    """Write targets with their own backgrounds, and a group of nods; return the plan."""
+def write_programme(folder, targets=3, backgrounds=2, nods=3, shape=SHAPE, seed=1, copies=False):
+    """Write targets with their own backgrounds, and a group of nods; return the plan.
+
+    `copies`: all targets are the first one's, which takes less time.
+    """
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     groups = []
     if targets:
         sky = [write_exposure(folder / f"sky{i}_rate.fits", rng, shape) for i in range(backgrounds)]
-        named = [write_exposure(folder / f"t{i:04}_rate.fits", rng, shape) for i in range(targets)]
+        paths = [folder / f"t{i:04}_rate.fits" for i in range(targets)]
+        named = [path.name for path in paths]
+        for path in paths[: 1 if copies else targets]:
+            write_exposure(path, rng, shape)
+        for path in paths[1:] if copies else ():
+            shutil.copyfile(paths[0], path)
         members = tuple(Member(target=name, backgrounds=tuple(sky)) for name in named)
         groups.append(Group(name="field", kind=Kind.DEDICATED, members=members))
     if nods:

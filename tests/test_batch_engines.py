@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -122,16 +123,16 @@ def test_workers_end_with_who_began_them(tmp_path):
     path = tmp_path / "parent.py"
     path.write_text(script)
     folders = os.pathsep.join(
-        filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")])
+        filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
     )
     ended = subprocess.run(
         [sys.executable, path], env={**os.environ, "PYTHONPATH": folders}, capture_output=True
     )
     worker = int(ended.stdout)
     end = time.monotonic() + 20
-    while os.path.exists(f"/proc/{worker}") and time.monotonic() < end:
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{worker}")
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_cores_are_shared(monkeypatch):
