@@ -4,10 +4,23 @@ import re
 from pathlib import Path
 
 from webbkg import options
-from webbkg.options import ImageOptions, Options, RunOptions, SossOptions, WfssOptions
+from webbkg.options import (
+    ImageOptions,
+    Options,
+    RunOptions,
+    SossOptions,
+    TemplateOptions,
+    WfssOptions,
+)
 from webbkg.report.limits import LIMITS
 
-MODES = {"run": RunOptions, "image": ImageOptions, "wfss": WfssOptions, "soss": SossOptions}
+MODES = {
+    "run": RunOptions,
+    "image": ImageOptions,
+    "wfss": WfssOptions,
+    "soss": SossOptions,
+    "template": TemplateOptions,
+}
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "RESULTS.md"
 

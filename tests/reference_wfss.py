@@ -214,6 +214,11 @@ def component_fit(sci, read, per_signal, templates, used, freedom, start, skew):
             np.stack([image[:, strip == s].sum(axis=1) for s in range(strip[-1] + 1)], axis=1)
             for image in (inverse, inverse * residual, kept)
         )
+        if freedom > 1:
+            for s in range(strip[-1] + 1):
+                seen = weight[:, s] > 0
+                if seen.any():
+                    cross[:, s] -= weight[:, s] * np.median(cross[seen, s] / weight[seen, s])
         if number in (0, 1, 3):
             scatters = {n: strip_scatter(*joined(weight, cross, n)) for n in (1, 4, 16)}
         marked = strips_marked(weight, cross, count, scatters, skew)
@@ -235,7 +240,45 @@ def component_fit(sci, read, per_signal, templates, used, freedom, start, skew):
         if inverse[line : line + high, column : column + across].any()
     ]
     block = len(moves) / (len(moves) - 1) * np.array(moves).T @ np.array(moves)
-    return passes, marked, 1.04**2 * white, block
+    return passes, marked, 1.04**2 * white, block, inverse
+
+
+def held_out(sci, inverse, templates, freedoms, length):
+    """Foretell each block of pixels from those of the other quarters; chi-square of each block.
+
+    One row for each pair in `freedoms`: number of templates, and freedom along dispersion.
+    """
+    rows, columns = sci.shape
+    strip = np.arange(columns) // 16
+    strips = strip[-1] + 1
+    middles = np.array([(np.arange(columns)[strip == s] + 0.5).mean() for s in range(strips)])
+    high, across = -(-rows // 8), -(-strips // 8)
+    block = (
+        np.add.outer(np.arange(rows) // high, 0 * strip),
+        np.add.outer(np.zeros(rows, int), strip // across),
+    )
+    fold = (block[0] + block[1]) % 4
+    found = []
+    for number, freedom in freedoms:
+        free = splines(middles, length, freedom)[strip]
+        wide = [np.nan_to_num(t).astype(float) for t in templates[:number]]
+        wide += [np.broadcast_to(one, (rows, columns)) for one in free.T]
+        wide, values = np.array(wide), np.nan_to_num(sci).astype(float)
+        chi2 = np.zeros(sci.shape)
+        for out in range(4):
+            weight = np.where(fold == out, 0, inverse)
+            normal = np.einsum("aij,ij,bij->ab", wide, weight, wide)
+            right = np.einsum("aij,ij->a", wide, weight * values)
+            best = least_with_limits(normal, right, number)
+            left = (values - np.einsum("a,aij->ij", best, wide)) ** 2 * inverse
+            chi2 = np.where(fold == out, left, chi2)
+        of_blocks = [
+            chi2[(block[0] == i) & (block[1] == j)].sum()
+            for j in range(block[1].max() + 1)
+            for i in range(block[0].max() + 1)
+        ]
+        found.append(of_blocks)
+    return np.array(found)
 
 
 def strips_marked(weight, cross, count, scatters, skew):

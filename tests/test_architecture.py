@@ -15,7 +15,7 @@ import pytest
 import webbkg
 
 SOURCE = Path(webbkg.__file__).parent
-WINGS = ("image", "wfss", "soss")
+WINGS = ("image", "wfss", "soss", "template")
 GATHERING = ("measure", "segments", "group")
 """Rooms of a wing that look into files and models; all others hold its method and kernels."""
 

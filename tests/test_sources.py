@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 import reference_sources as twin
 from webbkg import ImageOptions, average_background
-from webbkg.image import source_kernels, sources
 from webbkg.image.adjusted import AdjustedPlanes, BitPlane, PackedPlane, adjust, on_exposure
 from webbkg.image.average import average_exposures
 from webbkg.image.prepare import prepare
 from webbkg.image.sampling import bin_rows, new_room
-from webbkg.image.sources import FoundSources, find_sources, grade_difference
+from webbkg.image.sources import FoundSources, find_sources
+from webbkg.numerics import source_kernels, sources
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
+from webbkg.numerics.sources import grade_difference
 
 SHAPE = (96, 112)
 MASKS = ImageOptions(mask_sources=True)
@@ -263,8 +264,8 @@ def test_integrations_are_masked_as_one_exposure():
 def test_memory_and_threads_do_not_change_the_answer(monkeypatch):
     seen = [place(one) for one in exposures([(40, 30), (41, 60), (60, 80), (30, 90), (70, 20)])]
     first = find_sources(seen, SHAPE, threads=1)
-    monkeypatch.setattr(sources, "KEPT_MEMORY", 0)
-    monkeypatch.setattr(sources, "ROWS_A_BAND", 16)
+    monkeypatch.setattr("webbkg.image.sources.KEPT_MEMORY", 0)
+    monkeypatch.setattr("webbkg.image.sources.ROWS_A_BAND", 16)
     second = find_sources(seen, SHAPE, threads=3)
     for index in range(5):
         np.testing.assert_array_equal(first.masked(index)(0, 96), second.masked(index)(0, 96))

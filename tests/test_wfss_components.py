@@ -78,7 +78,7 @@ def test_equals_the_plain_twin(number, freedom, along_x):
     design = Design(number, freedom, 200)
     start = components.first_guess(sky, design, common(sky))
     used = np.isfinite(sky.values) & np.isfinite(sky.templates).all(axis=0)
-    passes, marked, white, block = reference.component_fit(
+    passes, marked, white, block, _ = reference.component_fit(
         sky.values,
         sky.noise.read.astype(float),
         PER_SIGNAL,
@@ -91,7 +91,7 @@ def test_equals_the_plain_twin(number, freedom, along_x):
     seen = sky if along_x else turned(sky)
     found = fit(seen, freedom, along_x=along_x, start=start)
     assert (found.status, found.stopped) == (Status.COMPLETE, StopReason.CONVERGED)
-    assert found.passes == len(passes)
+    assert len(found.iterations) == len(passes)
     assert [*found.scales, *found.free] == pytest.approx(passes[-1], rel=1e-5, abs=1e-7)
     either = [np.allclose(found.covariance, one, rtol=1e-3, atol=1e-12) for one in (white, block)]
     assert any(either)
@@ -126,9 +126,10 @@ def test_the_same_to_the_last_bit_for_any_threads_and_bands(along_x, monkeypatch
 
 def test_nothing_is_changed():
     sky = exposure()
-    for plane in (sky.values, sky.templates, sky.noise.read):
-        plane.flags.writeable = False
+    before = [one.copy() for one in (sky.values, sky.templates, sky.noise.read)]
     assert fit(sky, 2).status is Status.COMPLETE
+    for one, was in zip((sky.values, sky.templates, sky.noise.read), before, strict=True):
+        np.testing.assert_array_equal(one, was)
 
 
 def test_scales_and_profile_are_right_within_their_errors():
@@ -141,7 +142,7 @@ def test_scales_and_profile_are_right_within_their_errors():
         pulls.append((found.scales[1] - SCALES[1]) / found.scale_errs[1])
         model = np.tensordot(found.scales, shapes((300, 400)), 1) + found.profile
         truth = np.tensordot(SCALES, shapes((300, 400)), 1) + wave
-        levels.append((model - truth).mean() / found.level_err[0])
+        levels.append((model - truth).mean() / found.level_err)
         assert (model - truth).std() < 0.003
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=0.5)
     assert np.sqrt(np.mean(np.square(levels))) == pytest.approx(1, abs=0.6)
@@ -163,7 +164,7 @@ def test_correlated_noise_shows_in_the_error():
     slow = np.random.default_rng(2).standard_normal((8, 8)).repeat(32, 0).repeat(32, 1)
     noisy = sky._replace(values=sky.values + (0.02 * slow).astype(np.float32))
     quiet, loud = fit(sky), fit(noisy)
-    assert loud.level_err[1] > 2 * loud.level_err[0]
+    assert loud.level_err > 2 * quiet.level_err
     assert loud.scale_errs[1] > 2 * quiet.scale_errs[1]
 
 
@@ -229,7 +230,7 @@ def test_one_block_alone_has_no_jackknife():
     values[:32, :32] = sky.values[:32, :32]
     found = fit(sky._replace(values=values))
     assert found.status is Status.COMPLETE
-    assert np.isnan(found.level_err[1])
+    assert np.isnan(found.block_errs[0])
     assert found.scales[0] == pytest.approx(0.9, abs=5 * found.scale_errs[0])
 
 

@@ -19,11 +19,13 @@ _HOME = {
     "sigma_clip_mask": "webbkg.image.average",
     "fit_scale": "webbkg.wfss.fit",
     "fit_templates": "webbkg.soss.fit",
+    "scale_templates": "webbkg.template.fit",
     "describe": "webbkg.report.notebook",
     "make_template": "webbkg.files.templates",
     "ImageOptions": "webbkg.options",
     "WfssOptions": "webbkg.options",
     "SossOptions": "webbkg.options",
+    "TemplateOptions": "webbkg.options",
     "Background": "webbkg.results",
     "CombinedBackground": "webbkg.results",
     "ScaleFit": "webbkg.results",
@@ -49,6 +51,7 @@ __all__ = [
     "Status",
     "Subtraction",
     "TemplateFit",
+    "TemplateOptions",
     "WebbkgError",
     "WfssOptions",
     "__version__",
@@ -57,6 +60,7 @@ __all__ = [
     "fit_scale",
     "fit_templates",
     "make_template",
+    "scale_templates",
     "sigma_clip_mask",
     "subtract",
     "subtract_background",
@@ -72,7 +76,7 @@ if TYPE_CHECKING:
     from webbkg.image.average import average_background, sigma_clip_mask
     from webbkg.integration import use_in
     from webbkg.numerics.parallel import use_threads
-    from webbkg.options import ImageOptions, SossOptions, WfssOptions
+    from webbkg.options import ImageOptions, SossOptions, TemplateOptions, WfssOptions
     from webbkg.report.notebook import describe
     from webbkg.results import (
         Background,
@@ -87,6 +91,7 @@ if TYPE_CHECKING:
     from webbkg.soss.fit import fit_templates
     from webbkg.step import BackgroundStep
     from webbkg.subtraction import Subtraction, subtract
+    from webbkg.template.fit import scale_templates
     from webbkg.wfss.fit import fit_scale
 
 

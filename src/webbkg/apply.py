@@ -17,8 +17,9 @@ from webbkg.numerics.planes import VARIANCES
 from webbkg.results import Background, FloatImage, Propagated, Variances
 
 Rows = npt.NDArray[Any]
-Change = Callable[[Rows, int], None]
-"""Changes rows (rows, columns) of a plane in place; takes them and the first one's number."""
+Change = Callable[[Rows, int, int], None]
+"""Changes rows (rows, columns) of a plane in place; takes them, the first one's number, and that of
+the integration."""
 
 INTEGRATIONS_A_BAND = 4
 
@@ -54,26 +55,34 @@ def changes(background: Background, uncertainties: Collection[str] = ()) -> dict
     def where(start: int, stop: int) -> Any:
         return True if everywhere else background.covered[start:stop]
 
-    def subtract(rows: Rows, start: int) -> None:
+    def subtract(rows: Rows, start: int, integration: int = 0) -> None:
         stop = start + len(rows)
+        sky = background.sky(integration, slice(start, stop))
         with np.errstate(over="ignore"):
-            np.subtract(rows, background.sci[start:stop], out=rows, where=where(start, stop))
+            np.subtract(rows, sky, out=rows, where=where(start, stop))
 
-    def flag(rows: Rows, start: int) -> None:
+    def flag(rows: Rows, start: int, _integration: int = 0) -> None:
         stop = start + len(rows)
         np.bitwise_or(rows, background.dq[start:stop], out=rows, where=where(start, stop))
 
-    def widen(rows: Rows, start: int) -> None:
+    def widen(rows: Rows, start: int, integration: int = 0) -> None:
         stop = start + len(rows)
         valid = ~(rows < 0) & where(start, stop)
+        err = background.times(background.err, integration, slice(start, stop))
         with np.errstate(over="ignore"):
-            np.hypot(rows, background.err[start:stop], out=rows, where=valid)
+            if background.drift is not None:
+                err = np.hypot(err, background.drift_err(integration, slice(start, stop)))
+            np.hypot(rows, err, out=rows, where=valid)
 
-    def grow(part: FloatImage) -> Change:
-        def add(rows: Rows, start: int) -> None:
+    def grow(part: FloatImage, drifting: bool) -> Change:
+        def add(rows: Rows, start: int, integration: int = 0) -> None:
             stop = start + len(rows)
+            grown = background.times(part, integration, slice(start, stop), 2)
             with np.errstate(over="ignore"):
-                np.add(rows, part[start:stop], out=rows, where=where(start, stop))
+                if drifting:
+                    err = background.drift_err(integration, slice(start, stop))
+                    grown = grown + np.square(err)
+                np.add(rows, grown, out=rows, where=where(start, stop))
 
         return add
 
@@ -81,8 +90,12 @@ def changes(background: Background, uncertainties: Collection[str] = ()) -> dict
     if background.dq.any():
         changed["DQ"] = flag
     if background.variances is not None:
-        parts = _parts(background.variances, "VAR_FLAT" in uncertainties)
-        grown = {"ERR": widen, **{name: grow(part) for name, part in parts.items()}}
+        has_flat = "VAR_FLAT" in uncertainties
+        parts = _parts(background.variances, has_flat)
+        common = "VAR_FLAT" if has_flat else "VAR_POISSON"  # takes what moves all pixels
+        grown: dict[str, Change] = {"ERR": widen}
+        for name, part in parts.items():
+            grown[name] = grow(part, background.drift is not None and name == common)
         changed |= {name: grown[name] for name in uncertainties if name in grown}
     return changed
 
@@ -118,8 +131,8 @@ def apply(background: Background, planes: Mapping[str, npt.NDArray[Any]]) -> Non
 
 def _change_all(cube: npt.NDArray[Any], change: Change) -> None:
     def work(start: int, stop: int) -> None:
-        for image in cube[start:stop]:
-            change(image, 0)
+        for integration in range(start, stop):
+            change(cube[integration], 0, integration)
 
     bands = split(len(cube), INTEGRATIONS_A_BAND)
     over_bands(bands, lambda: work, threads=available_threads())

@@ -26,6 +26,7 @@ from webbkg.startup import own_process
 from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
 if TYPE_CHECKING:
+    from webbkg.report.afterwards import Report
     from webbkg.run import Item
 
 
@@ -103,6 +104,7 @@ PANELS = {
     "image": "Image from image",
     "wfss": "Grism exposures (WFSS)",
     "soss": "NIRISS SOSS",
+    "template": "Templates of your own",
 }
 """Where the help has the options of a mode."""
 
@@ -117,6 +119,7 @@ webbkg subtract "exp_*_rate.fits" -b "sky_*_rate.fits" --robust -o products
 webbkg subtract bkg_sub_asn.json --save-combined-background
 webbkg subtract grism_rate.fits --catalog direct_cat.ecsv
 webbkg subtract grism_rate.fits --override-bkg sky.npy --wfss-mask mask.fits
+webbkg subtract exp_001_rate.fits --template wisps.fits --template-sky plane
 webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --skip-existing
 webbkg subtract "*_rate.fits" -b "sky*.fits" -o products --report"""
 
@@ -226,7 +229,8 @@ _Threads = Annotated[
 ]
 
 _TYPES = {"float": float, "integer": int, "boolean": bool, "string": str}
-_TYPES["force_list"] = str  # with commas between
+_LISTS = {"force_list": "FILE,...", "int_list(min=4, max=4)": "X1,X2,Y1,Y2"}
+_TYPES |= dict.fromkeys(_LISTS, str)  # with commas between
 _PAIR = tuple[float, float]
 _TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
 _TAKEN[_PAIR] = "LOW HIGH"
@@ -258,7 +262,6 @@ def _panel(one: Parameter) -> str:
 
 
 def _as_option(one: Parameter) -> inspect.Parameter:
-    is_list = one.kind == "force_list"
     kind = str if one.choices else _TYPES.get(one.kind, _PAIR)
     default = " ".join(map(str, one.stands_for)) if kind is _PAIR else one.stands_for
     shown = False if default in (None, False) else str(default)
@@ -271,7 +274,7 @@ def _as_option(one: Parameter) -> inspect.Parameter:
         *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
-        metavar="|".join(one.choices) or ("FILE,..." if is_list else _TAKEN[kind]),
+        metavar="|".join(one.choices) or _LISTS.get(one.kind, _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, option]
@@ -412,6 +415,67 @@ def _status(item: Item) -> str:
     return str(item.outcome.status)
 
 
+REPORT_EXAMPLES = """\
+webbkg report exp_001_backgroundstep.fits
+webbkg report "products/*_backgroundstep.fits" --input exposures"""
+
+
+@app.command(cls=HelpInPanels, epilog=REPORT_EXAMPLES, no_args_is_help=True)
+def report(
+    product: Annotated[
+        list[str],
+        typer.Argument(help="Products of webbkg's; globs too.", metavar="PRODUCT..."),
+    ],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="Targets and backgrounds, or their folders, if they lie neither beside the "
+            "products nor here; globs too.",
+            metavar="FILE|FOLDER",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-dir",
+            "-o",
+            help="Folder of the pages; by default each lies beside its product.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Write a page with pictures and numbers for each product, from it and its inputs.
+
+    Exit status: 0 if every product has its page, 1 if one has none.
+    """
+    from webbkg.report import afterwards
+
+    done = []
+    with _told_errors():
+        products, given = (list(map(Path, expand_globs(one))) for one in (product, inputs or []))
+        for one in afterwards.write_reports(products, given, output_dir):
+            done.append(one)
+            _print_report(one, quiet)
+        index = afterwards.write_reports_index(done)
+    if index is not None and not quiet:
+        say(f"index: {index}")
+    raise typer.Exit(Exit.ERROR if any(one.error for one in done) else Exit.COMPLETE)
+
+
+def _print_report(one: Report, quiet: bool) -> None:
+    if one.error is not None:
+        say(f"error: {one.error}", err=True)
+    elif not quiet:
+        say(f"{one.product.name}: {one.row.verdict or one.row.status}")
+        for gap in one.gaps:
+            say(f"  not on the page       {gap}")
+        say(f"  report                {one.page}")
+
+
 @app.command(cls=HelpInPanels)
 def demo(
     folder: Annotated[
@@ -480,8 +544,17 @@ _PlanFile = Annotated[
         "--output", "-o", panel=OUTPUT, text="Write the plan, to run or edit it.", metavar="FILE"
     ),
 ]
+_Associations = Annotated[
+    Path | None,
+    _option(
+        "--associations",
+        panel=OUTPUT,
+        text="Write the plan as level-2 associations too, best into the exposures' own folder.",
+        metavar="FOLDER",
+    ),
+]
 _ReplacePlan = Annotated[
-    bool, _option("--overwrite", panel=OUTPUT, text="Replace a plan that is there already.")
+    bool, _option("--overwrite", panel=OUTPUT, text="Replace plans that are there already.")
 ]
 _MinSeparation = Annotated[
     float,
@@ -536,6 +609,7 @@ def plan(
     pairs: _Pairs = True,
     cache: _Cache = True,
     output: _PlanFile = None,
+    associations: _Associations = None,
     overwrite: _ReplacePlan = False,
     quiet: _Quiet = False,
     as_json: _PlanAsJson = False,
@@ -544,6 +618,7 @@ def plan(
 
     Exit status: 0 if something is planned, 3 if nothing is, 1 on an error, 2 on bad usage.
     """
+    from webbkg.batch import associations as asn
     from webbkg.batch import planfile, planner, table
 
     display = Display(hidden=quiet or as_json)
@@ -560,13 +635,16 @@ def plan(
             )
         if output is not None:
             planfile.write_plan(made, output, overwrite=overwrite)
+        if associations is not None:
+            asn.write_associations(made, associations, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(planfile.as_json(made), indent=1))
     elif not quiet:
         for line in table.lines(made):
             say(as_options(line))
-        if output is not None:
-            say(f"written: {output}")
+        for written in (output, associations):
+            if written is not None:
+                say(f"written: {written}")
     raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
 
 

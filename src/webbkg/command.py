@@ -23,7 +23,8 @@ from webbkg.files.fits import read_header
 from webbkg.files.naming import product_path
 from webbkg.files.output import make_folder
 from webbkg.files.product import is_own_product
-from webbkg.modes import IMAGE, Mode, Shared, find_mode
+from webbkg.modes import IMAGE, TEMPLATE, Mode, Shared
+from webbkg.options import SossOptions
 from webbkg.results import Outcome, Status
 
 ALIAS = "bkg_subtract"
@@ -215,6 +216,8 @@ def _planned(item: run.Item, setting: run.Setting) -> list[Path]:
     wanted = [True, options.save_background, options.save_combined_background]
     named = zip(suffixes, wanted, strict=True)
     paths = [setting.name_product(item, suffix) for suffix, is_wanted in named if is_wanted]
+    if setting.parameters.get("soss_time") not in (None, SossOptions.time):
+        paths.append(run.time_path(item, setting))
     itself = [p for p in paths if item.path and door.exists(p) and p.samefile(item.path)]
     return [path for path in paths if path not in itself]
 
@@ -270,7 +273,7 @@ def _run_group(
             make_folder(setting.parameters["output_dir"])
         setting = replace(setting, parameters=with_crds_parameters(group[0], setting.parameters))
         if tell is not None:
-            tell.phase("reading" if _mode_of(group[0]) is IMAGE else "reading and fitting")
+            tell.phase("reading" if _mode_of(group[0], setting) is IMAGE else "reading and fitting")
         process(group, setting)
         if tell is not None:
             tell.phase("saving")
@@ -286,8 +289,8 @@ def _run_group(
         item.warnings = [w for w in journal.warnings if not (reason and reason in w)]
 
 
-def _mode_of(item: run.Item) -> Mode:
-    return find_mode(item.info.exposure_type)
+def _mode_of(item: run.Item, setting: run.Setting) -> Mode:
+    return setting.mode_of(item.info)
 
 
 def process(group: list[run.Item], setting: run.Setting) -> None:
@@ -297,7 +300,7 @@ def process(group: list[run.Item], setting: run.Setting) -> None:
         not isinstance(given, str)
         or given == NOT_APPLICABLE
         or path is None
-        or _mode_of(group[0]) is IMAGE
+        or _mode_of(group[0], setting) in (IMAGE, TEMPLATE)
         or not _is_bare(given)
     ):
         run.process(group, setting)

@@ -19,7 +19,7 @@ from webbkg.errors import OptionError
 from webbkg.files.associations import Input
 from webbkg.files.exposures import ExposureInfo
 from webbkg.files.windows import DetectorWindow, Place
-from webbkg.options import ImageOptions, Options, SossOptions, WfssOptions
+from webbkg.options import ImageOptions, Options, SossOptions, TemplateOptions, WfssOptions
 from webbkg.results import Outcome
 
 Chosen = TypeVar("Chosen", bound=Options)
@@ -43,13 +43,14 @@ class Mode(NamedTuple):
 IMAGE = Mode("image", ImageOptions)
 WFSS = Mode("wfss", WfssOptions)
 SOSS = Mode("soss", SossOptions)
+TEMPLATE = Mode("template", TemplateOptions)
 
 _REGISTRY = {"NIS_WFSS": WFSS, "NRC_WFSS": WFSS, "MIR_WFSS": WFSS, "NIS_SOSS": SOSS}
 
 
-def find_mode(exposure_type: str | None) -> Mode:
-    """Return the mode of an exposure type (EXP_TYPE)."""
-    return _REGISTRY.get(exposure_type or "", IMAGE)
+def find_mode(exposure_type: str | None, *, template: bool = False) -> Mode:
+    """Return the mode of an exposure type (EXP_TYPE), for which a `template` may be given."""
+    return _REGISTRY.get(exposure_type or "", TEMPLATE if template else IMAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +109,11 @@ class Request:
     ----------
     backgrounds : tuple of Path or data model
         Background exposures.
-    options : ImageOptions, WfssOptions, SossOptions or None
+    options : ImageOptions, WfssOptions, SossOptions, TemplateOptions or None
         Those of the target's mode; None for the defaults.
+    template : TemplateOptions or None
+        Templates of the user's own, and what is known of the flat field; where it names any, they
+        are what is subtracted.
     segments : tuple of data model or Path
         All segments of a SOSS exposure, the target among them, that are fitted together; a Path
         is read from its file. Empty where the target is fitted alone, from its model.
@@ -135,6 +139,7 @@ class Request:
 
     backgrounds: tuple[Input, ...] = ()
     options: Options | None = None
+    template: TemplateOptions | None = None
     segments: tuple[Any, ...] = ()
     source_catalog: Any = None
     references: Mapping[str, Any] = field(default_factory=dict)
@@ -144,6 +149,11 @@ class Request:
     metrics: bool = True
     metric_limits: tuple[str, ...] = ()
     keep_background: bool = True
+
+    def mode(self, exposure_type: str | None) -> Mode:
+        """Return the mode of an exposure of this type, with what is asked for."""
+        named = self.template is not None and self.template.template is not None
+        return find_mode(exposure_type, template=named)
 
     def options_as(self, kind: type[Chosen]) -> Chosen:
         """Return the options, which must be of a mode.

@@ -240,12 +240,21 @@ WFSS_MASKS: Check = (
     ("boxes", "traces", "image", "auto").__contains__,
     "boxes, traces, image or auto",
 )
+SKY_MODELS = ("template", "templates", "+offset", "+profile", "auto")
+WFSS_MODELS: Check = (SKY_MODELS.__contains__, f"one of {', '.join(SKY_MODELS)}")
 LEVEL_MATCHES = ("none", "offset", "scale")
 MATCH: Check = (LEVEL_MATCHES.__contains__, f"one of {', '.join(LEVEL_MATCHES)}")
 CLIP_NOISE: Check = (("sample", "model").__contains__, "sample or model")
 FRACTION: Check = (lambda value: _is_threshold(value) and value <= 1, "a number from 0 to 1")
 SOSS_MODEL: Check = (("one", "mixture", "auto").__contains__, "one, mixture or auto")
 SOSS_METHOD: Check = (("percentile", "robust").__contains__, "percentile or robust")
+TEMPLATE_SKIES = ("none", "level", "plane", "curved")
+TEMPLATE_SKY: Check = (TEMPLATE_SKIES.__contains__, f"one of {', '.join(TEMPLATE_SKIES)}")
+LENGTH: Check = (
+    lambda value: _is_number(value) and 0 < value < math.inf,
+    "a number of pixels above 0",
+)
+SOSS_TIME: Check = (("constant", "smooth").__contains__, "constant or smooth")
 PERCENTAGES: Check = (_are_percentages, "two numbers from 0 to 100")
 
 
@@ -378,6 +387,9 @@ class SossOptions(Options):
     method : {"percentile", "robust"}
         By percentiles of the ratios, as is established, or by generalised least squares on the
         deep frame, with the star's wings and the 1/f noise in the model.
+    time : {"constant", "smooth"}
+        One scale for all integrations, or one that may change smoothly from integration to
+        integration, as far as the likelihood pays for it; the latter of the method robust alone.
     model : {"one", "mixture", "auto"}
         The sky of the robust method: one template of the library, a sum of all of them with
         weights that are not negative, or that of the two which held-out columns pay for.
@@ -394,6 +406,12 @@ class SossOptions(Options):
         "option('percentile', 'robust')",
         "SOSS: percentile, as is established, or robust, a fit of sky, star's wings and 1/f noise",
         check=SOSS_METHOD,
+    )
+    time: str = _parameter(
+        "constant",
+        "option('constant', 'smooth')",
+        "SOSS: constant, one scale for all integrations, or smooth, where it drifts; needs robust",
+        check=SOSS_TIME,
     )
     model: str = _parameter(
         "one",
@@ -415,6 +433,11 @@ class SossOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "bkg_percentile", tuple(self.bkg_percentile))
+        if self.time != "constant" and self.method != "robust":
+            raise OptionError(
+                f"soss_time {self.time} needs soss_method robust (got {self.method!r}); set that, "
+                "or soss_time to constant"
+            )
         if self.method != "robust" and self.model != "one":
             raise OptionError(
                 f"soss_model={self.model} needs soss_method=robust (got {self.method}), or leave "
@@ -437,6 +460,11 @@ class WfssOptions(Options):
         method robust also ``traces``: the pixels with the least light that the catalogue
         predicts; ``image``: the image itself. ``auto``: traces where there is a catalogue, else
         the image; of the method standard, boxes. A mask of the user's comes before all of them.
+    model : str
+        What is fitted: ``template``, scaled. Of the method robust also ``+offset``: and a
+        constant; ``+profile``: and a smooth vector along dispersion; ``templates``: several that the call
+        gives, none with a scale below 0. ``auto``: the simplest of them that foretells held-out
+        blocks of the image as well as the others; of the method standard, template.
     mmag_extract : float or None
         Sources of this AB magnitude and fainter are not masked; None, and NaN, mask all.
     mask : str or None
@@ -463,6 +491,12 @@ class WfssOptions(Options):
         "WFSS: what tells sky from sources: boxes, traces, image or auto",
         check=WFSS_MASKS,
     )
+    model: str = _parameter(
+        "template",
+        f"option({', '.join(map(repr, SKY_MODELS))})",
+        "WFSS: what is fitted: template, templates, +offset, +profile or auto",
+        check=WFSS_MODELS,
+    )
     mode: ClassVar[str] = "wfss"
     mmag_extract: float | None = _parameter(
         None,
@@ -487,16 +521,109 @@ class WfssOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method != "robust" and self.mask_from == "auto":
-            object.__setattr__(self, "mask_from", "boxes")
-        if self.method != "robust" and self.mask_from != "boxes":
-            raise OptionError(
-                f"wfss_mask_from {self.mask_from} needs wfss_method robust (got {self.method!r}); "
-                "set that, or wfss_mask_from to boxes"
-            )
+        if self.method == "robust":
+            return
+        for name, plain in (("mask_from", "boxes"), ("model", "template")):
+            given = getattr(self, name)
+            if given == "auto":
+                object.__setattr__(self, name, plain)
+            elif given != plain:
+                raise OptionError(
+                    f"wfss_{name} {given} needs wfss_method robust (got {self.method!r}); "
+                    f"set that, or wfss_{name} to {plain}"
+                )
 
 
-KINDS: tuple[type[Options], ...] = (RunOptions, ImageOptions, SossOptions, WfssOptions)
+@dataclass(frozen=True, kw_only=True)
+class TemplateOptions(Options):
+    """Templates of the user's own, scaled and subtracted where nothing else tells the background.
+
+    Attributes
+    ----------
+    template : tuple of str, or None
+        Files with sky images: reference backgrounds, or bare images (FITS, NumPy); a
+        comma-separated string too. Several are fitted together, none with a negative scale.
+    template_region : tuple of int, or None
+        Where they are fitted: first and last column and row, x1, x2, y1, y2, pixels of the detector
+        from 1, all included, as SUBSTRT1 counts; a comma-separated string too. They are subtracted
+        everywhere.
+    template_sky : str
+        The even sky that is fitted beside them: ``none``, ``level``, ``plane`` (that and its slopes)
+        or ``curved`` (that and its curvature).
+    template_subtract_sky : bool
+        Whether it is subtracted too; else it stays.
+    flat_error : float
+        Standard deviation of what the flat field errs by, as a fraction of the light.
+    flat_length : float
+        Distance at which the correlation of these errors falls to 1/e (pixels).
+    """
+
+    mode: ClassVar[str] = "template"
+    template: tuple[str, ...] | None = _parameter(
+        None,
+        "force_list",
+        "Sky images to scale and subtract, such as wisps; several are fitted together",
+    )
+    template_region: tuple[int, int, int, int] | None = _parameter(
+        None,
+        "int_list(min=4, max=4)",
+        "Fit them in x1, x2, y1, y2 alone (detector pixels from 1), and subtract everywhere",
+    )
+    template_sky: str = _parameter(
+        "curved",
+        "option('none', 'level', 'plane', 'curved')",
+        "Even sky that is fitted beside them: none, level, plane or curved",
+        check=TEMPLATE_SKY,
+    )
+    template_subtract_sky: bool = _parameter(
+        False, "boolean", "Subtract that sky too; by default it stays"
+    )
+    flat_error: float = _parameter(
+        0.0,
+        "float",
+        "WFSS too: error of the flat field (a fraction), which enters the errors of scales",
+        check=THRESHOLD,
+    )
+    flat_length: float = _parameter(
+        100.0,
+        "float",
+        "WFSS too: distance at which the flat's errors are no longer alike (pixels)",
+        check=LENGTH,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = as_names(self.template, "template")
+        if names is None and self.template is not None:
+            raise OptionError(f"template must name at least one file (got {self.template!r})")
+        object.__setattr__(self, "template", names)
+        object.__setattr__(self, "template_region", _as_region(self.template_region))
+
+
+def _as_region(given: Any) -> tuple[int, int, int, int] | None:
+    """Take x1, x2, y1, y2 from numbers or from a text with commas."""
+    if given is None:
+        return None
+    parts = given.split(",") if isinstance(given, str) else given
+    try:
+        x1, x2, y1, y2 = (int(str(part)) for part in parts)
+    except (TypeError, ValueError):
+        x1, x2, y1, y2 = 0, 0, 0, 0
+    if not (1 <= x1 <= x2 and 1 <= y1 <= y2):
+        raise OptionError(
+            "template_region must be x1,x2,y1,y2: whole numbers from 1, pixels of the detector, the "
+            f"first not above the second (got {given!r})"
+        )
+    return x1, x2, y1, y2
+
+
+KINDS: tuple[type[Options], ...] = (
+    RunOptions,
+    ImageOptions,
+    SossOptions,
+    WfssOptions,
+    TemplateOptions,
+)
 
 
 def parameters() -> dict[str, Parameter]:
@@ -519,7 +646,7 @@ _COMMAND_ONLY = (
     *("output_dir", "output_file", "override_bkg", "override_wavelengthrange"),
     *("background_target", "min_separation"),
 )
-_ENGLISH = ("sigma", "preset", "suffix")
+_ENGLISH = ("sigma", "preset", "suffix", "template")
 """Parameters whose names are words, too: they are meant where a message demands or offers them."""
 
 

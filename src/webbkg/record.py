@@ -15,7 +15,8 @@ from typing import Any
 from webbkg import __version__
 from webbkg.files.associations import Job
 from webbkg.files.naming import plain_ascii
-from webbkg.options import ImageOptions
+from webbkg.files.tables import Column, Table
+from webbkg.options import ImageOptions, TemplateOptions
 from webbkg.results import (
     ImageResult,
     Metric,
@@ -27,9 +28,13 @@ from webbkg.results import (
     ScaleFit,
     SideFit,
     SkyLevels,
+    SkyModel,
     SossResult,
     SossRobust,
+    SossTime,
     Status,
+    TemplateResult,
+    TemplatesFit,
     Verdict,
     WfssResult,
 )
@@ -69,17 +74,23 @@ class Record:
     cards: tuple[tuple[str, str, str], ...] = ()
 
 
-def record(outcome: Outcome) -> Record:
-    """Say what the product of an outcome is to tell; nothing where it was subtracted before."""
+def record(outcome: Outcome, target: str = "") -> Record:
+    """Say what the product of an outcome is to tell; nothing where it was subtracted before.
+
+    `target` is the name of the target's file; a report that is made afterwards looks for it.
+    """
     if outcome.already_done:
         return Record()
     meta: Details = {"meta.cal_step.bkg_subtract": str(outcome.status)}
     if isinstance(outcome.result, WfssResult):
         meta["meta.background.scaling_factor"] = outcome.result.fit.scale
+    if isinstance(outcome.result, TemplateResult) and len(outcome.result.fit.scales) == 1:
+        meta["meta.background.scaling_factor"] = outcome.result.fit.scales[0].scale
     return Record(
         meta=meta,
         tree={
             "version": __version__,
+            **({"target": plain_ascii(target)} if target else {}),
             "status": str(outcome.status),
             "reason": outcome.reason or "None",
             **details(outcome),
@@ -212,6 +223,8 @@ def _for_history(told: Details) -> Details:
     told["verdicts"] = [one for one in told.pop("verdicts", []) if one["reason"] != "None"]
     if not told["verdicts"]:
         del told["verdicts"]
+    if "time" in told:
+        told["time"] = {k: v for k, v in told["time"].items() if k != "knots"}
     if "propagated" in told:
         told["propagated"] = {k: v for k, v in told["propagated"].items() if k != "jump"}
     return told
@@ -427,6 +440,7 @@ def _robust_details(result: WfssResult) -> Details:
     if result.options.method == "standard":
         return {}
     told = _plain_values(method=result.options.method, mask_from=result.mask_from)
+    told |= _model_details(result.fit.model)
     if robust is None:
         return told
     return told | _plain_values(
@@ -439,6 +453,28 @@ def _robust_details(result: WfssResult) -> Details:
         cleanest_share=robust.share,
         light=robust.light,
         light_err=robust.light_err,
+    )
+
+
+def _model_details(model: SkyModel | None) -> Details:
+    """Give what more than a scaled template was fitted, where that was asked for."""
+    if model is None:
+        return {}
+    trials = [
+        _plain_values(name=one.name, pieces=one.pieces, gain=one.gain, gain_err=one.gain_err)
+        for one in model.trials
+    ]
+    told = _plain_values(model=model.name, model_trials=trials)
+    if model.reason:
+        told["model_reason"] = model.reason
+    if model.fit is None:
+        return told
+    return told | _plain_values(
+        model_pieces=model.pieces,
+        model_change=model.change,
+        scales=list(model.fit.scales),
+        scale_errs=list(model.fit.scale_errs),
+        profile=model.fit.free.tolist(),
     )
 
 
@@ -465,6 +501,8 @@ def _wfss_summary(result: WfssResult, _unit: str) -> Iterator[tuple[str, str]]:
         yield "error, white and by blocks", f"{white:.2g}, {block:.2g} of the scale"
         yield "left out by strips", f"{100 * fit.robust.marked:.3g} % of the weight"
         yield from _light_summary(result, fit.robust)
+    if fit.model is not None:
+        yield from _model_summary(fit.model)
 
 
 def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str, str]]:
@@ -473,6 +511,23 @@ def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str,
     if robust.light:
         light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
         yield "taken off for light", f"{light} of the scale"
+
+
+def _model_summary(model: SkyModel) -> Iterator[tuple[str, str]]:
+    """Tell what more than a scaled template was fitted, and what that changed."""
+    pieces = f" of {model.pieces} pieces" if model.pieces else ""
+    yield "model", f"{model.name}{pieces}"
+    if model.fit is not None:
+        others = zip(model.fit.scales[1:], model.fit.scale_errs[1:], strict=True)
+        for number, (scale, error) in enumerate(others, 2):
+            yield f"scale of template {number}", f"{scale:.6g} ± {error:.2g}"
+        yield "changed by the model", f"{100 * model.change:.2g} % of the sky (RMS)"
+    for one in model.trials[1:]:
+        gain = f"{one.gain:+.3g} ± {one.gain_err:.2g}"
+        name = f"{one.name} of {one.pieces} pieces" if one.pieces else one.name
+        yield f"held-out gain of {name}", f"{gain} in log-likelihood"
+    if model.reason:
+        yield "why no other model", model.reason
 
 
 def _times(fit: ScaleFit | SideFit) -> str:
@@ -525,7 +580,59 @@ def _robust_soss_details(result: SossResult, robust: SossRobust) -> Details:
         look=list(robust.look),
         integrations=fit.n_integrations,
         segments=result.segments,
+        **({} if fit.time is None else {"time": _time_details(fit.time)}),
     )
+
+
+def _time_details(time: SossTime) -> Details:
+    """Give the scales at the knots, which make the spline, and how good it is."""
+    knots = [
+        {"hour": hour, "scales": scales, "errors": errors}
+        for hour, scales, errors in zip(
+            time.knots.tolist(), time.knot_scales.tolist(), time.knot_errs.tolist(), strict=True
+        )
+    ]
+    return {
+        **_plain_values(
+            clock=time.clock,
+            change=time.change,
+            change_err=time.change_err,
+            chi2_constant=time.chi2[0],
+            chi2=time.chi2[1],
+            noise=time.noise,
+            outliers=time.outliers,
+            together=time.together,
+            constant=time.reason or "None",
+        ),
+        "knots": [] if time.is_constant else knots,
+    }
+
+
+def time_table(outcome: Outcome) -> Table | None:
+    """Give the scales of the target's integrations; None where nobody asked how they change."""
+    result = outcome.result
+    time = result.fit.time if isinstance(result, SossResult) else None
+    if time is None or not isinstance(result, SossResult):
+        return None
+    first = sum(time.segments[: result.segment])
+    number = time.segments[result.segment]
+    here = slice(first, first + number)
+    columns = [
+        Column("integration", list(range(1, number + 1)), "of the product, from 1"),
+        Column(
+            "hour", time.hours[here].tolist(), f"middle, from the first one's ({time.clock})", "h"
+        ),
+    ]
+    told = (
+        ("scale", time.scales, "over the constant scale, as subtracted"),
+        ("scale_err", time.scale_errs, "standard error of that"),
+        ("measured", time.measured, "of the integration by itself, over the constant scale"),
+        ("measured_err", time.measured_errs, "standard error of that"),
+    )
+    for index, side in enumerate(("left", "right")):
+        for name, values, text in told:
+            columns.append(Column(f"{side}_{name}", values[here, index].tolist(), text))
+    return Table(columns, {"software": f"webbkg {__version__}", **_time_details(time)})
 
 
 def _mixture_details(robust: SossRobust) -> Details:
@@ -564,6 +671,8 @@ def _soss_summary(result: SossResult, unit: str) -> Iterator[tuple[str, str]]:
     yield "scale, right", _times(fit.right)
     if fit.robust is not None:
         yield from _robust_summary(fit.robust)
+    if fit.time is not None:
+        yield "in time", _time_summary(fit.time)
     rmse = f"{fit.left.rmse:.4g}, {fit.right.rmse:.4g}"
     yield "RMSE, left and right", _in_unit(rmse, unit)
     yield "sky samples, left and right", f"{fit.left.n_sky:,}, {fit.right.n_sky:,}"
@@ -581,6 +690,15 @@ def _robust_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
     yield "verdict", f"look: {'; '.join(robust.look)}" if robust.look else "no reason to doubt"
 
 
+def _time_summary(time: SossTime) -> str:
+    change = f"change from begin to end {100 * time.change:+.2g} ± {100 * time.change_err:.2g} %"
+    if time.is_constant:
+        return f"constant: {time.reason}" + (f"; {change}" if math.isfinite(time.change) else "")
+    sides = "both sides together" if time.together else "the two sides singly"
+    low, high = 100 * (time.scales.min() - 1), 100 * (time.scales.max() - 1)
+    return f"{len(time.knots)} knots, {sides}, {low:+.2g} to {high:+.2g} %; {change}"
+
+
 def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
     if robust.mixture is not None:
         yield "sky", f"a mixture of templates {', '.join(map(str, robust.mixture.templates))}"
@@ -591,11 +709,66 @@ def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
         yield "held-out columns gain by a mixture", gain
 
 
+# Templates of the user's own.
+
+
+def _template_details(result: TemplateResult) -> Details:
+    options, fit = result.options, result.fit
+    region = {} if options.template_region is None else {"region": list(options.template_region)}
+    return _plain_values(
+        mode="template",
+        templates=[plain_ascii(name) for name in result.templates],
+        **region,
+        scales=[_plain_values(**vars(one)) for one in fit.scales],
+        sky=options.template_sky,
+        sky_coefficients=list(fit.sky),
+        sky_level=fit.level,
+        sky_subtracted=options.template_subtract_sky,
+        chi2_dof=fit.chi2_dof,
+        pixels=result.pixels,
+        pixels_unknown=result.pixels_unknown,
+        pixels_offered=fit.offered,
+        pixels_used=fit.used,
+        sources=fit.sources,
+        rounds=fit.rounds,
+        **_flat_details(options),
+    )
+
+
+def _flat_details(options: TemplateOptions) -> Details:
+    """Tell the stated error of the flat field, where one is."""
+    if options.flat_error == 0:
+        return {}
+    return {"flat_error": options.flat_error, "flat_length": options.flat_length}
+
+
+def _template_summary(result: TemplateResult, unit: str) -> Iterator[tuple[str, str]]:
+    fit = result.fit
+    if fit.status is not Status.COMPLETE:
+        return
+    for name, one in zip(result.templates, fit.scales, strict=True):
+        yield "template", name
+        yield "scale", f"{one.scale:.6g} ± {one.scale_err:.2g} times the template"
+    if fit.sky:
+        kept = "subtracted" if result.options.template_subtract_sky else "which stays"
+        yield "sky beside it", f"{_in_unit(f'{fit.level:.5g}', unit)}, {kept}"
+    yield from _where_fitted(result, fit)
+
+
+def _where_fitted(result: TemplateResult, fit: TemplatesFit) -> Iterator[tuple[str, str]]:
+    if result.options.template_region is not None:
+        x1, x2, y1, y2 = result.options.template_region
+        yield "fitted in", f"columns {x1} to {x2}, rows {y1} to {y2} of the detector"
+    yield "fit pixels", f"{fit.used:,} of {fit.offered:,} (chi²/dof {fit.chi2_dof:.3g})"
+    yield "left out as source", f"{100 * fit.sources:.3g} %"
+
+
 Renderers = tuple[Callable[[Any], Details], Callable[[Any, str], Iterator[tuple[str, str]]]]
 _RENDERERS: dict[type, Renderers] = {
     ImageResult: (_image_details, _image_summary),
     WfssResult: (_wfss_details, _wfss_summary),
     SossResult: (_soss_details, _soss_summary),
+    TemplateResult: (_template_details, _template_summary),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from importlib import import_module
 from types import ModuleType
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.options import FAINTEST, ImageOptions, SossOptions, WfssOptions
+from webbkg.options import FAINTEST, ImageOptions, SossOptions, TemplateOptions, WfssOptions
 
 FloatImage = npt.NDArray[np.float32]
 FlagImage = npt.NDArray[np.uint32]
@@ -206,6 +206,50 @@ def relative_error(scale: float, scale_err: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Drift(Frozen):
+    """How a background changes from integration to integration, on the two sides of its jump.
+
+    Attributes
+    ----------
+    scales, scale_errs : (integrations, 2) float32
+        What it is times in each integration, left and right, and the standard errors of that;
+        those of all segments one after another.
+    jump : (rows,) int64
+        First column of the right side in each row.
+    segments : tuple of int
+        Integrations of each segment.
+    segment : int
+        Index of the one that the background is for.
+    """
+
+    scales: FloatImage
+    scale_errs: FloatImage
+    jump: npt.NDArray[np.int64]
+    segments: tuple[int, ...]
+    segment: int = 0
+
+    def factor(self, values: FloatImage, integration: int, rows: Any, columns: int) -> Any:
+        """Tell what of `values`, (integrations, 2), holds in rows of an integration, counted from 0.
+
+        A number where both sides have the same, else (rows, columns).
+
+        Raises
+        ------
+        IndexError
+            If the segment has fewer integrations.
+        """
+        if not 0 <= integration < self.segments[self.segment]:
+            raise IndexError(
+                f"integration must be one of the {self.segments[self.segment]} of the segment "
+                f"(got {integration})"
+            )
+        left, right = values[sum(self.segments[: self.segment]) + integration]
+        if left == right:
+            return left
+        return np.where(np.arange(columns) >= self.jump[rows][:, np.newaxis], right, left)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Background(Shown):
     """The background to subtract, on the target's window; every mode ends in one.
 
@@ -221,6 +265,8 @@ class Background(Shown):
         True where the background was observed at all; elsewhere the target stays as it is.
     variances : Variances or None
         How `err` enters the target's uncertainties; None if it does not.
+    drift : Drift or None
+        What it is times in each integration; None if it is the same in all.
     """
 
     sci: FloatImage
@@ -228,6 +274,27 @@ class Background(Shown):
     dq: FlagImage
     covered: BoolImage
     variances: Variances | None = None
+    drift: Drift | None = None
+
+    def sky(self, integration: int, rows: Any) -> FloatImage:
+        """Return `sci` in rows (a slice, or their numbers) of an integration: (rows, columns)."""
+        return self.times(self.sci, integration, rows)
+
+    def times(self, part: FloatImage, integration: int, rows: Any, power: int = 1) -> FloatImage:
+        """Return rows of its err (or with power 2 of a variance) as they are in an integration."""
+        here: FloatImage = part[rows]
+        if self.drift is None:
+            return here
+        factor = self.drift.factor(self.drift.scales, integration, rows, here.shape[1])
+        return np.asarray(factor**power * here, np.float32)
+
+    def drift_err(self, integration: int, rows: Any) -> FloatImage:
+        """Return the standard error of `sky` that the change in time has, for rows as there."""
+        sky: FloatImage = self.sci[rows]
+        if self.drift is None:
+            return np.zeros_like(sky)
+        factor = self.drift.factor(self.drift.scale_errs, integration, rows, sky.shape[1])
+        return np.asarray(np.abs(factor * sky), np.float32)
 
     def bare(self) -> Background:
         """Return it without what only a mode's own background has."""
@@ -348,22 +415,27 @@ class ComponentFit(Frozen):
         Why it failed.
     freedom : int
         0: templates alone; 1: a constant too; n > 1: a cubic spline of n pieces along dispersion.
+    along_x : bool
+        Whether light is dispersed along x.
     scales : tuple of float
         What each template is to be multiplied by.
+    white_errs, block_errs : tuple of float
+        Their standard errors by the noise model, and by a jackknife over blocks; NaN of fewer
+        than two blocks.
     free : (coefficients,) float64
         Coefficients of what is free: none, a constant, or those of the spline.
     profile : (length,) float64
         What they come to at each pixel along dispersion, in the target's unit.
     covariance : (n, n) float64
-        Of scales and coefficients of what is free, in this order: by the noise model, or by a
-        jackknife over blocks where that makes the mean of the model more uncertain beyond chance.
-    level_err : tuple of two floats
-        Standard error of the mean of the model over the fit pixels, in the target's unit: by the
-        noise model, and by the jackknife (NaN of fewer than two blocks).
+        Of scales and coefficients of what is free, in this order: by the noise model, or by the
+        jackknife where that makes `level` more uncertain beyond chance.
+    level, level_err : float
+        Mean of the model over the fit pixels, by their weight, in the target's unit, and its
+        standard error.
     chi2_dof : float
         Chi-square of the last pass over its degrees of freedom.
-    offered, used : int
-        Pixels before clip and strips, and after those of the last pass.
+    offered : int
+        Pixels that there were to fit.
     sky_pixels : int
         Sky pixels of the target without DO_NOT_USE.
     marked : float
@@ -374,8 +446,8 @@ class ComponentFit(Frozen):
         What the variance was modelled from.
     per_signal : float
         As of `RobustFit`.
-    passes : int
-        Passes over the pixels.
+    iterations : tuple of FitIteration
+        The passes over the pixels; `scale` is that of the first template.
     stopped : StopReason
         Why there were no more.
     """
@@ -383,20 +455,23 @@ class ComponentFit(Frozen):
     status: Status
     reason: str = ""
     freedom: int = 0
+    along_x: bool = True
     scales: tuple[float, ...] = ()
+    white_errs: tuple[float, ...] = ()
+    block_errs: tuple[float, ...] = ()
     free: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     profile: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     covariance: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
-    level_err: tuple[float, float] = (math.nan, math.nan)
+    level: float = math.nan
+    level_err: float = math.nan
     chi2_dof: float = math.nan
     offered: int = 0
-    used: int = 0
     sky_pixels: int = 0
     marked: float = 0.0
     scatters: tuple[float, ...] = ()
     noise: str = ""
     per_signal: float = 0.0
-    passes: int = 0
+    iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
 
     @property
@@ -404,6 +479,61 @@ class ComponentFit(Frozen):
         """Standard errors of the scales."""
         errors = np.sqrt(np.diagonal(self.covariance)[: len(self.scales)])
         return tuple(errors.tolist())
+
+    @property
+    def used(self) -> int:
+        """Pixels of the last pass."""
+        return self.iterations[-1].used if self.iterations else 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ModelTrial(Frozen):
+    """A model of the sky that was tried, and how well it foretells pixels that it was not fitted to.
+
+    Attributes
+    ----------
+    name : str
+        As of `WfssOptions.model`.
+    pieces : int
+        Of its spline; 0 where it has none.
+    gain, gain_err : float
+        Log-likelihood of the held-out blocks over that by the simplest model tried, and its
+        standard error by a jackknife over the blocks.
+    """
+
+    name: str
+    pieces: int = 0
+    gain: float = 0.0
+    gain_err: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SkyModel(Frozen):
+    """The model of a sky that a fit of its scale settled for; see `webbkg.wfss.shapes`.
+
+    Attributes
+    ----------
+    name : str
+        ``template``, ``templates``, ``+offset`` or ``+profile``.
+    pieces : int
+        Of its spline; 0 where it has none.
+    fit : ComponentFit or None
+        Its components; None of one template alone.
+    trials : tuple of ModelTrial
+        What it was chosen from; empty where it was not chosen.
+    change : float
+        Root mean square of the difference from the best single scale of the first template, over
+        the fit pixels, by their weight, as a part of the sky's mean.
+    reason : str
+        Why it is not what was asked for, where it is not.
+    """
+
+    name: str
+    pieces: int = 0
+    fit: ComponentFit | None = None
+    trials: tuple[ModelTrial, ...] = ()
+    change: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -434,6 +564,9 @@ class ScaleFit(Shown):
         What the robust method tells besides; None of the standard one. There each iteration is
         one pass over all fit pixels: `rejected` of it are those that the clip and the strips
         left out.
+    model : SkyModel or None
+        What more the sky was fitted with, where `WfssOptions.model` is not template. `scale` is
+        that of the first template then.
     """
 
     status: Status
@@ -445,6 +578,7 @@ class ScaleFit(Shown):
     iterations: tuple[FitIteration, ...] = ()
     stopped: StopReason = StopReason.NOT_FITTED
     robust: RobustFit | None = None
+    model: SkyModel | None = None
 
     @property
     def offered(self) -> int:
@@ -618,6 +752,80 @@ class SossRobust(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SossTime(Frozen):
+    """How the scales of a robust SOSS fit change in time, relative to the constant ones.
+
+    Attributes
+    ----------
+    hours : (integrations,) float64
+        Middle of each integration, from that of the first in time; of all segments, as given.
+    clock : str
+        Where the times are from: ``INT_TIMES``, ``integration time`` (the integrations' numbers
+        times that) or ``given``, or ``order`` (the times are unknown,
+        and `hours` are numbers).
+    measured, measured_errs : (integrations, 2) float64
+        Of each integration by itself, left and right, and the standard errors; NaN where there
+        is nothing to measure.
+    scales, scale_errs : (integrations, 2) float64
+        The spline, with a mean of 1, and its standard errors; 1 and 0 where it is constant.
+    knots : (knots,) float64
+        Of the natural cubic spline (hours); a single one where the scales are constant.
+    knot_scales, knot_errs : (knots, 2) float64
+        The scales there, which make the spline, and their standard errors.
+    together : bool
+        Both sides change alike.
+    change, change_err : float
+        From the beginning to the end, by a straight line through both sides, and its standard
+        error; NaN where there is none.
+    chi2 : tuple of float
+        Chi-square of the constant scales, and of the spline.
+    noise : float
+        Scatter of neighbours in time over that which their errors make; the errors are enlarged
+        by it where it is above 1.
+    outliers : int
+        Integrations left out because they are off.
+    segments : tuple of int
+        Integrations of each segment.
+    reason : str
+        Why the scales are constant; empty if they are not.
+    """
+
+    hours: npt.NDArray[np.float64]
+    clock: str
+    measured: npt.NDArray[np.float64]
+    measured_errs: npt.NDArray[np.float64]
+    scales: npt.NDArray[np.float64]
+    scale_errs: npt.NDArray[np.float64]
+    knots: npt.NDArray[np.float64]
+    knot_scales: npt.NDArray[np.float64]
+    knot_errs: npt.NDArray[np.float64]
+    together: bool
+    change: float
+    change_err: float
+    chi2: tuple[float, float]
+    noise: float
+    outliers: int
+    segments: tuple[int, ...]
+    reason: str = ""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the scales are the same in all integrations."""
+        return len(self.knots) < 2
+
+    def drift(self, jump: npt.NDArray[np.int64]) -> Drift | None:
+        """Tell it as a background has it, whose jump this is; None where it is constant."""
+        if self.is_constant:
+            return None
+        return Drift(
+            scales=self.scales.astype(np.float32),
+            scale_errs=self.scale_errs.astype(np.float32),
+            jump=jump,
+            segments=self.segments,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TemplateFit(Shown):
     """The template that suits a SOSS exposure best, and its two scales.
 
@@ -644,6 +852,8 @@ class TemplateFit(Shown):
     robust : SossRobust or None
         More of a robust fit, whose `rmse` of all templates and threshold are NaN, and whose
         sides' `scale_err` is from the posterior; None of a percentile fit.
+    time : SossTime or None
+        How the scales change in time, where that was asked for.
     """
 
     status: Status
@@ -656,6 +866,7 @@ class TemplateFit(Shown):
     jump: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     n_integrations: int = 0
     robust: SossRobust | None = None
+    time: SossTime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -788,15 +999,114 @@ class SossResult(Frozen):
         Segments that were fitted together.
     fit : TemplateFit
         The template and its two scales.
+    segment : int
+        Index of the target's among them.
     """
 
     options: SossOptions
     reference: str
     segments: int
     fit: TemplateFit
+    segment: int = 0
 
 
-Result = ImageResult | WfssResult | SossResult
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TemplateScale(Frozen):
+    """The scale of one of the templates that were fitted together.
+
+    Attributes
+    ----------
+    scale : float
+        What the template is multiplied by; at least 0.
+    scale_err : float
+        Its standard error: the larger of the next two, together with the third. Of a scale of 0
+        that of the fit that may be negative.
+    white_err, block_err : float
+        By the noise of the pixels; and by a jackknife over blocks, correlated noise and the light of
+        unseen sources included.
+    flat_err : float
+        By the stated error of the flat field; 0 where none is stated.
+    """
+
+    scale: float
+    scale_err: float
+    white_err: float
+    block_err: float
+    flat_err: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TemplatesFit(Frozen):
+    """Templates fitted together to an image, with an even sky beside them.
+
+    Attributes
+    ----------
+    status : Status
+        COMPLETE, or FAILED where there are no trustworthy scales.
+    reason : str
+        Why it failed.
+    scales : tuple of TemplateScale
+        In the order of the templates; empty if FAILED.
+    sky : tuple of float
+        Coefficients of the even sky, in the target's unit: of 1, u, v, u², uv and v², with u and v
+        from -1 to 1 over the image's columns and rows; as many as were fitted.
+    level : float
+        Median of that sky over the pixels of the fit; 0 where none was fitted.
+    covariance : (n, n) float64 ndarray
+        Of the scales and, after them, of `sky`.
+    chi2_dof : float
+        Chi-square over the degrees of freedom; NaN if FAILED.
+    offered, used : int
+        Pixels that there were to fit, and of the last fit: without sources and outliers.
+    rounds : int
+        How often sources were looked for.
+    sources : float
+        Share of the pixels offered that was left out as source.
+    """
+
+    status: Status
+    reason: str = ""
+    scales: tuple[TemplateScale, ...] = ()
+    sky: tuple[float, ...] = ()
+    level: float = 0.0
+    covariance: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    chi2_dof: float = math.nan
+    offered: int = 0
+    used: int = 0
+    rounds: int = 0
+    sources: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TemplateResult(Frozen):
+    """What the scaling of templates of the user's own came to.
+
+    Attributes
+    ----------
+    options : TemplateOptions
+        How they were scaled.
+    templates : tuple of str
+        Names of their files.
+    pixels, pixels_unknown : int
+        Pixels of the target's window; and those where a template is not finite, which stay as
+        they are.
+    fit : TemplatesFit
+        The scales and how they came about.
+    """
+
+    options: TemplateOptions
+    templates: tuple[str, ...]
+    pixels: int
+    pixels_unknown: int
+    fit: TemplatesFit
+
+    @property
+    def level_left(self) -> float:
+        """Level of the sky that was fitted and stays, in the target's unit."""
+        return 0.0 if self.options.template_subtract_sky else self.fit.level
+
+
+Result = ImageResult | WfssResult | SossResult | TemplateResult
 
 
 class Grade(StrEnum):
@@ -897,12 +1207,12 @@ class Outcome(Shown):
         Why the status is what it is, for a human.
     already_done : bool
         The target had been subtracted before and came back unchanged.
-    result : ImageResult, WfssResult, SossResult or None
+    result : ImageResult, WfssResult, SossResult, TemplateResult or None
         The numbers; None where nothing was measured.
     background : Background or None
         What was subtracted, if that was to be kept.
     sky_mask : (rows, columns) bool or None
-        Of a WFSS fit: True where sky.
+        Of a WFSS fit, or of templates: True where sky.
     verdicts : tuple of Verdict
         Of every background exposure that was given, in their order.
     propagated : Propagated or None
@@ -930,6 +1240,16 @@ class Outcome(Shown):
     median_after: float | None = None
     metrics: Metrics | None = None
     unit: str = ""
+
+    def of_next_segment(self) -> Outcome:
+        """Return that of the next segment of the same exposure, which was measured with it."""
+        result, background = self.result, self.background
+        if isinstance(result, SossResult):
+            result = replace(result, segment=result.segment + 1)
+        if background is not None and background.drift is not None:
+            drift = replace(background.drift, segment=background.drift.segment + 1)
+            background = replace(background, drift=drift)
+        return replace(self, result=result, background=background)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from webbkg import record
 from webbkg.apply import UNCERTAINTIES, apply, changes
-from webbkg.errors import InputError, OutputError, WebbkgError
+from webbkg.errors import InputError, OptionError, OutputError, WebbkgError
 from webbkg.files import door
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.background import MODELS as IMAGE_MODELS
@@ -40,13 +40,24 @@ from webbkg.files.models import (
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
-from webbkg.files.output import Sealed, check_outputs, save_all, write_model
+from webbkg.files.output import TABLE, Sealed, check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
-from webbkg.modes import SOSS, WFSS, Request, Services, Shared, Target, find_mode
+from webbkg.files.tables import Table
+from webbkg.modes import (
+    SOSS,
+    TEMPLATE,
+    WFSS,
+    Mode,
+    Request,
+    Services,
+    Shared,
+    Target,
+    find_mode,
+)
 from webbkg.numerics.planes import VARIANCES
 from webbkg.numerics.summary import finite_median
-from webbkg.options import ImageOptions, RunOptions, as_names
+from webbkg.options import ImageOptions, RunOptions, TemplateOptions, as_names
 from webbkg.results import Background, CombinedBackground, Outcome, Status
 from webbkg.soss.segments import check_segments, exposure_of
 
@@ -58,6 +69,7 @@ log = logging.getLogger(__name__)
 
 BACKGROUND_SUFFIX = "background"
 COMBINED_SUFFIX = "combinedbackground"
+TIME_SUFFIX = "backgroundtime"
 
 LARGEST_MEDIAN = 2**24
 """Pixels of a target up to which its medians are told, where it goes from file to file."""
@@ -206,6 +218,15 @@ class Setting:
         """Those that hold in every mode."""
         return RunOptions.of(self.parameters)
 
+    @property
+    def template(self) -> TemplateOptions:
+        """Templates of the user's own."""
+        return TemplateOptions.of(self.parameters)
+
+    def mode_of(self, info: ExposureInfo) -> Mode:
+        """Tell the mode of an exposure of which the headers say so much."""
+        return find_mode(info.exposure_type, template=self.template.template is not None)
+
 
 def items_of(job: Job) -> list[Item]:
     """Make the items of what a call names."""
@@ -320,7 +341,7 @@ def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
     saved = options.save_background or options.save_combined_background
     found = survey(
         path,
-        masked=find_mode(info.exposure_type) is WFSS,
+        masked=setting.mode_of(info) in (WFSS, TEMPLATE),
         changing=UNCERTAINTIES if options.propagate_errors else (),
     )
     if saved and isinstance(found, Survey) and found.header["DATAMODL"] not in IMAGE_MODELS:
@@ -334,8 +355,9 @@ def _survey(path: Path, info: ExposureInfo, setting: Setting) -> Survey | None:
 def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request:
     """Gather what a mode may want to know."""
     info = ExposureInfo.from_model(item.model) if item.model is not None else item.info
-    mode = find_mode(info.exposure_type)
-    options = setting.options
+    mode = setting.mode_of(info)
+    options, template = setting.options, setting.template
+    _check_template(template, mode, item)
     saved = options.save_background or options.save_combined_background
     kept = saved or setting.keep_backgrounds or bool(together)
     named = [item.job.folder, setting.input_dir, item.path and item.path.parent]
@@ -343,6 +365,7 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
     return Request(
         backgrounds=item.job.backgrounds,
         options=mode.options.of(setting.parameters),
+        template=template,
         segments=together or segment,
         source_catalog=item.job.source_catalog,
         folders=(*(Path(folder) for folder in named if folder), Path()),
@@ -352,6 +375,29 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
         metric_limits=as_names(options.metric_limits, "metric_limits") or (),
         keep_background=kept or item.streamed,
     )
+
+
+def _check_template(template: TemplateOptions, mode: Mode, item: Item) -> None:
+    """Refuse templates of the user's own where something else is to be subtracted.
+
+    Raises
+    ------
+    OptionError
+        For SOSS and WFSS, or together with background exposures.
+    """
+    if template.template is None:
+        return
+    named = ", ".join(template.template)
+    if mode in (SOSS, WFSS):
+        raise OptionError(
+            f"template must not be given for {item.name}, whose background is a reference's (got "
+            f"{named}); give that as override_bkg"
+        )
+    if mode is TEMPLATE and item.job.backgrounds:
+        raise OptionError(
+            "template must not be given together with background exposures (got "
+            f"{named} and {len(item.job.backgrounds)} backgrounds of {item.name}); leave one out"
+        )
 
 
 def subtract_background(
@@ -420,9 +466,10 @@ def _subtract(
                 shared=setting.shared,
                 progress=setting.progress,
             )
-            item.outcome = find_mode(target.info.exposure_type).measure(target, request, services)
+            mode = request.mode(target.info.exposure_type)
+            item.outcome = mode.measure(target, request, services)
         else:
-            item.outcome = measured
+            item.outcome = measured.of_next_segment()
         item.outcome = replace(item.outcome, unit=target.info.unit or "")
         if request.metrics or setting.options.save_report:
             _look_at(item, target, request, setting)
@@ -553,8 +600,8 @@ def _make_draft(item: Item, found: Survey, target: Target, request: Request) -> 
             sci = target.plane("SCI")
             assert sci is not None
             before = finite_median(sci)
-            for image in sci.reshape(-1, *sci.shape[-2:]):
-                draft.changes["SCI"](image, 0)
+            for integration, image in enumerate(sci.reshape(-1, *sci.shape[-2:])):
+                draft.changes["SCI"](image, 0, integration)
             outcome = replace(outcome, median_before=before, median_after=finite_median(sci))
     item.outcome = outcome if request.keep_background else replace(outcome, background=None)
 
@@ -623,7 +670,7 @@ def _record(item: Item) -> None:
     if outcome is None:
         return
     name = item.name
-    told = record.record(outcome)
+    told = record.record(outcome, name)
     if isinstance(result, Draft):
         values = {**told.meta, **record.members(item.job, None)}
         result.values |= {**values, "meta.background.webbkg": told.tree} if told.tree else values
@@ -721,11 +768,21 @@ def write(group: Sequence[Item], setting: Setting) -> None:
         else:
             models.append(item.result)
             paths.append(path)
+            table = None if item.outcome is None else record.time_table(item.outcome)
+            if table is not None:
+                models.append(table)
+                paths.append(time_path(item, setting))
+                item.saved.append(paths[-1])
     _save(group, models, paths, setting)
     for item in group:
         if item.streamed:
             drop_stand_ins(item.result)
     _write_reports(group, setting)
+
+
+def time_path(item: Item, setting: Setting) -> Path:
+    """Name the table of an item's scales in time, which lies beside its product."""
+    return setting.name_product(item, TIME_SUFFIX).with_suffix(TABLE)
 
 
 def write_backgrounds(group: Sequence[Item], setting: Setting) -> None:
@@ -754,6 +811,9 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
     def write_one(model: Any, stream: IO[bytes], path: Path) -> None:
         if isinstance(model, Draft | BackgroundDraft):
             model.write(stream, plain_ascii(path.name))
+            return
+        if isinstance(model, Table):
+            model.write(stream)
             return
         item = next((one for one in group if one.result is model), None)
         if item is None or not item.streamed or item.path is None or item.outcome is None:
@@ -812,5 +872,6 @@ def _inputs(item: Item, setting: Setting) -> list[Path]:
         if name == "wfss_mask" or name.startswith("override_")
     ]
     given += ImageOptions(source_mask=setting.parameters.get("source_mask")).source_mask or ()
+    given += setting.template.template or ()
     folder = setting.name_product(item, None).parent
     return [path for one in given for path in _files_of(one, folder)]

@@ -13,6 +13,7 @@ _HOME = {
     "read_plan": "webbkg.batch.planfile",
     "run": "webbkg.batch.runner",
     "write_plan": "webbkg.batch.planfile",
+    "write_associations": "webbkg.batch.associations",
     "Group": "webbkg.batch.groups",
     "Kind": "webbkg.batch.groups",
     "LeftOut": "webbkg.batch.groups",
@@ -20,9 +21,24 @@ _HOME = {
     "Plan": "webbkg.batch.groups",
 }
 
+<<<<<<< HEAD
 __all__ = ["Group", "Kind", "LeftOut", "Member", "Plan", "plan", "read_plan", "run", "write_plan"]
+=======
+__all__ = [
+    "Group",
+    "Kind",
+    "LeftOut",
+    "Member",
+    "Plan",
+    "plan",
+    "read_plan",
+    "write_associations",
+    "write_plan",
+]
+>>>>>>> main
 
 if TYPE_CHECKING:
+    from webbkg.batch.associations import write_associations
     from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan
     from webbkg.batch.planfile import read_plan, write_plan
     from webbkg.batch.planner import plan

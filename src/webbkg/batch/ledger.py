@@ -168,10 +168,11 @@ class Ledger:
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield self._base
-            except BaseException:
-                self._base.execute("ROLLBACK")
+                self._base.execute("COMMIT")
+            except BaseException:  # that of a full disk, too, which SQLite may have rolled back
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
                 raise
-            self._base.execute("COMMIT")
 
     # Who makes what.
 

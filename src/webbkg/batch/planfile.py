@@ -70,18 +70,46 @@ def write_plan(plan: Plan, path: str | os.PathLike[str], *, overwrite: bool = Fa
     """
     path = Path(path)
     moved = moved_to(plan, make_folder(path.parent))
-    text = json.dumps(as_json(moved), indent=1, ensure_ascii=True) + "\n"
-    if door.exists(path) and not overwrite:
-        if path.is_file() and path.stat().st_size == len(text) and path.read_text("utf-8") == text:
-            return path
-        raise OutputError(
-            f"{path}: is there already, and may have been edited; choose another name, or "
-            "overwrite it (overwrite=True, --overwrite)"
-        )
-    with writing_whole([path]) as (partial,), partial.open("wb") as stream:
-        stream.write(text.encode())
-        settle(stream)
+    texts = {path: json.dumps(as_json(moved), indent=1) + "\n"}
+    check_new(texts, overwrite)
+    write_texts(texts)
     return path
+
+
+def check_new(texts: Mapping[Path, str], overwrite: bool) -> None:
+    """Refuse to replace files that say something else than what is to be written.
+
+    Raises
+    ------
+    OutputError
+        If one is there, unless all may be overwritten.
+    """
+    for path, text in texts.items():
+        if not overwrite and door.exists(path) and not _says(path, text.encode()):
+            raise OutputError(
+                f"{path}: is there already, and may have been edited; choose another name, or "
+                "overwrite it (overwrite=True, --overwrite)"
+            )
+
+
+def _says(path: Path, content: bytes) -> bool:
+    same_size = path.is_file() and path.stat().st_size == len(content)
+    return same_size and path.read_bytes() == content
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write texts as files: all of them whole, or none.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written.
+    """
+    with writing_whole(list(texts)) as partials:
+        for partial, text in zip(partials, texts.values(), strict=True):
+            with partial.open("wb") as stream:
+                stream.write(text.encode())
+                settle(stream)
 
 
 def moved_to(plan: Plan, folder: str | os.PathLike[str]) -> Plan:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from webbkg.batch.associations import Entry, plan_associations, read_associations
 from webbkg.batch.cache import HeaderCache, cache_file
 from webbkg.batch.dedicated import assign, grouped, left_over, why_none
 from webbkg.batch.dithers import plan_dithers
@@ -104,8 +105,6 @@ def plan(
         If something that was named is not there.
     OptionError
         If an option is out of range, or no exposure is of a `background_target`.
-    AssociationError
-        If an association cannot be read.
     """
     names = (background_target,) if isinstance(background_target, str) else background_target
     given = None if catalog is None else Path(find_file(catalog, [Path()], "catalog")).absolute()
@@ -113,19 +112,64 @@ def plan(
         min_separation=min_separation, background_target=tuple(names), pairs=pairs, catalog=given
     )
     found = find_inputs(inputs)
+    entries, left = read_associations(found.associations)
+    targets = {os.path.realpath(one.target) for one in entries}
+    exposures = [one for one in found.exposures if os.path.realpath(one) not in targets]
     known = HeaderCache(cache_file() if cache else None, FORM)
-    facts, unreadable = read_facts(found.exposures, known, progress)
-    groups, left = _plan_exposures(facts, found.catalogs, rules)
-    left |= unreadable
-    return _finished(groups, left, Path(os.path.abspath(folder or "")))  # noqa: PTH100
+    facts, unreadable = read_facts([*exposures, *(one.target for one in entries)], known, progress)
+    by_path = {one.path: one for one in facts}
+    groups, out = plan_associations(entries, by_path, unreadable)
+    free = [by_path[one] for one in exposures if one in by_path]
+    claimed = Claimed.by(entries, by_path)
+    more, reasons = _plan_exposures(free, found.catalogs, rules, claimed)
+    left |= unreadable | out | reasons
+    return _finished([*groups, *more], left, Path(os.path.abspath(folder or "")))  # noqa: PTH100
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Exposures of which associations have told already.
+
+    Attributes
+    ----------
+    exposures : mapping of object to str
+        The names of targets' files, by the identity of their exposures.
+    backgrounds : mapping of str to str
+        The names of associations, by their backgrounds, links followed.
+    """
+
+    exposures: Mapping[object, str]
+    backgrounds: Mapping[str, str]
+
+    @classmethod
+    def by(cls, entries: Iterable[Entry], facts: Mapping[Path, Facts]) -> Claimed:
+        """Collect what they name; `facts` are the headers of their targets, where they have some."""
+        exposures: dict[object, str] = {}
+        backgrounds: dict[str, str] = {}
+        for one in entries:
+            own = facts[one.target].info.identity if one.target in facts else None
+            if own is not None:
+                exposures[own] = one.target.name
+            backgrounds |= dict.fromkeys(
+                map(os.path.realpath, one.member.backgrounds), one.source.name
+            )
+        return cls(exposures, backgrounds)
+
+    def reason(self, facts: Facts) -> str | None:
+        """Say why a file is not planned once more; None if it is nothing that they name."""
+        target = self.exposures.get(facts.info.identity)
+        if target is not None:
+            return f"is of the same exposure as {target}, which is planned"
+        source = self.backgrounds.get(os.path.realpath(facts.path))
+        return None if source is None else f"is a background exposure, as {source} says"
 
 
 def _plan_exposures(
-    facts: Sequence[Facts], catalogs: Sequence[Path], rules: Rules
+    facts: Sequence[Facts], catalogs: Sequence[Path], rules: Rules, claimed: Claimed
 ) -> tuple[list[Group], dict[Path, str]]:
     """Group exposures by what their headers say."""
     _check_names(rules.background_target, facts)
-    judged = [(one, unfit(one)) for one in facts]
+    judged = [(one, claimed.reason(one) or unfit(one)) for one in facts]
     exposures, left = without_doubles(one for one, reason in judged if reason is None)
     left += [(one, reason) for one, reason in judged if reason is not None]
     kinds: dict[str, list[Facts]] = {"series": [], "grism": [], "background": [], "science": []}

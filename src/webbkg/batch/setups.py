@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.batch.headers import Facts
+from webbkg.options import GRATING_TILT_TOLERANCE
 
 Setup = tuple[tuple[str, object], ...]
 """Keyword and value of all that a target and its backgrounds have in common."""
@@ -18,6 +19,11 @@ ARCSEC = 180 * 3600 / math.pi
 
 FAR = 1e6
 """Between points of which no more is known than that they are two (arcsec)."""
+
+CROWDED = {("S1600A1", 5): 1.6 / 5}
+"""Slit and points of a nod whose neighbours are near each other, and how far they are apart
+(arcsec): the slit is 1.6 wide (JWST user documentation, "NIRSpec Fixed Slits"). The pipeline, too, leaves the
+neighbours out (jwst.associations, `nod_background_overlap`)."""
 
 
 def setup_of(facts: Facts) -> Setup:
@@ -37,12 +43,22 @@ def setup_of(facts: Facts) -> Setup:
         ("GRATING", info.grating),
         ("BAND", facts.text("BAND")),
         ("FXD_SLIT", facts.text("FXD_SLIT")),
-        ("GWA_XTIL", info.gwa_xtilt),
-        ("GWA_YTIL", info.gwa_ytilt),
+        ("GWA_XTIL", _tilt(info.gwa_xtilt)),
+        ("GWA_YTIL", _tilt(info.gwa_ytilt)),
         ("window", None if None in window else window),
         ("READPATT", facts.text("READPATT")),
         ("BUNIT", info.unit),
     )
+
+
+def _tilt(angle: float | None) -> float | None:
+    """Round a tilt, which may differ in its last digits though nothing has moved.
+
+    The bounds of what is rounded to one value lie where no short decimal does.
+    """
+    if angle is None or not math.isfinite(angle):
+        return angle
+    return round(math.floor(angle / GRATING_TILT_TOLERANCE + 0.3141) * GRATING_TILT_TOLERANCE, 8)
 
 
 def describe(facts: Facts) -> str:
@@ -90,7 +106,8 @@ def places_of(exposures: Sequence[Facts]) -> Places | None:
     points = [primary_point(one) for one in exposures]
     if None in points:
         return None
-    return np.array([(one * FAR, 0.0) for one in points if one is not None])
+    step = CROWDED.get((exposures[0].text("FXD_SLIT") or "", _primary_points(exposures[0])), FAR)
+    return np.array([(one * step, 0.0) for one in points if one is not None])
 
 
 def _vectors(positions: Places) -> Places:
@@ -101,10 +118,16 @@ def _vectors(positions: Places) -> Places:
 
 def primary_point(facts: Facts) -> int | None:
     """Number the primary dither point, from 0; None where the headers do not."""
-    number, subpixels = facts.number("PATT_NUM"), facts.number("SUBPXPTS")
-    if number is None:
-        return None
-    return (number - 1) // (subpixels if subpixels and subpixels > 0 else 1)
+    number = facts.number("PATT_NUM")
+    return None if number is None else (number - 1) // _subpixels(facts)
+
+
+def _subpixels(facts: Facts) -> int:
+    return max(facts.number("SUBPXPTS") or 1, 1)
+
+
+def _primary_points(facts: Facts) -> int:
+    return (facts.number("NUMDTHPT") or 0) // _subpixels(facts)
 
 
 def separations(places: Places, index: int) -> npt.NDArray[np.float64]:

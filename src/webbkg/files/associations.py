@@ -186,13 +186,22 @@ def _read_json(path: Path) -> Any:
 
 def _members(content: Any, name: str) -> tuple[dict[str, list[Any]], list[str]]:
     """Group the members of the first product by exptype, in lower case."""
-    products = content.get("products") if isinstance(content, Mapping) else None
-    if not isinstance(products, Sequence) or isinstance(products, str) or not products:
-        raise AssociationError(f"{name}: has no 'products', so it is no level-2 association")
+    products = _products(content, name)
     warnings = []
     if len(products) > 1:
         warnings.append(f"{name}: {len(products)} products, only the first is used")
-    entries = products[0].get("members") if isinstance(products[0], Mapping) else None
+    return _by_exptype(products[0], name), warnings
+
+
+def _products(content: Any, name: str) -> Sequence[Any]:
+    products = content.get("products") if isinstance(content, Mapping) else None
+    if not isinstance(products, Sequence) or isinstance(products, str) or not products:
+        raise AssociationError(f"{name}: has no 'products', so it is no level-2 association")
+    return products
+
+
+def _by_exptype(product: Any, name: str) -> dict[str, list[Any]]:
+    entries = product.get("members") if isinstance(product, Mapping) else None
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise AssociationError(f"{name}: its product has no 'members'")
     members: dict[str, list[Any]] = {}
@@ -202,7 +211,37 @@ def _members(content: Any, name: str) -> tuple[dict[str, list[Any]], list[str]]:
                 f"{name}: every member needs 'expname' and 'exptype' (got {reprlib.repr(entry)})"
             )
         members.setdefault(str(entry["exptype"]).lower(), []).append(entry["expname"])
-    return members, warnings
+    return members
+
+
+def products_of(path: Path) -> list[dict[str, list[str]]]:
+    """Read the members of all products of a level-2 association.
+
+    Returns
+    -------
+    list of dict of str to list of str
+        For each product its members' names by their exptype, in lower case.
+
+    Raises
+    ------
+    AssociationError
+        If it cannot be read, is of level 3, or a name is none.
+    """
+    content, name = _read_json(path), str(path)
+    products = [_by_exptype(one, name) for one in _products(content, name)]
+    kind = str(content.get("asn_type", ""))
+    if kind.endswith("3"):
+        raise AssociationError(
+            f"{name}: is of level 3 (asn_type {kind}), it combines what was subtracted before; name "
+            "those of level 2"
+        )
+    for members in products:
+        for expname in (one for names in members.values() for one in names):
+            if not isinstance(expname, str) or not expname.strip() or "\0" in expname:
+                raise AssociationError(
+                    f"{name}: 'expname' must be the name of a file (got {reprlib.repr(expname)})"
+                )
+    return products
 
 
 def _as_list(named: Any) -> list[Any]:

@@ -25,6 +25,13 @@ _LEFT_AFTER = 24 * 3600
 _UNFINISHED = re.compile(r"\.webbkg-(?P<machine>\w+)-(?P<pid>\d+)-[0-9a-f]{16}\.(partial|former)")
 
 
+ENDINGS = (".fits", ".asdf")
+"""Of products, which tell how they are written."""
+
+TABLE = ".ecsv"
+"""Ending of a table beside a product."""
+
+
 def save_whole(model: Any, path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> Path:
     """Write a model under its final name, completely or not at all; see `save_all`."""
     return save_all([model], [Path(path)], inputs)[0]
@@ -44,7 +51,8 @@ def save_all(
     models : sequence of data models
         What is to be written.
     paths : sequence of Path
-        Where to write; the ending, ``.fits`` or ``.asdf``, says how.
+        Where to write; the ending, ``.fits`` or ``.asdf``, says how. With `write` it may be that
+        of a table.
     inputs : iterable of Path
         Files that must not be overwritten.
     write : callable, optional
@@ -62,8 +70,13 @@ def save_all(
     OutputError
         If a path is one of `inputs`, stands twice, has another ending, or cannot be written.
     """
+<<<<<<< HEAD
     check_outputs(paths, inputs)
     with writing_whole(paths, sealed) as partials:
+=======
+    check_outputs(paths, inputs, ENDINGS if write is None else (*ENDINGS, TABLE))
+    with writing_whole(paths) as partials:
+>>>>>>> main
         for model, path, partial in zip(models, paths, partials, strict=True):
             with partial.open("wb") as stream:
                 (write or write_model)(model, stream, path)
@@ -105,7 +118,9 @@ def write_model(model: Any, stream: IO[bytes], path: Path) -> None:
             model.to_asdf(stream)
 
 
-def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:
+def check_outputs(
+    paths: Sequence[Path], inputs: Iterable[Path], endings: Sequence[str] = ENDINGS
+) -> None:
     """Refuse names that no product can have.
 
     Parameters
@@ -114,17 +129,19 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path]) -> None:
         Names of products.
     inputs : iterable of Path
         Files that must not be overwritten.
+    endings : sequence of str
+        Which a name may have.
 
     Raises
     ------
     OutputError
-        If one is an input, stands twice, or ends neither in ``.fits`` nor in ``.asdf``.
+        If one is an input, stands twice, or has another ending.
     """
     inputs = [other for other in inputs if door.exists(other)]
     for path in paths:
         if "\0" in str(path):
             raise OutputError(f"{str(path)!r}: no file can have this name; choose another")
-        if path.suffix not in (".fits", ".asdf"):
+        if path.suffix not in endings:
             raise OutputError(
                 f"{path}: a product is written as .fits or .asdf; choose one of these"
             )

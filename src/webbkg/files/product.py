@@ -24,11 +24,14 @@ from webbkg.files.asdf import check_asdf, open_wcs
 from webbkg.files.cards import Cards, format_card, header_of
 from webbkg.files.disk import allocate, copy_exactly, read_exactly, write_exactly
 from webbkg.files.fits import Header, axes, data_length, is_gzipped, padded, read_headers
+from webbkg.files.output import TABLE
+from webbkg.files.tables import is_own_table
 from webbkg.files.tree import Tree
 from webbkg.numerics import words as word_kernels
 from webbkg.numerics.parallel import available_threads, over_bands, split
 
-Change = Callable[[npt.NDArray[Any], int], None]
+Change = Callable[[npt.NDArray[Any], int, int], None]
+"""Changes rows of a plane in place; takes them, the first one's number, and the integration."""
 
 MODELS = ("ImageModel", "CubeModel", "IFUImageModel", "SlitModel")
 """Classes whose products this has been compared with."""
@@ -230,8 +233,11 @@ def _judge_tree(seen: Survey) -> str:
 def is_own_product(path: Path) -> bool:
     """Tell whether a file is a product that webbkg wrote, and nobody has worked on since.
 
-    The log in its tree says so: the last lines are those of a run of webbkg alone.
+    The log in its tree says so: the last lines are those of a run of webbkg alone. A table beside
+    a product says so in its header.
     """
+    if path.suffix == TABLE:
+        return is_own_table(path)
     logs = _logs_of(path)
     own = next((logs[alias] for alias in OWN_ALIASES if logs.get(alias)), None)
     if own is None or not any(" - webbkg." in line for line in own):
@@ -371,7 +377,7 @@ def _extensions(
 
 
 def _put_mask(mask: npt.NDArray[np.bool_]) -> Change:
-    def put(rows: npt.NDArray[Any], start: int) -> None:
+    def put(rows: npt.NDArray[Any], start: int, _integration: int) -> None:
         rows[...] = mask[start : start + len(rows)]
 
     return put
@@ -450,7 +456,7 @@ def stream_plane(
     (*cube, rows, columns), dtype = plane
     height = max(1, _BAND_BYTES // (4 * columns))
     pieces = [
-        (integration * rows, *band)
+        (integration, *band)
         for integration in range(cube[0] if cube else 1)
         for band in split(rows, height)
     ]
@@ -460,13 +466,13 @@ def stream_plane(
         buffer = np.empty((height, columns), np.uint32)
 
         def work(first: int, last: int) -> None:
-            for before, start, stop in pieces[first:last]:
+            for integration, start, stop in pieces[first:last]:
                 words = buffer[: stop - start]
                 view = memoryview(words.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-                place = (before + start) * columns * 4
+                place = (integration * rows + start) * columns * 4
                 read_exactly(source, view, offset + place)
                 word_kernels.make_native(words.reshape(-1), is_offset)
-                change(words.view(dtype), start)
+                change(words.view(dtype), start, integration)
                 word_kernels.make_stored(words.reshape(-1), is_offset)
                 write_exactly(target, view, position + place)
 

@@ -134,8 +134,10 @@ def _plane_of_model(model: Any, plane: str, name: str) -> npt.NDArray[Any] | Non
     return values
 
 
-def check_detector(images: ReferenceImages, info: ExposureInfo, target: str) -> None:
-    """Refuse a reference of another instrument or detector.
+def check_detector(
+    images: ReferenceImages, info: ExposureInfo, target: str, role: str = "bkg reference"
+) -> None:
+    """Refuse a reference of another instrument or detector; `role` is what to call it.
 
     Raises
     ------
@@ -146,8 +148,8 @@ def check_detector(images: ReferenceImages, info: ExposureInfo, target: str) -> 
         theirs, ours = getattr(images.info, part), getattr(info, part)
         if ours is not None and theirs not in (None, ours, "N/A", "ANY"):
             raise MismatchError(
-                f"{images.name}: the {part} of this bkg reference is {theirs}, that of the target "
-                f"{target} is {ours}; override it with one for {ours}"
+                f"{images.name}: the {part} of this {role} is {theirs}, that of the target "
+                f"{target} is {ours}; give one for {ours}"
             )
 
 

@@ -1,7 +1,8 @@
-"""A sky image of one's own, wrapped as the reference background (template) that a mode reads."""
+"""Sky images of one's own: wrapped as the reference background that a mode reads, or as they are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from webbkg.files.fits import checked_hdus, open_bytes, read_headers
 from webbkg.files.models import open_model, read_meta
 from webbkg.files.naming import plain_ascii
 from webbkg.files.output import save_whole
+from webbkg.files.references import TemplateImage, check_detector, cut_template, open_images
+from webbkg.files.windows import Place
 from webbkg.options import DO_NOT_USE
 
 _TAKEN = (
@@ -88,7 +91,81 @@ def template_model(image: str | Path, like: str | Path, *, name: str | None = No
     return model
 
 
-def is_bare_image(path: str | Path) -> bool:
+@dataclass(frozen=True)
+class OwnTemplate:
+    """A template of the user's own on a target's window, and what its headers say."""
+
+    image: TemplateImage
+    info: ExposureInfo
+
+
+def read_template(path: Any, target: Place, info: ExposureInfo) -> OwnTemplate:
+    """Read a template of the user's own for a target: a reference file, or a bare sky image.
+
+    Parameters
+    ----------
+    path : path
+        FITS (gzipped too) or NumPy ``.npy`` file.
+    target : Place
+        Where the target lies; a full frame is cut to it.
+    info : ExposureInfo
+        What the target's headers say.
+
+    Returns
+    -------
+    OwnTemplate
+        Its sci is NaN where it is not finite, or has DO_NOT_USE; its dq is None.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, does not cover the target, or has no finite pixel there.
+    MismatchError
+        If it is of another instrument or detector.
+    """
+    path = Path(path)
+    if is_bare_image(path, "template"):
+        headers, image = ExposureInfo(), _cut_bare(path, target, info)
+    else:
+        with open_images(path, "WfssBkgModel", needed=("SCI",)) as images:
+            check_detector(images, info, target.name, "template")
+            headers, cut = images.info, cut_template(images, target)
+        if isinstance(cut, str):
+            raise InputError(
+                f"{path}: does not suit {target.name}: {cut}; take a full frame, or a template of "
+                "the target's window"
+            )
+        image = _only_usable(cut)
+    if not np.isfinite(image.sci).any():
+        raise InputError(f"{path}: this template has no finite pixel where {target.name} lies")
+    return OwnTemplate(replace(image, name=path.name), headers)
+
+
+def _only_usable(image: TemplateImage) -> TemplateImage:
+    unusable = ~np.isfinite(image.sci)
+    if image.dq is not None:
+        unusable |= (image.dq & DO_NOT_USE) != 0
+    image.sci[unusable] = np.nan
+    return replace(image, dq=None)
+
+
+def _cut_bare(path: Path, target: Place, info: ExposureInfo) -> TemplateImage:
+    sky = _read_image(path)
+    full = FULL_FRAME.get(info.instrument or "", (2048, 2048))
+    if sky.shape == full != target.shape:
+        window = target.window
+        sky = sky[window.y : window.y + window.rows, window.x : window.x + window.columns]
+    elif sky.shape != target.shape:
+        raise InputError(
+            f"{path}: the shape of a template must be that of {target.name}, {target.shape}, or of "
+            f"a full frame, {full} (got {sky.shape}); cut it to the target's window"
+        )
+    with np.errstate(over="ignore"):
+        sci = sky.astype(np.float32)
+    return _only_usable(TemplateImage(path.name, sci, None, None))
+
+
+def is_bare_image(path: str | Path, role: str = "override_bkg") -> bool:
     """Tell a bare sky image (NumPy's, or FITS without an extension SCI) from a reference file.
 
     Raises
@@ -98,7 +175,7 @@ def is_bare_image(path: str | Path) -> bool:
     InputError
         If it is a FITS file by its name, and none by its content.
     """
-    path = door.regular_file(path, "override_bkg", "a reference file or a sky image")
+    path = door.regular_file(path, role, "a reference file or a sky image")
     if path.suffix.lower() == ".npy":
         return True
     if not path.name.lower().endswith((".fits", ".fits.gz")):

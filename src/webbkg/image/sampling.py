@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.image import source_kernels as loops
+from webbkg.numerics import source_kernels as loops
 from webbkg.numerics.planes import Placed, PlaneSource, Words
 from webbkg.numerics.words import make_native
 from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL

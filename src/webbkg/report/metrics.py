@@ -27,6 +27,7 @@ from webbkg.results import (
     Outcome,
     ScaleFit,
     SossResult,
+    TemplateResult,
     WfssResult,
 )
 
@@ -65,7 +66,7 @@ class Seen:
     scatter: float  #: its robust standard deviation
     noise: float  #: median of ERR
     expected: float  #: that of ERR with the background's
-    sky: float  #: that of the background
+    sky: float  #: that of the background, or its RMS
 
 
 def measure_metrics(
@@ -110,7 +111,7 @@ def measure_metrics(
         scatter=MAD_TO_SIGMA * _median(np.abs(residual - np.float32(level))),
         noise=_median(sample.err),
         expected=_median(sample.expected),
-        sky=_median(sample.background),
+        sky=_brightness(sample, outcome),
     )
     found = (measure(seen) for measure in MEASURES)
     return Metrics(
@@ -120,6 +121,13 @@ def measure_metrics(
         background=seen.sky,
         pixels=len(sample),
     )
+
+
+def _brightness(sample: Sample, outcome: Outcome) -> float:
+    """Tell the median of the background; of templates, which may be faint in most pixels, the RMS."""
+    if isinstance(outcome.result, TemplateResult) and len(sample):
+        return float(np.sqrt(np.mean(np.square(sample.background, dtype=np.float64))))
+    return _median(sample.background)
 
 
 def _median(values: Values) -> float:
@@ -168,12 +176,20 @@ def _scatter(seen: Seen) -> Metric | None:
 def _gradient_rows(seen: Seen) -> Metric | None:
     if isinstance(seen.outcome.result, SossResult):
         return None  # the wings of the star change from row to row
+    if _sky_stays(seen):
+        return None
     return _profile("gradient_rows", seen, seen.sample.row, seen.sample.shape[1])
+
+
+def _sky_stays(seen: Seen) -> bool:
+    """Tell whether the sky, whatever its shape, was to stay beside a template."""
+    result = seen.outcome.result
+    return isinstance(result, TemplateResult) and not result.options.template_subtract_sky
 
 
 def _gradient_columns(seen: Seen) -> Metric | None:
     columns = seen.sample.column
-    if columns.size == 0:
+    if columns.size == 0 or _sky_stays(seen):
         return None
     first = int(columns.min())
     return _profile("gradient_columns", seen, columns - first, int(columns.max()) - first + 1)
@@ -268,6 +284,9 @@ def _clipped(seen: Seen) -> Metric | None:
         return Metric(name="clipped", value=_ratio(counts.clipped, counts.usable))
     if isinstance(result, WfssResult):
         return Metric(name="clipped", value=_rejected(result.fit))
+    if isinstance(result, TemplateResult):
+        fit = result.fit
+        return Metric(name="clipped", value=1 - fit.sources - _ratio(fit.used, fit.offered))
     return None
 
 

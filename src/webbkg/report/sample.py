@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from webbkg.numerics.planes import PLANES, PlaneSource
 from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, SOSS_LAST_COLUMN
-from webbkg.results import Background, BoolImage, Outcome, SossResult
+from webbkg.results import Background, BoolImage, Outcome, SossResult, TemplateResult
 
 Values = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int32]
@@ -103,12 +103,15 @@ def draw(
     background : Background
         What is subtracted.
     outcome : Outcome
-        Says what is sky: the mask of a WFSS fit; in SOSS, in the columns of the fit, the rows
+        Says what is sky, and which even sky was to stay and is no part of the residual: the mask of a
+        fit; in SOSS, in the columns of the fit, the rows
         with the least light; in image mode what is left of robust clipping.
     integrations, pixels : int
         At most so many integrations, and about so many pixels of all of them, are looked at.
     """
     whole = _read(planes, background, integrations, pixels)
+    if isinstance(outcome.result, TemplateResult):
+        whole = replace(whole, residual=whole.residual - np.float32(outcome.result.level_left))
     if outcome.sky_mask is not None:
         return whole.where(_masked(whole, outcome.sky_mask))
     if isinstance(outcome.result, SossResult):
@@ -147,9 +150,8 @@ def _usable(
 ) -> Sample:
     """Take the background off, and keep what can be used."""
     integrations, lines = places
-    sky, own, flags, covered = (
-        getattr(background, name)[lines] for name in ("sci", "err", "dq", "covered")
-    )
+    sky = np.stack([background.sky(one, lines) for one in integrations.tolist()])
+    own, flags, covered = (getattr(background, name)[lines] for name in ("err", "dq", "covered"))
     with np.errstate(invalid="ignore", over="ignore"):
         residual = sci - sky
         lit = (dq & REFERENCE_PIXEL) == 0
@@ -165,7 +167,7 @@ def _usable(
         residual=residual[usable],
         err=err[usable],
         expected=expected[usable],
-        background=sky[line, column],
+        background=sky[usable],
         row=lines[line].astype(np.int32),
         column=column.astype(np.int32),
         integration=integrations[integration],

@@ -307,7 +307,8 @@ def _before_and_after(
             part = sums[:, start // steps[0] : -(-stop // steps[0])]
             part[:2] += _block(sci, steps)
             if background is not None:
-                sky, covered = background.sci[start:stop], background.covered[start:stop]
+                sky = background.sky(int(integration), slice(start, stop))
+                covered = background.covered[start:stop]
                 part[2:] += _block(sci - np.where(covered, sky, np.float32(0)), steps)
     shape = rows, columns
     after = None if background is None else Picture(pixels=_means(*sums[2:]), shape=shape)

@@ -138,6 +138,10 @@ class SossScene(Scene):
     sky_gradient: float = 0.0  #: rise of the sky from first to last row that no template has
     scale_left: float = 0.93  #: what it is times on either side of the jump; the truth to recover
     scale_right: float = 0.88
+    #: What the sky is times at evenly spaced times, from the first integration's middle to the
+    #: last one's; a polynomial goes through all of them. () for a constant sky.
+    sky_curve: tuple[float, ...] = ()
+    sky_curve_right: tuple[float, ...] = ()  #: the same right of the jump, if it is another
     transit_depth: float = 0.02  #: light lost in the middle, as a fraction; 0 for no transit
     transit_duration: float = 0.4  #: from first to last contact, as a fraction of the exposure
     transit_middle: float = 0.5  #: as a fraction of the exposure
@@ -236,6 +240,19 @@ def light_curve(scene: SossScene, integrations: int) -> Values:
     return np.asarray(1 - scene.transit_depth * covered * limb)
 
 
+def sky_curve(scene: SossScene, integrations: int) -> Values:
+    """Evaluate what the sky is times in each integration, left and right: (integrations, 2)."""
+    phase = np.arange(integrations) / max(integrations - 1, 1)
+
+    def through(points: tuple[float, ...]) -> Values:
+        places = np.linspace(0, 1, len(points))
+        return np.asarray(np.polyval(np.polyfit(places, points, len(points) - 1), phase))
+
+    left = through(scene.sky_curve or (1.0,))
+    right = through(scene.sky_curve_right) if scene.sky_curve_right else left
+    return np.stack([left, right], axis=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SossField(Field):
     """What does not change during an exposure, on one strip of the detector."""
@@ -268,6 +285,13 @@ class SossField(Field):
         rise = 1 + scene.sky_gradient * (np.arange(ROWS) / (ROWS - 1) - 0.5)
         sky = scale * sky_pattern(scene, scene.template) * rise[:, np.newaxis].astype(np.float32)
         return self._read(sky)
+
+    @cached_property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """True right of the jump, where `scale_right` holds."""
+        right = np.arange(COLUMNS) >= np.rint(jump_columns(self.scene))[:, np.newaxis]
+        first = self.setup.window.y - SUBSTRIP256.window.y
+        return np.asarray(right[first : first + self.setup.window.rows])
 
     @cached_property
     def star(self) -> FloatImage:
@@ -319,7 +343,17 @@ class SossSeries:
     def light(self, integration: int) -> FloatImage:
         """Add up the true light of one integration: (rows, columns) float32, DN/s."""
         shown = self.shown
-        return shown.sky + shown.zeroth + np.float32(self.curve[integration]) * shown.star
+        return (
+            self.sky(integration) + shown.zeroth + np.float32(self.curve[integration]) * shown.star
+        )
+
+    def sky(self, integration: int) -> FloatImage:
+        """Tell the true sky of one integration: (rows, columns) float32, DN/s."""
+        scene = self.shown.scene
+        if not (scene.sky_curve or scene.sky_curve_right):
+            return self.shown.sky
+        left, right = sky_curve(scene, self.n_integrations)[integration].astype(np.float32)
+        return np.asarray(self.shown.sky * np.where(self.shown.right, right, left))
 
     def measure(self, integration: int) -> Planes:
         """Measure one integration; each has noise and cosmic rays of its own."""

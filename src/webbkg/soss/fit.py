@@ -60,6 +60,7 @@ def fit_templates(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    hours: npt.ArrayLike | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale the sky template for a SOSS exposure in memory.
@@ -74,7 +75,9 @@ def fit_templates(
         The library in the unit of `sci`, or a single template. Of 256 rows a target of 96 rows
         takes rows 10 to 105.
     options : SossOptions, optional
-        The percentiles.
+        The method, the percentiles, and whether the scales may change in time.
+    hours : (integrations,) array_like, optional
+        Times of the integrations, for scales that change; by default they are not known.
     threads : int, optional
         Default: as many as this task may use. The result does not depend on it.
 
@@ -86,7 +89,8 @@ def fit_templates(
     Raises
     ------
     InputError
-        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D.
+        If `sci` and `dq` differ in shape or are neither 2-D nor 3-D, or `hours` are not finite
+        and different, one for each integration.
 
     Examples
     --------
@@ -104,7 +108,8 @@ def fit_templates(
             f"(got {cubes[0].shape} and {cubes[1].shape})"
         )
     planes = ArrayPlanes.of(SCI=cubes[0], DQ=cubes[1])
-    return fit_segments([planes], templates, options, threads=threads)
+    times = None if hours is None else (np.asarray(hours, np.float64), "given")
+    return fit_segments([planes], templates, options, times=times, threads=threads)
 
 
 def fit_segments(
@@ -112,6 +117,7 @@ def fit_segments(
     templates: npt.ArrayLike,
     options: SossOptions | None = None,
     *,
+    times: tuple[npt.NDArray[np.float64], str] | None = None,
     threads: int | None = None,
 ) -> TemplateFit:
     """Choose and scale one sky template for all segments of a SOSS exposure.
@@ -124,6 +130,8 @@ def fit_segments(
         SCI and DQ of the segments, in their order in time.
     templates, options, threads
         As for `fit_templates`.
+    times : ((integrations,) float64, str), optional
+        Hours of all integrations, and where they are from; see `SossTime`.
 
     Returns
     -------
@@ -133,12 +141,15 @@ def fit_segments(
     Raises
     ------
     InputError
-        If the segments differ in their rows or columns, or there is none.
+        If the segments differ in their rows or columns, or there is none; or if the times are
+        not finite and different, one for each integration.
     OptionError
         If `templates` is neither 2-D nor 3-D, or empty.
     """
     options = options or SossOptions()
     stream = _Stream(segments, available_threads() if threads is None else threads)
+    if times is not None:
+        _check_hours(times[0], len(stream.integrations))
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
     nothing = np.full((len(library), 2), np.nan)
@@ -151,12 +162,21 @@ def fit_segments(
     if options.method == "robust":
         from webbkg.soss import robust  # with much of SciPy, which no other fit needs
 
-        return robust.fit_stream(stream, fitted, options)
+        return robust.fit_stream(stream, fitted, options, times)
     threshold = _find_source_threshold(stream, options)
     if math.isnan(threshold):
         reason = "template matching failed: the target has no usable pixel"
         return _skipped(reason, nothing, threshold, stream)
     return _fit_library(stream, fitted, threshold, options)
+
+
+def _check_hours(hours: npt.NDArray[np.float64], integrations: int) -> None:
+    finite = hours.shape == (integrations,) and bool(np.isfinite(hours).all())
+    if not finite or len(np.unique(hours)) < integrations:
+        raise InputError(
+            f"hours must be {integrations} finite and different numbers, one for each integration "
+            f"(got shape {hours.shape}, {len(np.unique(hours))} different)"
+        )
 
 
 def template_background(
@@ -183,7 +203,8 @@ def template_background(
         `err` is sqrt((scale·template_err)² + (scale_err·template)²): with `templates_err`
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
         which moves all pixels of a side together, in `flat`. Of a mixture likewise, with the
-        covariance of its weights.
+        covariance of its weights. `drift` tells how it changes from integration to integration,
+        where the fit found that it does.
 
     Raises
     ------
@@ -210,6 +231,7 @@ def template_background(
         err=err,
         dq=np.where(np.isnan(sky), np.uint32(DO_NOT_USE), np.uint32(0)),
         covered=np.ones(sky.shape, np.bool_),
+        drift=None if fit.time is None else fit.time.drift(fit.jump),
     )
     return background if own is None else _with_variances(background, own)
 

@@ -151,5 +151,7 @@ def _as_exponentials(strength: float, exponent: float, white: float, columns: in
         1 - 2 * decay * np.cos(2 * np.pi * frequency)[:, np.newaxis] + decay**2
     )
     wanted = strength * frequency**-exponent
-    amplitudes, _ = optimize.nnls(shapes / wanted[:, np.newaxis], np.ones(FREQUENCIES))
+    amplitudes, _ = optimize.nnls(
+        shapes / wanted[:, np.newaxis], np.ones(FREQUENCIES), maxiter=50 * len(LENGTHS)
+    )
     return Flicker(float(strength), exponent, float(white), amplitudes)

@@ -137,6 +137,37 @@ def add_near(
 
 
 @compiled
+def add_products(sci: Array, dq: Array, images: Array, sums: Array) -> None:
+    """Add the products of one integration's rows to sums over each column, row by row.
+
+    `sci` (float32) and `dq` (uint32) are (rows, columns). `images` (5, rows, columns; float32)
+    are the deep frame, how far a sample may be from it, the weights, the sky and the wings; a
+    sample that is too far or not usable (see `add_near`) has no weight. `sums` (9, columns;
+    float64) takes, each times the weight, sky², sky wings, sky difference, sky, wings², wings
+    difference, wings, difference, and 1; the difference is that from the deep frame.
+    """
+    for row in range(sci.shape[0]):
+        deep, tolerance, weights = images[0, row], images[1, row], images[2, row]
+        for column in range(sci.shape[1]):
+            offset = sci[row, column] - deep[column]
+            flags = dq[row, column]
+            usable = ((flags & DO_NOT_USE) == 0) | ((flags & REFERENCE_PIXEL) != 0)
+            good = usable & (abs(offset) <= tolerance[column])
+            weight = np.float64(weights[column]) if good else 0.0
+            difference = np.float64(offset) if good else 0.0
+            sky, wings = np.float64(images[3, row, column]), np.float64(images[4, row, column])
+            sums[0, column] += weight * sky * sky
+            sums[1, column] += weight * sky * wings
+            sums[2, column] += weight * sky * difference
+            sums[3, column] += weight * sky
+            sums[4, column] += weight * wings * wings
+            sums[5, column] += weight * wings * difference
+            sums[6, column] += weight * wings
+            sums[7, column] += weight * difference
+            sums[8, column] += weight
+
+
+@compiled
 def factor_exponentials(
     diagonal: Array, decay: Array, amplitudes: Array, pivots: Array, weights: Array
 ) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError
 from webbkg.files.exposures import Exposure
 from webbkg.files.references import ReferenceImages, check_detector, open_images
+from webbkg.files.times import hours_of, read_clock
 from webbkg.modes import Request, Services, Target
 from webbkg.options import SOSS_FEW_SAMPLES, SOSS_LAST_COLUMN, SossOptions
 from webbkg.results import (
@@ -60,7 +61,11 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         with contextlib.ExitStack() as opened:
             sources = request.segments or (target.open(),)
             segments = [_open_segment(one, opened).planes for one in sources]
-            fit = fit_segments(segments, templates, options)
+            times = None
+            if options.time != "constant":
+                lengths = [segment.shape[0] for segment in segments]
+                times = hours_of([read_clock(one) for one in sources], lengths)
+            fit = fit_segments(segments, templates, options, times=times)
         result = SossResult(
             options=options, reference=name, segments=max(1, len(request.segments)), fit=fit
         )

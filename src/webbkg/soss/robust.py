@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from webbkg.options import SossOptions
 from webbkg.results import SideFit, SossNoise, SossRobust, Status, TemplateFit
-from webbkg.soss import gls, wings
+from webbkg.soss import gls, timing, wings
 from webbkg.soss.flicker import NONE
 from webbkg.soss.library import Library
 from webbkg.soss.mixture import Mixed, draw_scales, held_out_gain, make_mixture
@@ -24,6 +24,7 @@ from webbkg.soss.stack import stack
 from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
+Times = tuple[Values, str]
 
 CLOSE = 2.0  # log-likelihood by which the best template should lead
 MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
@@ -37,7 +38,9 @@ JUMP_SIGMA = 5.0
 COARSE = 0.02  # relative standard error of a scale
 
 
-def fit_stream(stream: Stream, library: Library, options: SossOptions) -> TemplateFit:
+def fit_stream(
+    stream: Stream, library: Library, options: SossOptions, times: Times | None = None
+) -> TemplateFit:
     """Choose and scale the template of a library for all integrations of a stream.
 
     Parameters
@@ -47,7 +50,10 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
     library : (templates, rows, columns) float32
         Of the target's shape.
     options : SossOptions
-        Of which the model is used.
+        The model of the sky, and whether the scales may change in time.
+    times : ((integrations,) float64, str), optional
+        Hours of the integrations, finite and different, and where they are from; by default
+        their numbers.
 
     Returns
     -------
@@ -64,22 +70,26 @@ def fit_stream(stream: Stream, library: Library, options: SossOptions) -> Templa
                 rmse=nothing,
                 n_integrations=frame.deep.integrations,
             )
-    return _with_model(frame, stream.threads, options.model)
+    fit, found = _with_model(frame, stream.threads, options.model)
+    if options.time == "constant":
+        return found
+    hours, clock = times or (np.arange(frame.deep.integrations, dtype=np.float64), "order")
+    return replace(found, time=timing.follow(fit, stream, hours, clock))
 
 
-def _with_model(frame: Frame, threads: int, model: str) -> TemplateFit:
+def _with_model(frame: Frame, threads: int, model: str) -> tuple[Fit, TemplateFit]:
     """Fit with one template, a mixture, or that of the two which held-out columns pay for."""
     one = Fit(frame, threads)
     single = one.run() if model != "mixture" else None
     if model == "one" and single is not None:
-        return report(one, single)
+        return one, report(one, single)
     many = Fit(frame, threads, mixed=True)
     mixed = many.run()
     gain = None if single is None else held_out_gain((one, single), (many, mixed))
     if gain is not None and single is not None and not pays(*gain):
-        return report(one, single, gain=gain)
+        return one, report(one, single, gain=gain)
     found = make_mixture(many, mixed)
-    return report(many, found.single, mixed=found, gain=gain)
+    return many, report(many, found.single, mixed=found, gain=gain)
 
 
 def pays(gain: float, gain_err: float) -> bool:

@@ -29,6 +29,7 @@ class Stream:
             )
         self.shape = shapes[0]
         self.threads = threads
+        self.lengths = [segment.shape[0] for segment in segments]
         self.integrations = [
             (segment, index) for segment in segments for index in range(segment.shape[0])
         ]

@@ -25,6 +25,9 @@ SHARES = (0.6, 0.3, 0.15, 0.08, 0.04, 0.02, 0.01)
 """Parts of the pixels that are fitted, the cleanest of them. Not all: where there is much light the
 strips take most of it away, so that it says little of what light does where there is less."""
 
+SHAPES = 0.3
+"""Part of the pixels, the cleanest, that tell of what shape the sky is."""
+
 LEVER = 2
 """Steps up in `SHARES` to the set that tells what light does to the scale."""
 
@@ -131,6 +134,13 @@ def _light_limits(images: Pixels, light: FloatImage) -> list[tuple[float, float,
         if not limits or limit < limits[-1][1]:
             limits.append((share, limit, float(ratio[ratio <= limit].mean())))
     return limits or [(1.0, math.inf, 0.0)]
+
+
+def cleanest(images: Pixels, light: FloatImage) -> Pixels:
+    """Leave out all but the cleanest pixels of `SHAPES`: enough of them to tell shapes of the sky."""
+    limits = _light_limits(images, light)
+    limit = next((one[1] for one in limits if one[0] <= SHAPES), limits[-1][1])
+    return _within(images, light, limit)
 
 
 def _within(images: Pixels, light: FloatImage, limit: float) -> Pixels:

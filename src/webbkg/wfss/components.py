@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.numerics.parallel import over_bands, split
-from webbkg.results import BoolImage, ComponentFit, FloatImage, Status
+from webbkg.results import BoolImage, ComponentFit, FitIteration, FloatImage, Status
 from webbkg.results import StopReason as Stop
 from webbkg.wfss import component_kernels as kernels
 from webbkg.wfss import strips
-from webbkg.wfss.fit_pixels import LINES
+from webbkg.wfss.fit_pixels import LINES, scattered
 from webbkg.wfss.kernels import STRIP
 from webbkg.wfss.noise import Noise, sample_places
 from webbkg.wfss.robust import CLIP, LEARNING, MOST_PASSES, TOLERANCE, Common, Pixels
@@ -153,15 +153,24 @@ class Blocks:
             normal[..., one, other] = normal[..., other, one] = term
         return cls(normal, np.stack(terms[-columns:], axis=-1), chi2, pixels)
 
+    def with_model(self, model: Doubles) -> Blocks:
+        """Add a model, (strips, columns), to what these are the residuals of."""
+        added = np.einsum("lscd,sd->lsc", self.normal, model)
+        chi2 = self.chi2 + np.einsum("lsc,sc->ls", 2 * self.right + added, model)
+        return Blocks(self.normal, self.right + added, chi2, self.pixels)
+
     @property
     def parts(self) -> list[slice]:
         """Strips of the blocks."""
         number = self.chi2.shape[1]
         return [slice(*ends) for ends in split(number, -(-number // strips.BLOCKS))]
 
-    def equations(self, design: Design) -> tuple[Doubles, Doubles]:
-        """Return the normal equations of each block: (blocks, size, size) and (blocks, size)."""
-        of_strips, size = design.of_strips, design.size
+    def equations(self, of_strips: Doubles) -> tuple[Doubles, Doubles]:
+        """Return the normal equations of each block: (blocks, size, size) and (blocks, size).
+
+        `of_strips` are those of a `Design`.
+        """
+        size = of_strips.shape[-1]
         normals, rights = [], []
         for part in self.parts:
             rows = of_strips[part].reshape(-1, size)
@@ -170,10 +179,6 @@ class Blocks:
             normals.append(rows.T @ weighted)
             rights.append(self.right[:, part].reshape(len(self.chi2), -1) @ rows)
         return np.concatenate(normals), np.concatenate(rights)
-
-    def chi_squares(self) -> Doubles:
-        """Return the sum of residual²/variance of each block, in the order of `equations`."""
-        return np.concatenate([self.chi2[:, part].sum(axis=1) for part in self.parts])
 
 
 def fit_components(
@@ -209,7 +214,7 @@ def fit_components(
 
 
 class Fitting:
-    """A fit on its way; `blocks` are those of the last pass, about `coefficients` before it."""
+    """A fit on its way; `blocks` are those of the last pass."""
 
     def __init__(self, sky: Sky, common: Common, freedom: int, *, strips_leave: bool) -> None:
         self._sky, self._common, self._strips_leave = sky, common, strips_leave
@@ -219,40 +224,52 @@ class Fitting:
         self.blocks: Blocks | None = None
         self._scatters: dict[int, float] = {}
         self._marked = 0.0
+        self._taken_off = self.coefficients
 
     def run(self, start: Doubles | None = None) -> ComponentFit:
         """Fit until nothing moves."""
-        sky, used, stopped = self._sky, 0, Stop.MOST_ITERATIONS
+        sky, offered, stopped = self._sky, self._common.offered, Stop.MOST_ITERATIONS
+        iterations: list[FitIteration] = []
         reason = _alike(Sample.of(sky, self.design, self._common), self.design)
         if reason:
-            return self._failed(reason, 0)
+            return self._failed(reason)
         self.coefficients = first_guess(sky, self.design, self._common) if start is None else start
         skewness = _skewness(sky, self.design, self.coefficients)
-        for passes in range(1, MOST_PASSES + 1):
-            self.blocks = self._sum(passes - 1, skewness)
-            normals, rights = self.blocks.equations(self.design)
+        for number in range(MOST_PASSES):
+            self.blocks = self._sum(number, skewness)
+            normals, rights = self.blocks.equations(self.design.of_strips)
             normal, used = normals.sum(axis=0), int(self.blocks.pixels.sum())
             reason = _nothing_left(normal, used, self.design)
             if reason:
-                return self._failed(reason, passes)
+                return self._failed(reason)
             before = self.coefficients
             right = rights.sum(axis=0) + normal @ before
             self.coefficients = solve(normal, right, self.design)
             step = self.coefficients - before
+            scale = float(self.coefficients[0])
+            iterations.append(FitIteration(offered=offered, rejected=offered - used, scale=scale))
             if step @ normal @ step < TOLERANCE**2 * self.design.size:
                 stopped = Stop.CONVERGED
                 break
         rights = rights - normals @ step
         fit = self._result(normals, rights, step)
-        return replace(fit, used=used, passes=passes, stopped=stopped)
+        return replace(fit, iterations=tuple(iterations), stopped=stopped)
+
+    def total_blocks(self) -> Blocks:
+        """Return the sums of the last pass for the whole of the sky, not for residuals of it."""
+        assert self.blocks is not None
+        return self.blocks.with_model(self.design.of_strips @ self._taken_off)
 
     def _sum(self, number: int, skewness: float) -> Blocks:
+        self._taken_off = self.coefficients
         sums = sum_strips(self._sky, self.coefficients, self.design, self._common)
         left_out: BoolImage = np.zeros(sums.shape[1:], np.bool_)
         if self._strips_leave:
             columns = self.design.templates + 1
             one = columns * (columns + 1) // 2 - 1
             of_strips = strips.StripSums(sums[one], *sums[-3:])
+            if self.design.freedom > CONSTANT:
+                of_strips = _about_their_median(of_strips)
             if number in LEARNING:
                 self._scatters = strips.measure_scatters(of_strips)
             left_out = strips.mark(of_strips, self._scatters, skewness)
@@ -260,39 +277,41 @@ class Fitting:
             self._marked = float(of_strips.weight[left_out].sum()) / whole if whole > 0 else 0.0
         return Blocks.of(sums, left_out)
 
-    def _failed(self, reason: str, passes: int) -> ComponentFit:
+    def _failed(self, reason: str) -> ComponentFit:
         return ComponentFit(
             status=Status.FAILED,
             reason=reason,
             freedom=self.design.freedom,
             offered=self._common.offered,
             sky_pixels=self._common.sky_pixels,
-            passes=passes,
+            along_x=self._common.along_x,
             noise=self._sky.noise.origin,
             per_signal=self._sky.noise.per_signal,
         )
 
     def _result(self, normals: Doubles, rights: Doubles, step: Doubles) -> ComponentFit:
         assert self.blocks is not None
-        design, normal = self.design, normals.sum(axis=0)
+        design, normal, found = self.design, normals.sum(axis=0), self.coefficients
         inverse = np.linalg.inv(normal + design.penalty(normal))
         white = strips.MARKING_COSTS**2 * inverse if self._strips_leave else inverse
         block, number = _block_covariance(inverse, normals, rights)
         level = self._level()
         errors = math.sqrt(level @ white @ level), math.sqrt(level @ block @ level)
-        larger = strips.larger_error(*errors, number) == errors[1] if number > 1 else False
+        larger = strips.larger_error(*errors, number)
         chi2 = float(self.blocks.chi2.sum()) - float(step @ normal @ step)
-        used = float(self.blocks.pixels.sum())
-        fit = self._failed("", 0)
+        freedom = float(self.blocks.pixels.sum()) - design.size
         return replace(
-            fit,
+            self._failed(""),
             status=Status.COMPLETE,
-            scales=tuple(self.coefficients[: design.templates].tolist()),
-            free=self.coefficients[design.templates :],
-            profile=design.basis @ self.coefficients[design.templates :],
-            covariance=block if larger else white,
-            level_err=(errors[0], errors[1] if number > 1 else math.nan),
-            chi2_dof=max(chi2, 0.0) / (used - design.size) if used > design.size else math.nan,
+            scales=tuple(found[: design.templates].tolist()),
+            white_errs=_errors(white, design),
+            block_errs=_errors(block, design),
+            free=found[design.templates :],
+            profile=design.basis @ found[design.templates :],
+            covariance=white if larger == errors[0] else block,
+            level=float(level @ found),
+            level_err=larger,
+            chi2_dof=max(chi2, 0.0) / freedom if freedom > 0 else math.nan,
             marked=self._marked,
             scatters=tuple(self._scatters.values()),
         )
@@ -344,14 +363,13 @@ class Sample(NamedTuple):
     @classmethod
     def of(cls, sky: Sky, design: Design, common: Common) -> Sample:
         """Take up to twice `START_PIXELS` of those that can be fitted."""
-        places = sample_places(sky.values.reshape(-1))
-        places = places[:: max(len(places) // START_PIXELS, 1)]
+        places = scattered(sky.values.size, max(sky.values.size // START_PIXELS, 1))
         values = sky.values.reshape(-1)[places].astype(np.float64)
         templates = sky.templates.reshape(design.templates, -1)[:, places].astype(np.float64)
         columns = sky.values.shape[1]
         along = places % columns if common.along_x else places // columns
         matrix = np.hstack([templates.T, design.basis[along]])
-        known = np.isfinite(matrix).all(axis=1)
+        known = np.isfinite(matrix).all(axis=1) & np.isfinite(values)
         return cls(matrix[known], values[known])
 
     def own_share(self, design: Design) -> float:
@@ -450,6 +468,26 @@ def _block_covariance(inverse: Doubles, normals: Doubles, rights: Doubles) -> tu
     factor = number / (number - 1) if number > 1 else math.nan
     covariance: Doubles = factor * moves.T @ moves
     return covariance, number
+
+
+def _about_their_median(sums: strips.StripSums) -> strips.StripSums:
+    """Compare strips with those at the same place along dispersion.
+
+    What the spline does not fit stands out in all of them, and is not to leave the fit.
+    """
+    known = sums.weight > 0
+    mean = np.divide(sums.cross, sums.weight, out=np.full_like(sums.cross, np.nan), where=known)
+    mean.sort(axis=0)  # NaN to the end
+    counts, places = known.sum(axis=0), np.arange(mean.shape[1])
+    middle = (mean[counts // 2 - (counts % 2 == 0), places] + mean[counts // 2, places]) / 2
+    middle[counts == 0] = 0.0
+    return sums._replace(cross=sums.cross - sums.weight * middle)
+
+
+def _errors(covariance: Doubles, design: Design) -> tuple[float, ...]:
+    """Standard errors of the scales."""
+    errors = np.sqrt(np.diagonal(covariance)[: design.templates])
+    return tuple(errors.tolist())
 
 
 def _skewness(sky: Sky, design: Design, coefficients: Doubles) -> float:

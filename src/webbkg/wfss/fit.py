@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.numerics.parallel import available_threads
+from webbkg.numerics.parallel import available_threads, split
 from webbkg.options import DO_NOT_USE, MINIMUM_SKY_PERCENT, WfssOptions
 from webbkg.results import (
     Background,
     FitIteration,
+    FlagImage,
     FloatImage,
     ScaleFit,
     Status,
@@ -33,10 +34,12 @@ from webbkg.results import (
 )
 from webbkg.wfss import kernels
 from webbkg.wfss.blind import fit_blind
-from webbkg.wfss.cleanest import fit_cleanest
-from webbkg.wfss.fit_pixels import FitPixels, Planes
+from webbkg.wfss.cleanest import cleanest, fit_cleanest
+from webbkg.wfss.composite import Composite
+from webbkg.wfss.fit_pixels import LINES, FitPixels, Planes
 from webbkg.wfss.noise import Noise, noise_from_err, noise_from_planes, sample_places
 from webbkg.wfss.robust import Common, Pixels, fit_robust
+from webbkg.wfss.shapes import fit_sky
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -56,6 +59,7 @@ def fit_scale(
     var_rnoise: npt.ArrayLike | None = None,
     var_poisson: npt.ArrayLike | None = None,
     source_light: npt.ArrayLike | None = None,
+    more_templates: Sequence[npt.ArrayLike] = (),
 ) -> ScaleFit:
     """Fit the scale of a template to the sky of a grism exposure.
 
@@ -92,6 +96,8 @@ def fit_scale(
     source_light : (rows, columns) array_like, float32, optional
         Predicted light of sources, in any unit, as of `webbkg.wfss.predict`. The method robust
         then fits the pixels with the least of it; for `mask_from` traces and auto.
+    more_templates : sequence of (rows, columns) array_like, float32
+        Further skies, for `model` templates, +offset, +profile and auto.
 
     Returns
     -------
@@ -101,7 +107,8 @@ def fit_scale(
     Raises
     ------
     OptionError
-        If the shapes differ or are not 2-D, or what needs a dispersion axis lacks it.
+        If the shapes differ or are not 2-D, what needs a dispersion axis lacks it, or there are
+        more templates than the model takes.
 
     Examples
     --------
@@ -114,13 +121,15 @@ def fit_scale(
     options = options or WfssOptions()
     _check_axis(options, dispersion_axis)
     planes = _planes(sci, err, dq, template, template_dq, sky_mask)
+    more = _more(more_templates, planes, options)
     threads = available_threads() if threads is None else threads
     pixels = FitPixels(planes, threads)
     if options.method == "robust":
         noise = _noise(pixels, planes, var_rnoise, var_poisson)
         images = Pixels(pixels.values.reshape(planes.sci.shape), planes.template, noise)
         common = Common(pixels.sums.pixels, pixels.usable_sky, dispersion_axis == 1, threads)
-        return _fit_robust(images, source_light, common, options)
+        light = _light(source_light, planes, options)
+        return _fit_robust(images, more, light, common, options)
     reason = _too_little_sky(pixels, user_mask=user_mask)
     if reason:
         return ScaleFit(status=Status.FAILED, reason=reason, sky_pixels=pixels.usable_sky)
@@ -134,12 +143,16 @@ def scaled_background(
     fit: ScaleFit,
     *,
     overwrite: bool = False,
+    more_templates: Sequence[npt.ArrayLike] = (),
+    more_errs: Sequence[npt.ArrayLike | None] = (),
 ) -> Background:
-    """Multiply a template by its fitted scale.
+    """Multiply a template by its fitted scale, and add what more the sky was fitted with.
 
     sci = scale·template; err = sqrt((scale·template_err)² + (scale_err·template)²), the
     template's own uncertainty and that of the scale taken as independent. Where the template is
-    not finite, sci and err are NaN and dq has DO_NOT_USE; else dq is the template's.
+    not finite, sci and err are NaN and dq has DO_NOT_USE; else dq is the template's. With a model
+    (`ScaleFit.model`) sci is the sum of what was fitted, and in err the covariance of all
+    coefficients takes the place of scale_err².
 
     Parameters
     ----------
@@ -154,6 +167,10 @@ def scaled_background(
     overwrite : bool
         The caller gives the arrays away: those of the dtype above, in C order, are overwritten
         and become the result's.
+    more_templates : sequence of (rows, columns) array_like, float32
+        Those that `fit_scale` was given.
+    more_errs : sequence of (rows, columns) array_like, float32, or None
+        Their standard uncertainties; 0 by default.
 
     Returns
     -------
@@ -171,6 +188,10 @@ def scaled_background(
     own = _or_filled(template_err, 0, np.float32, level.shape, own=not overwrite)
     flags = _or_filled(template_dq, 0, np.uint32, level.shape, own=not overwrite)
     _check_shapes({"template": level, "template_err": own, "template_dq": flags})
+    composite = _composite(level, own, fit, more_templates, more_errs)
+    if composite is not None:
+        _write_composite(composite, level, own, flags)
+        return Background(sci=level, err=own, dq=flags, covered=np.ones(level.shape, np.bool_))
     kernels.scale_template(
         level.reshape(-1),
         own.reshape(-1),
@@ -182,13 +203,55 @@ def scaled_background(
     return Background(sci=level, err=own, dq=flags, covered=np.ones(level.shape, np.bool_))
 
 
+def _composite(
+    template: FloatImage,
+    template_err: FloatImage,
+    fit: ScaleFit,
+    more: Sequence[npt.ArrayLike],
+    more_errs: Sequence[npt.ArrayLike | None],
+) -> Composite | None:
+    """Take what a fit with a model is made of; None of one scale alone."""
+    if fit.model is None or fit.model.fit is None:
+        return None
+    number = len(fit.model.fit.scales)
+    templates = [template, *(_image(one, np.float32) for one in more)][:number]
+    if len(templates) < number:
+        raise OptionError(
+            f"more_templates must be the {number - 1} that were fitted (got {len(templates) - 1})"
+        )
+    given = [*more_errs, *[None] * len(more)]
+    errs = [None if one is None else _image(one, np.float32) for one in given]
+    planes = {f"template {n}": one for n, one in enumerate(templates, 1)}
+    _check_shapes(planes | {f"err of {n}": one for n, one in enumerate(errs, 2) if one is not None})
+    return Composite(fit.model.fit, templates, [template_err, *errs][:number])
+
+
+def _write_composite(
+    composite: Composite, level: FloatImage, err: FloatImage, flags: FlagImage
+) -> None:
+    """Write a sky over its first template's planes, some lines at a time."""
+    for start, stop in split(len(level), LINES):
+        lines = slice(start, stop)
+        band = composite.band(lines)
+        unknown = np.isnan(band.level)
+        level[lines] = band.level
+        err[lines] = np.where(unknown, np.nan, np.sqrt(band.own + band.fitted))
+        flags[lines][unknown] |= np.uint32(DO_NOT_USE)
+
+
 def scaled_variances(
-    template: npt.ArrayLike, template_err: npt.ArrayLike | None, fit: ScaleFit
+    template: npt.ArrayLike,
+    template_err: npt.ArrayLike | None,
+    fit: ScaleFit,
+    *,
+    more_templates: Sequence[npt.ArrayLike] = (),
+    more_errs: Sequence[npt.ArrayLike | None] = (),
 ) -> Variances:
     """Tell apart what the uncertainty of a scaled template is made of.
 
     The template's own, (scale·template_err)², independent from pixel to pixel, is in `poisson`;
-    that of the scale, (scale_err·template)², which moves all pixels together, in `flat`.
+    that of the scale, (scale_err·template)², which moves all pixels together, in `flat`. With a
+    model (`ScaleFit.model`) likewise, of all its coefficients.
 
     Parameters
     ----------
@@ -198,6 +261,8 @@ def scaled_variances(
         Its standard uncertainty; None for 0.
     fit : ScaleFit
         A COMPLETE one.
+    more_templates, more_errs
+        As of `scaled_background`.
 
     Returns
     -------
@@ -207,6 +272,15 @@ def scaled_variances(
     level = _image(template, np.float32)
     own = _or_filled(template_err, 0, np.float32, level.shape)
     _check_shapes({"template": level, "template_err": own})
+    composite = _composite(level, own, fit, more_templates, more_errs)
+    if composite is not None:
+        bands = [composite.band(slice(*ends)) for ends in split(len(level), LINES)]
+        poisson, flat = (
+            np.concatenate([np.where(np.isnan(one.level), np.nan, one[part]) for one in bands])
+            for part in (1, 2)
+        )
+        poisson, flat = poisson.astype(np.float32), flat.astype(np.float32)
+        return Variances(poisson=poisson, flat=flat)
     known = np.isfinite(level)
 
     def squared(factor: float, of: FloatImage) -> FloatImage:
@@ -278,17 +352,54 @@ def _check_axis(options: WfssOptions, dispersion_axis: int | None) -> None:
     )
 
 
+def _more(
+    templates: Sequence[npt.ArrayLike], planes: Planes, options: WfssOptions
+) -> list[FloatImage]:
+    """Take further templates, if the model has a place for them."""
+    more = [_image(one, np.float32) for one in templates]
+    _check_shapes({"sci": planes.sci, **{f"template {n}": m for n, m in enumerate(more, 2)}})
+    if more and options.model == "template":
+        raise OptionError(
+            f"wfss_model template takes one template (got {1 + len(more)}); set wfss_model to "
+            "templates or auto, with wfss_method robust"
+        )
+    return more
+
+
+def _light(
+    source_light: npt.ArrayLike | None, planes: Planes, options: WfssOptions
+) -> FloatImage | None:
+    """Take the predicted light of sources, if it is to be looked at."""
+    if source_light is None or options.mask_from not in ("traces", "auto"):
+        return None
+    light = _image(source_light, np.float32)
+    _check_shapes({"sci": planes.sci, "source_light": light})
+    return light
+
+
 def _fit_robust(
-    images: Pixels, source_light: npt.ArrayLike | None, common: Common, options: WfssOptions
+    images: Pixels,
+    more: Sequence[FloatImage],
+    light: FloatImage | None,
+    common: Common,
+    options: WfssOptions,
 ) -> ScaleFit:
     """Fit what the options and what is known of sources allow."""
-    if source_light is not None and options.mask_from in ("traces", "auto"):
-        light = _image(source_light, np.float32)
-        _check_shapes({"sci": images.values, "source_light": light})
-        return fit_cleanest(images, light, common)
-    if options.mask_from in ("image", "auto"):
-        return fit_blind(images, common)
-    return fit_robust(images, common)
+
+    def fit_scale_of(images: Pixels) -> ScaleFit:
+        if light is not None:
+            return fit_cleanest(images, light, common)
+        if options.mask_from in ("image", "auto"):
+            return fit_blind(images, common)
+        return fit_robust(images, common)
+
+    if options.model == "template":
+        return fit_scale_of(images)
+    by_light = light is not None or options.mask_from in ("image", "auto")
+    shown = images if light is None else cleanest(images, light)
+    return fit_sky(
+        images, more, common, options.model, shown=shown, again=fit_scale_of, corrected=by_light
+    )
 
 
 def _noise(

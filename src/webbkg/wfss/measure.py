@@ -256,7 +256,7 @@ def _outcome(
         background = scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
         background = replace(background, variances=variances)
     if background is not None and propagate:
-        propagated = Propagated(common={"scale": relative_error(fit.scale, fit.scale_err)})
+        propagated = Propagated(common={"scale": _relative_error(fit)})
     return Outcome(
         status=fit.status,
         reason=fit.reason,
@@ -274,3 +274,10 @@ def _outcome(
             fit=fit,
         ),
     )
+
+
+def _relative_error(fit: ScaleFit) -> float:
+    """Give the relative standard error of what is subtracted, as it moves all pixels together."""
+    if fit.model is None or fit.model.fit is None:
+        return relative_error(fit.scale, fit.scale_err)
+    return relative_error(fit.model.fit.level, fit.model.fit.level_err)
