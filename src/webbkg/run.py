@@ -865,13 +865,18 @@ def _files_of(given: Any, folder: Path) -> list[Path]:
 def _inputs(item: Item, setting: Setting) -> list[Path]:
     """List the files that no product of an item may overwrite."""
     job = item.job
-    given = [*job.targets, *job.backgrounds, job.source_catalog]
-    given += [
-        value
-        for name, value in setting.parameters.items()
-        if name == "wfss_mask" or name.startswith("override_")
-    ]
-    given += ImageOptions(source_mask=setting.parameters.get("source_mask")).source_mask or ()
-    given += setting.template.template or ()
+    given = [*job.targets, *job.backgrounds, job.source_catalog, *given_files(setting.parameters)]
     folder = setting.name_product(item, None).parent
     return [path for one in given for path in _files_of(one, folder)]
+
+
+def given_files(parameters: Mapping[str, Any]) -> list[Any]:
+    """List the files, or open models, that parameters name."""
+    given = [
+        value
+        for name, value in parameters.items()
+        if name == "wfss_mask" or name.startswith("override_")
+    ]
+    given += ImageOptions(source_mask=parameters.get("source_mask")).source_mask or ()
+    given += TemplateOptions.of(parameters).template or ()
+    return given

@@ -21,9 +21,6 @@ _HOME = {
     "Plan": "webbkg.batch.groups",
 }
 
-<<<<<<< HEAD
-__all__ = ["Group", "Kind", "LeftOut", "Member", "Plan", "plan", "read_plan", "run", "write_plan"]
-=======
 __all__ = [
     "Group",
     "Kind",
@@ -32,10 +29,10 @@ __all__ = [
     "Plan",
     "plan",
     "read_plan",
+    "run",
     "write_associations",
     "write_plan",
 ]
->>>>>>> main
 
 if TYPE_CHECKING:
     from webbkg.batch.associations import write_associations

@@ -37,7 +37,6 @@ from webbkg.files import door
 from webbkg.files.associations import Job
 from webbkg.modes import Shared
 from webbkg.numerics.parallel import use_threads
-from webbkg.options import ImageOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,23 +260,14 @@ def inputs_of(member: Member, order: Order) -> Inputs:
     if member.segmentation:
         named.append(("segmentation", member.segmentation))
     files = [(role, name, folder / name) for role, name in named]
-    files += [("parameter", name, Path(name)) for name in _files_among(order.parameters)]
-    known = {"target", "background", "parameter"}  # what else there is may be missing
-    files = [one for one in files if one[0] in known or door.exists(one[2])]
-    given = {**order.parameters, "suffix": order.suffix}
-    return Inputs(tuple(files), given)
-
-
-def _files_among(parameters: Mapping[str, Any]) -> list[str]:
-    """List the files that parameters name."""
-    found = [
-        str(value)
-        for name, value in parameters.items()
-        if name == "wfss_mask" or name.startswith("override_")
-        if isinstance(value, str | os.PathLike) and value not in ("", "N/A")
-    ]
-    masks = ImageOptions(source_mask=parameters.get("source_mask")).source_mask or ()
-    return [*found, *masks]
+    needed = ("target", "background")  # what else there is may be missing, and not be needed
+    files = [one for one in files if one[0] in needed or door.exists(one[2])]
+    beside = (folder / member.target).parent
+    for given in run.given_files(order.parameters):
+        if isinstance(given, str | os.PathLike):
+            found = [path for path in (Path(given), beside / given) if path.is_file()]
+            files += [("parameter", str(given), path) for path in found[:1]]
+    return Inputs(tuple(files), {**order.parameters, "suffix": order.suffix})
 
 
 def entry_of(member: Member, order: Order, known: Identities) -> Entry:

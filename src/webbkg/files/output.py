@@ -70,13 +70,8 @@ def save_all(
     OutputError
         If a path is one of `inputs`, stands twice, has another ending, or cannot be written.
     """
-<<<<<<< HEAD
-    check_outputs(paths, inputs)
-    with writing_whole(paths, sealed) as partials:
-=======
     check_outputs(paths, inputs, ENDINGS if write is None else (*ENDINGS, TABLE))
-    with writing_whole(paths) as partials:
->>>>>>> main
+    with writing_whole(paths, sealed) as partials:
         for model, path, partial in zip(models, paths, partials, strict=True):
             with partial.open("wb") as stream:
                 (write or write_model)(model, stream, path)
