@@ -16,10 +16,11 @@ from webbkg import batch
 from webbkg.batch import runner, work
 from webbkg.batch.groups import Kind
 from webbkg.batch.identity import FileIdentity
-from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State
+from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State, owning
 from webbkg.batch.outcomes import as_table, write_results
 from webbkg.batch.work import Fate, run_group
 from webbkg.errors import OptionError, OutputError
+from webbkg.files import owners
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def test_a_target_that_another_run_is_at_is_waited_for(plan, tmp_path, monkeypat
     order = runner.make_order(plan, tmp_path / "out", {})
     entry = work.entry_of(plan.groups[0].members[1], order, work.Identities())
     with Ledger(tmp_path / "out") as ledger:
-        assert ledger.claim([entry], f"{work.owner_of_this_process()}", lease=0.8) is Claim.OURS
+        assert ledger.claim([entry], OTHER, lease=0.8) is Claim.OURS
     table = go(plan, tmp_path / "out")
     assert set(table["fate"]) == {Fate.DONE}
 
@@ -246,8 +247,8 @@ def ledger(tmp_path):
         yield opened
 
 
-US, OTHER = work.owner_of_this_process(), "elsewhere 1 abc"
-DEAD = work.owner_of_this_process().replace(f" {os.getpid()} ", " 4194999 ")
+HERE = owners.machine()
+US, OTHER, DEAD = f"{HERE} {os.getppid()} us", "elsewhere 1 abc", f"{HERE} 4194999 abc"
 
 
 def seal(ledger, folder, owner, name="p.fits", content=b"whole"):
@@ -264,11 +265,19 @@ def seal(ledger, folder, owner, name="p.fits", content=b"whole"):
         (OTHER, -1, Claim.OURS),  # its time is over
         (US, 60, Claim.BUSY),
         (DEAD, 60, Claim.OURS),
+        (f"{HERE} {os.getpid()} over", 60, Claim.OURS),  # it could not give it up
     ],
 )
 def test_who_may_take_what_is_claimed(ledger, former, lease, expected):
     assert ledger.claim([entry()], former, lease) is Claim.OURS
     assert ledger.claim([entry()], "x 1 a") is expected
+
+
+def test_who_works_in_this_process_is_alive(ledger):
+    with owning() as first, owning() as second:
+        assert ledger.claim([entry()], first) is Claim.OURS
+        assert ledger.claim([entry()], second) is Claim.BUSY
+    assert ledger.claim([entry()], second) is Claim.OURS
 
 
 def test_claims_are_put_off_and_given_up(ledger):

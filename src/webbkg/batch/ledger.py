@@ -103,9 +103,19 @@ class ClaimLostError(OutputError):
     """Somebody else has taken over, since we seemed to be dead."""
 
 
-def owner_of_this_process() -> str:
-    """Name this process, and a word that no other claim of it has."""
-    return f"{owners.machine()} {os.getpid()} {os.urandom(6).hex()}"
+_living: set[str] = set()
+"""Who claims in this process: the others that it had are dead, though it lives."""
+
+
+@contextlib.contextmanager
+def owning() -> Iterator[str]:
+    """Give a name for who claims something in this process; who has it is alive inside."""
+    word = os.urandom(6).hex()
+    _living.add(word)
+    try:
+        yield f"{owners.machine()} {os.getpid()} {word}"
+    finally:
+        _living.discard(word)
 
 
 class Ledger:
@@ -354,8 +364,10 @@ def _is_held(row: sqlite3.Row) -> bool:
     """Tell whether somebody alive is making a product."""
     if row["state"] not in (State.CLAIMED, State.SEALED) or row["expires"] < time.time():
         return False
-    machine, pid, _ = row["owner"].split(" ")
-    return machine != owners.machine() or not owners.is_dead(int(pid))
+    machine, pid, word = row["owner"].split(" ")
+    if machine != owners.machine():
+        return True  # of whom nothing is known
+    return word in _living if int(pid) == os.getpid() else not owners.is_dead(int(pid))
 
 
 def _journal_mode(folder: Path) -> str:

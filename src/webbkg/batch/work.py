@@ -30,7 +30,7 @@ from webbkg.batch.ledger import (
     Entry,
     Ledger,
     State,
-    owner_of_this_process,
+    owning,
 )
 from webbkg.errors import WebbkgError
 from webbkg.files import door
@@ -166,8 +166,9 @@ def run_group(group: Group, order: Order) -> Report:
         If the ledger cannot be used.
     """
     wall, cpu = time.perf_counter(), time.process_time()
-    owner, results = owner_of_this_process(), []
+    results = []
     with (
+        owning() as owner,
         use_threads(order.threads),
         Ledger(Path(order.output_dir)) as ledger,
         _sharing(group, order) as shared,
