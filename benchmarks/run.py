@@ -46,6 +46,7 @@ SECTIONS = {
     "image matched": "Image from image: levels matched and sources left out, whole process",
     "image robust": "Image from image: whole process, with the preset `robust`",
     "image first": "First run of a new installation",
+    "planning whole": "Planning: 10 000 exposures, whole process",
     "wfss warm": "WFSS: fit and sky mask, warm process",
     "wfss growth": "WFSS: growth of memory in a warm process",
     "wfss whole": "WFSS: whole process, file to file",

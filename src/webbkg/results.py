@@ -567,6 +567,8 @@ class ScaleFit(Shown):
     model : SkyModel or None
         What more the sky was fitted with, where `WfssOptions.model` is not template. `scale` is
         that of the first template then.
+    flat_err : float
+        The part of `scale_err` that a stated error of the flat field makes; 0 where none is stated.
     """
 
     status: Status
@@ -579,6 +581,7 @@ class ScaleFit(Shown):
     stopped: StopReason = StopReason.NOT_FITTED
     robust: RobustFit | None = None
     model: SkyModel | None = None
+    flat_err: float = 0.0
 
     @property
     def offered(self) -> int:
