@@ -26,6 +26,7 @@ from webbkg.startup import own_process
 from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
 if TYPE_CHECKING:
+    from webbkg.batch.groups import Plan
     from webbkg.report.afterwards import Report
     from webbkg.run import Item
 
@@ -739,37 +740,32 @@ def run_command(
     on bad usage, 130 where it was interrupted.
     """
     from webbkg import running
-    from webbkg.batch import planfile, planner, runner
+    from webbkg.batch import runner
 
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
     given["preset"] = "robust" if robust else given["preset"]
-    names = expand_globs(programme)
+    rules = {"min_separation": min_separation, "background_target": background_target or ()}
+    driven = {"workers": workers, "memory_limit": memory_limit, "scheduler": scheduler}
     with _told_errors(), _told_compiling(Display(hidden=quiet or as_json)):
-        if len(names) == 1 and planfile.is_plan(names[0]):
-            plan = planfile.read_plan(names[0])
-        else:
-            plan = planner.plan(
-                names,
-                min_separation=min_separation,
-                background_target=background_target or (),
-                pairs=pairs,
-                catalog=catalog,
-            )
+        part = runner.as_shard(shard)
+        manner = runner.Manner(engine=engine, shard=part, fail_fast=fail_fast, **driven)
+        plan = _read_or_plan(expand_globs(programme), **rules, pairs=pairs, catalog=catalog)
         order = runner.make_order(
             plan, output_dir or "", given, suffix=suffix, overwritten=overwrite
-        )
-        manner = runner.Manner(
-            engine=engine,
-            workers=workers,
-            memory_limit=memory_limit,
-            scheduler=scheduler,
-            shard=runner.as_shard(shard),
-            fail_fast=fail_fast,
         )
         results, interrupted = running.run_plan(plan, order, manner, quiet=quiet, as_json=as_json)
     if interrupted:
         raise typer.Exit(running.INTERRUPTED)
     raise typer.Exit(_worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results))
+
+
+def _read_or_plan(names: list[str], **rules: Any) -> Plan:
+    """Read the plan that is named, or plan what is."""
+    from webbkg.batch import planfile, planner
+
+    if len(names) == 1 and planfile.is_plan(names[0]):
+        return planfile.read_plan(names[0])
+    return planner.plan(names, **rules)
 
 
 def split_commas(names: list[str]) -> list[str]:
