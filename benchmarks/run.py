@@ -51,6 +51,8 @@ SECTIONS = {
     "wfss growth": "WFSS: growth of memory in a warm process",
     "wfss whole": "WFSS: whole process, file to file",
     "soss warm": "SOSS: fit and subtraction in memory, warm process",
+    "soss methods": "SOSS: the fit of each method in memory, warm process",
+    "soss files": "SOSS: each method, whole process, file to file",
     "soss whole": "SOSS: whole process, file to file",
 }
 """Module of this package and section of its ``bench``; and the title."""
