@@ -744,8 +744,15 @@ def run_command(
 
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
     given["preset"] = "robust" if robust else given["preset"]
-    rules = {"min_separation": min_separation, "background_target": background_target or ()}
-    driven = {"workers": workers, "memory_limit": memory_limit, "scheduler": scheduler}
+    rules: dict[str, Any] = {
+        "min_separation": min_separation,
+        "background_target": background_target or (),
+    }
+    driven: dict[str, Any] = {
+        "workers": workers,
+        "memory_limit": memory_limit,
+        "scheduler": scheduler,
+    }
     with _told_errors(), _told_compiling(Display(hidden=quiet or as_json)):
         part = runner.as_shard(shard)
         manner = runner.Manner(engine=engine, shard=part, fail_fast=fail_fast, **driven)
