@@ -739,31 +739,37 @@ def run_command(
     Exit status: 0 if all are COMPLETE, 3 if one was SKIPPED, 4 if one FAILED, 1 on an error, 2
     on bad usage, 130 where it was interrupted.
     """
+    given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
+    given["preset"] = "robust" if robust else given["preset"]
+    rules = {"min_separation": min_separation, "background_target": background_target or ()}
+    driven = {"engine": engine, "workers": workers, "memory_limit": memory_limit}
+    driven |= {"scheduler": scheduler, "shard": shard, "fail_fast": fail_fast}
+    named = {"suffix": suffix, "overwritten": overwrite}
+    with _told_errors(), _told_compiling(Display(hidden=quiet or as_json)):
+        plan = _read_or_plan(expand_globs(programme), **rules, pairs=pairs, catalog=catalog)
+        status = _run(plan, driven, (output_dir or "", given, named), quiet=quiet, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def _run(
+    plan: Plan,
+    driven: dict[str, Any],
+    asked: tuple[str, dict[str, Any], dict[str, Any]],
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Run a plan; return the exit status."""
     from webbkg import running
     from webbkg.batch import runner
 
-    given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
-    given["preset"] = "robust" if robust else given["preset"]
-    rules: dict[str, Any] = {
-        "min_separation": min_separation,
-        "background_target": background_target or (),
-    }
-    driven: dict[str, Any] = {
-        "workers": workers,
-        "memory_limit": memory_limit,
-        "scheduler": scheduler,
-    }
-    with _told_errors(), _told_compiling(Display(hidden=quiet or as_json)):
-        part = runner.as_shard(shard)
-        manner = runner.Manner(engine=engine, shard=part, fail_fast=fail_fast, **driven)
-        plan = _read_or_plan(expand_globs(programme), **rules, pairs=pairs, catalog=catalog)
-        order = runner.make_order(
-            plan, output_dir or "", given, suffix=suffix, overwritten=overwrite
-        )
-        results, interrupted = running.run_plan(plan, order, manner, quiet=quiet, as_json=as_json)
+    manner = runner.Manner(**{**driven, "shard": runner.as_shard(driven["shard"])})
+    folder, parameters, named = asked
+    order = runner.make_order(plan, folder, parameters, **named)
+    results, interrupted = running.run_plan(plan, order, manner, quiet=quiet, as_json=as_json)
     if interrupted:
-        raise typer.Exit(running.INTERRUPTED)
-    raise typer.Exit(_worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results))
+        return running.INTERRUPTED
+    return _worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results)
 
 
 def _read_or_plan(names: list[str], **rules: Any) -> Plan:

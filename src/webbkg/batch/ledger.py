@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from webbkg.errors import OutputError
 from webbkg.files import owners
@@ -118,19 +118,8 @@ def owning() -> Iterator[str]:
         _living.discard(word)
 
 
-class Ledger:
-    """The ledger of a folder; a context, and for one thread.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the products; it must exist.
-
-    Raises
-    ------
-    OutputError
-        If its file cannot be opened, or is no ledger.
-    """
+class _Database:
+    """The file of a ledger, and its transactions; for one thread."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -156,7 +145,7 @@ class Ledger:
         """Close its file."""
         self._base.close()
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,7 +173,20 @@ class Ledger:
                     self._base.execute("ROLLBACK")
                 raise
 
-    # Who makes what.
+
+class Ledger(_Database):
+    """The ledger of a folder; a context, and for one thread.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the products; it must exist.
+
+    Raises
+    ------
+    OutputError
+        If its file cannot be opened, or is no ledger.
+    """
 
     def claim(self, entries: Sequence[Entry], owner: str, lease: float = LEASE) -> Claim:
         """Claim products that are made together: all of them or none.
