@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from webbkg import __version__, record
-from webbkg.errors import OptionError, WebbkgError
+from webbkg.errors import MissingExtraError, OptionError, WebbkgError
 from webbkg.numerics.parallel import use_threads
-from webbkg.options import Parameter, as_options, option_name, parameters
+from webbkg.options import MIN_SEPARATION, Parameter, as_options, option_name, parameters
 from webbkg.startup import own_process
 from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
@@ -485,22 +485,31 @@ def demo(
     size: Annotated[
         int,
         typer.Option(
-            help="Rows and columns of the largest exposure.", metavar="N", show_default="2048"
+            help="Rows and columns of the imaging exposures, 128 to 2048; of the others accordingly. "
+            "The files take 300 MB at 512, and a gigabyte at 2048.",
+            metavar="N",
+            show_default="512",
         ),
-    ] = 2048,
+    ] = 512,
 ) -> None:
     """Simulate exposures, subtract their backgrounds, and compare with the truth."""
-    from webbkg.simulate.demo import run_demo, run_template_demos
+    from webbkg.simulate.demo import run_demo, run_template_demos, write_story_of
 
     logging.getLogger("webbkg").setLevel(logging.ERROR)
     logging.getLogger("stpipe").setLevel(logging.ERROR)
     with _told_errors(), _told_compiling(Display()):
         results = run_demo(folder, size=size, tell=typer.echo)
-        results += run_template_demos(folder, tell=typer.echo)
+        results += run_template_demos(folder, size=size, tell=typer.echo)
     for result in results:
         typer.echo(f"\n{result.name}: {result.status} {result.reason}".rstrip())
         for label, value in result.lines():
             typer.echo(f"  {label:<38}{value}")
+    say("")
+    say(f"exposures, products and reports are in {folder}")
+    try:
+        say(f"open {write_story_of(results, folder)} to see them")
+    except MissingExtraError as error:
+        say(f"no pictures: {error}")
     raise typer.Exit(_worst(Exit[result.status] for result in results))
 
 
@@ -564,7 +573,7 @@ _MinSeparation = Annotated[
         panel=PLANNING,
         text="How far a dither must point from its target to be its background.",
         metavar="ARCSEC",
-        show_default="0.5",
+        show_default=f"{MIN_SEPARATION:g}",
     ),
 ]
 _BackgroundTarget = Annotated[
@@ -605,7 +614,7 @@ def plan(
     inputs: _Planned,
     *,
     catalog: _AllCatalog = None,
-    min_separation: _MinSeparation = 0.5,
+    min_separation: _MinSeparation = MIN_SEPARATION,
     background_target: _BackgroundTarget = None,
     pairs: _Pairs = True,
     cache: _Cache = True,

@@ -229,7 +229,7 @@ class _Reader:
         return Group(
             name=self._text(content["name"], f"{at}.name"),
             kind=kind,
-            why=self._text(content.get("why", ""), f"{at}.why", empty=True),
+            why=self._text(content.get("why", ""), f"{at}.why", free=True),
             members=tuple(
                 self._member(one, kind, f"{at}.members[{i}]") for i, one in enumerate(members)
             ),
@@ -278,7 +278,7 @@ class _Reader:
         self._keys(content, at, ("file", "reason"), ("file", "reason"))
         return LeftOut(
             file=self._text(content["file"], f"{at}.file"),
-            reason=self._text(content["reason"], f"{at}.reason", empty=True),
+            reason=self._text(content["reason"], f"{at}.reason", free=True),
         )
 
     def _keys(self, content: Any, at: str, known: Sequence[str], needed: Sequence[str]) -> None:
@@ -298,8 +298,9 @@ class _Reader:
             raise self._wrong(at, content, "must be a list")
         return content
 
-    def _text(self, content: Any, at: str, *, empty: bool = False) -> str:
-        if not isinstance(content, str) or not (content or empty) or "\0" in content:
+    def _text(self, content: Any, at: str, *, free: bool = False) -> str:
+        """Check a text: a name, or for people alone, which may be anything."""
+        if not isinstance(content, str) or not (free or (content and "\0" not in content)):
             raise self._wrong(at, content, "must be a text")
         return content
 
