@@ -1,5 +1,6 @@
 """The examples of README and documentation, run as they stand."""
 
+import inspect
 import json
 import pkgutil
 import re
@@ -121,6 +122,14 @@ def test_every_page_is_in_a_table_of_contents():
     assert pages - listed == {"index"}
 
 
+@pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
+def test_code_fits_its_column(page):
+    """The column of a screen of 1280 pixels, between two of contents."""
+    blocks = re.findall(r"^```(\S+).*\n([\s\S]*?)^```", page.read_text(), re.M)
+    code = [block for kind, block in blocks if kind in ("python", "bash", "console", "{code-cell}")]
+    assert not [line for block in code for line in block.splitlines() if len(line) > 92]
+
+
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)]*)?\)")
 
 
@@ -182,6 +191,22 @@ def test_options_are_spelt_as_they_are(page):
     assert ours <= known_options()
 
 
+CONSOLE = {
+    line: f"{block.id}: {line}"
+    for block in examples("console", [FRONT[0], *SOURCES])
+    for line in block.values[0].replace("\\\n", " ").splitlines()
+    if line.startswith("webbkg ")
+}
+
+
+@pytest.mark.parametrize("line", CONSOLE, ids=CONSOLE.get)
+def test_commands_that_are_not_run_are_understood(line):
+    """Their files do not exist; options, their values and their number are judged all the same."""
+    _, name, *arguments = shlex.split(line, comments=True)
+    command = typer.main.get_command(app).commands[name]
+    command.make_context(name, arguments)
+
+
 @pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
 def test_parameters_are_spelt_as_they_are(page):
     named = set(re.findall(r"`((?:wfss|soss)_\w+)(?:`| ?=)", page.read_text()))
@@ -189,7 +214,7 @@ def test_parameters_are_spelt_as_they_are(page):
         "config_file",
         "sky_level",
     }
-    assert named | given <= set(parameters())
+    assert named | given <= {*parameters(), *inspect.signature(webbkg.subtract).parameters}
 
 
 # The signatures of the API.
@@ -200,6 +225,7 @@ def test_signatures_show_no_factories(monkeypatch):
     import signatures
 
     names = re.findall(r"^   ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    assert set(webbkg.__all__) - set(names) == {"WebbkgError", "__version__"}  # on errors' page
     things = [pkgutil.resolve_name(f"webbkg.{name}") for name in names]
     told = [given for thing in things if (given := signatures.give(None, "function", "", thing))]
     assert len(told) > 40

@@ -17,11 +17,12 @@ from factories import make_model, save
 from test_subtraction import BACKGROUNDS, SKY, folder  # noqa: F401 - a fixture
 from webbkg.cli import main
 from webbkg.errors import MissingExtraError, OutputError
+from webbkg.files.models import open_model
 from webbkg.report import drawing, png
 from webbkg.report.content import Content
 from webbkg.report.index import INDEX_NAME, Row, write_index
 from webbkg.report.page import render
-from webbkg.report.snapshot import Profile, Snapshot, shrink
+from webbkg.report.snapshot import Profile, Sides, Snapshot, Times, shrink
 
 pytest.importorskip("matplotlib", reason="needs Matplotlib (extra 'report')")
 pytest.importorskip("jinja2", reason="needs Jinja2 (extra 'report')")
@@ -249,3 +250,143 @@ def test_drawing_leaves_no_trace_and_is_the_same_twice():
     assert [matplotlib.rcParams[name] for name in names] == before
     assert drawing.INK not in one
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def told(mode, **numbers):
+    """Make what a page tells of a mode, some of it unknown."""
+    rng = np.random.default_rng(5)
+    plane = rng.normal(1, 0.1, (64, 640) if mode == "soss" else (64, 80)).astype(np.float32)
+    plane[3] = np.nan
+    sides = Sides(place=np.arange(8.0), before=np.ones(8), background=np.ones(8), jump=(3, 4))
+    times = Times(integration=np.arange(1.0, 4), scale=np.ones(3), error=np.full(3, 0.1))
+    values = {
+        "sky_level": {"value": 0.3, "error": 0.01, "unit": "ERR", "share": 0.03, "grade": "look"},
+        "scatter": {"value": "nan", "grade": "good"},
+        "of_a_later_version": {"value": 1.0, "grade": "good"},
+    }
+    return Content(
+        target=f"{mode}_rate.fits",
+        status="COMPLETE",
+        unit="DN/s",
+        told={
+            "mode": mode,
+            "metrics": {"verdict": "look", "reasons": [HOSTILE], "level": 0.1, "values": values},
+            **numbers,
+        },
+        snapshot=Snapshot(
+            before=shrink(plane),
+            background=shrink(np.ones_like(plane)),
+            after=shrink(plane - 1),
+            sky=shrink(plane > 0.9) if mode == "wfss" else None,
+            sides=sides if mode == "soss" else None,
+        ),
+        times={"seg001": times, "seg002": times} if mode == "soss" else {},
+        log=(HOSTILE,),
+    )
+
+
+def grism():
+    iterations = [
+        {"offered": 100, "rejected": 0, "scale": 0.9, "rms": "nan"},
+        {"offered": 100, "rejected": 3, "scale": 0.91, "rms": 0.1},
+    ]
+    numbers = {"scale": 0.91, "scale_err": 0.01, "mask": HOSTILE, "mask_sources": 3}
+    return told("wfss", iterations=iterations, **numbers)
+
+
+def series(**numbers):
+    side = {"scale": 1.0, "scale_err": 0.1, "rmse": 0.2, "n_sky": 5}
+    return told("soss", template=1, left=side, right=side, **numbers)
+
+
+SERIES = [[0.3, 0.4], [0.2, 0.1], ["nan", 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (grism(), ["the traces of 3 sources", "Scale of the template by iteration"]),
+        (
+            series(rmse=SERIES),
+            ["RMSE of each template", "two sides of the jump", "each integration"],
+        ),
+        (series(log_likelihood=[-3.0, 0.0]), ["Log-likelihood of each template"]),
+        (told("soss", template="None", left="None", rmse=[]), ["each integration"]),
+        (told("image", backgrounds=["b"], background_levels=["nan"]), ["Level of the sky"]),
+        (told("of_a_later_version"), []),
+    ],
+)
+def test_each_mode_has_its_pictures_and_what_is_unknown_is_left_out(content, wanted):
+    text = render(content)
+    page = check_strict(text)
+    assert page.find("script") == []
+    found = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    for caption in wanted:
+        assert any(caption in one for one in found), caption
+    assert "<script>alert(1)" in page.text
+    assert "later version" not in page.text
+
+
+# Afterwards.
+
+
+def report_command(*arguments):
+    with pytest.raises(SystemExit) as left:
+        main(["report", *arguments])
+    return left.value.code
+
+
+def captions(path):
+    return re.findall(r"<figcaption>(.*?)</figcaption>", path.read_text())
+
+
+def pictures(path):
+    return re.findall(r'href="data:image/png;base64,([^"]*)"', path.read_text())
+
+
+def test_a_page_made_afterwards_has_the_pictures_of_the_run(folder, capsys):  # noqa: F811
+    given = ["t_rate.fits", "-b", *BACKGROUNDS, "--report", "--save-combined-background"]
+    assert subtract_command(*given) == 0
+    wanted = captions(Path(REPORT)), pictures(Path(REPORT))
+    told_page(Path(REPORT))
+    Path(REPORT).unlink()
+    assert report_command("t_backgroundstep.fits") == 0
+    assert f"report                {REPORT}" in capsys.readouterr().out
+    page = told_page(Path(REPORT))
+    assert (captions(Path(REPORT)), pictures(Path(REPORT))) == wanted
+    assert " - webbkg." in page.text
+    assert "Not on this page" not in page.text
+
+
+def test_a_page_made_afterwards_says_what_it_lacks(folder, capsys):  # noqa: F811
+    assert subtract_command("t_rate.fits", "-b", *BACKGROUNDS, "-o", "out") == 0
+    Path("far").mkdir()
+    for name in ("t_rate.fits", BACKGROUNDS[0]):
+        Path(name).rename(Path("far", name))
+    product = "out/t_backgroundstep.fits"
+    assert report_command(product) == 0
+    assert "t_rate.fits, is not found; name it, --input" in told_page(Path("out", REPORT)).text
+    assert report_command(product, "--input", "far/t_rate.fits", "-o", "pages") == 0
+    page = told_page(Path("pages", REPORT))
+    assert f"The sky of {BACKGROUNDS[0]}: the file is not found" in page.text
+    assert "save_combined_background" in page.text
+    assert len(page.find("svg")) == 9
+    assert report_command(product, "--input", "far") == 0
+    assert "is not found" not in told_page(Path("out", REPORT)).text
+
+
+def test_a_product_that_was_worked_on_since_has_no_pictures(folder, capsys):  # noqa: F811
+    assert subtract_command("t_rate.fits", "-b", *BACKGROUNDS) == 0
+    with open_model("t_backgroundstep.fits") as model:
+        model.meta.cal_step.flat_field = "COMPLETE"
+        model.save("t_flat.fits")
+    Path("notes_rate.fits").write_text("no product")
+    assert report_command("t_flat.fits", "t_rate.fits", "notes_rate.fits", "-q") == 1
+    assert "worked on since (flat_field)" in told_page(Path("t_flat_report.html")).text
+    told = capsys.readouterr().err
+    assert "t_rate.fits: says nothing of a subtraction" in told
+    assert "notes_rate.fits" in told
+    assert not Path("t_rate_report.html").exists()
+    index = told_page(Path(INDEX_NAME))
+    assert [one["href"] for one in index.find("a")] == ["./t_flat_report.html"]
+    assert index.text.count("\nERROR") == 3

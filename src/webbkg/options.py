@@ -27,6 +27,10 @@ SOSS_SUBSTRIP96_ROWS = (10, 106)
 """Rows (start, stop) of a 256-row SOSS template that a target of 96 rows, SUBSTRIP96, covers.
 From here on the figures for SOSS are those of the JWST pipeline's step."""
 
+SOSS_FULL_FRAME_ROWS = (1792, 2048)
+"""Rows (start, stop) of a full frame of 2048 rows in which SUBSTRIP256 lies (JWST user documentation,
+"NIRISS Detector Subarrays")."""
+
 SOSS_SMOOTHING = 3.0
 """Standard deviation of the Gaussian that smooths a SOSS template before its jump is looked for
 (pixels)."""
@@ -46,6 +50,11 @@ SOSS_COUNTER_MEMORY = 96 * 2**20
 GRATING_TILT_TOLERANCE = 1e-8
 """Largest difference, inclusive, of GWA_XTIL or GWA_YTIL between a NIRSpec target and its
 backgrounds (degrees, as in the keywords)."""
+
+MIN_SEPARATION = 0.5
+"""Arcsec. A nod of NIRSpec by one shutter is 0.53 (JWST user documentation, "NIRSpec Micro-Shutter
+Assembly": a pitch of 0.53 along the slit), and must pass; a point source fills 0.1 in the near
+infrared and up to 0.8 at 25 um (FWHM, 1.03 wavelength / 6.5 m), and must not meet itself."""
 
 BAND_MEMORY = 24 * 2**20
 """Bytes that the samples of the background stack may occupy, over all threads together."""

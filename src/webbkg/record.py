@@ -74,8 +74,11 @@ class Record:
     cards: tuple[tuple[str, str, str], ...] = ()
 
 
-def record(outcome: Outcome) -> Record:
-    """Say what the product of an outcome is to tell; nothing where it was subtracted before."""
+def record(outcome: Outcome, target: str = "") -> Record:
+    """Say what the product of an outcome is to tell; nothing where it was subtracted before.
+
+    `target` is the name of the target's file; a report that is made afterwards looks for it.
+    """
     if outcome.already_done:
         return Record()
     meta: Details = {"meta.cal_step.bkg_subtract": str(outcome.status)}
@@ -87,6 +90,7 @@ def record(outcome: Outcome) -> Record:
         meta=meta,
         tree={
             "version": __version__,
+            **({"target": plain_ascii(target)} if target else {}),
             "status": str(outcome.status),
             "reason": outcome.reason or "None",
             **details(outcome),
@@ -427,6 +431,7 @@ def _wfss_details(result: WfssResult) -> Details:
         pixels_used=fit.used,
         iterations=_iterations(fit),
         stopped=str(fit.stopped),
+        **({"flat_err": fit.flat_err} if fit.flat_err else {}),
     ) | _robust_details(result)
 
 

@@ -199,7 +199,8 @@ def _soss(content: Content, shot: Snapshot | None) -> Iterator[Drawn]:
 
 def _templates(content: Content) -> Iterator[Drawn]:
     likelihood, rmse = content.told.get("log_likelihood"), content.told.get("rmse")
-    chosen = int(as_number(content.told.get("template", -1)))
+    number = as_number(content.told.get("template"))
+    chosen = None if math.isnan(number) else int(number)
     values, label, caption = rmse, "RMSE", "RMSE of each template, left and right of the jump"
     if likelihood:
         values = [[one] for one in likelihood]
@@ -207,7 +208,7 @@ def _templates(content: Content) -> Iterator[Drawn]:
     if values:
         numbers = np.array([[as_number(one) for one in sides] for sides in values])
         into = partial(figures.draw_templates, sides=numbers, chosen=chosen, label=label)
-        yield _chart("templates", into, caption, f"{caption}; number {chosen} was chosen")
+        yield _chart("templates", into, caption, f"{caption}; chosen: {chosen}")
 
 
 # What they share.

@@ -2,9 +2,15 @@
 (() => {
   const table = document.getElementById("targets");
   const body = table.tBodies[0];
+  const isText = Array.from(
+    table.tHead.rows[0].cells,
+    (header) => header.querySelector("button")?.dataset.kind === "text",
+  );
   const rows = Array.from(body.rows, (row) => ({
     row,
-    text: row.textContent.toLowerCase(),
+    text: Array.from(row.cells, (cell, i) => (isText[i] ? cell.dataset.value : ""))
+      .join(" ")
+      .toLowerCase(),
     judged: row.dataset.judged,
     mode: row.dataset.mode,
     values: Array.from(row.cells, (cell) => cell.dataset.value ?? ""),
@@ -50,7 +56,9 @@
   for (const button of table.tHead.querySelectorAll("button")) {
     button.addEventListener("click", () => sort(button.closest("th"), button.dataset.kind));
   }
-  for (const one of controls) one?.addEventListener("input", filter);
+  for (const event of ["input", "change"]) {
+    for (const one of controls) one?.addEventListener(event, filter);
+  }
   document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   filter();
 })();
