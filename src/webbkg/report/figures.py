@@ -293,6 +293,7 @@ def draw_times(axes: Axes, segments: Mapping[str, Times]) -> None:
         start += float(times.integration[-1])
     if len(segments) > 1:
         axes.legend(frameon=False)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("integration")
     axes.set_ylabel("sky over background")
 
