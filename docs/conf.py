@@ -41,6 +41,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": [], "install": []}
 copybutton_exclude = ".linenos, .gp, .go"
 
