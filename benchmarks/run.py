@@ -46,10 +46,13 @@ SECTIONS = {
     "image matched": "Image from image: levels matched and sources left out, whole process",
     "image robust": "Image from image: whole process, with the preset `robust`",
     "image first": "First run of a new installation",
+    "planning whole": "Planning: 10 000 exposures, whole process",
     "wfss warm": "WFSS: fit and sky mask, warm process",
     "wfss growth": "WFSS: growth of memory in a warm process",
     "wfss whole": "WFSS: whole process, file to file",
     "soss warm": "SOSS: fit and subtraction in memory, warm process",
+    "soss methods": "SOSS: the fit of each method in memory, warm process",
+    "soss files": "SOSS: each method, whole process, file to file",
     "soss whole": "SOSS: whole process, file to file",
 }
 """Module of this package and section of its ``bench``; and the title."""

@@ -2,7 +2,8 @@
 
 Prints Markdown tables; docs/soss_recovery.md explains them. ``--figure docs/soss_bias.svg``
 draws the errors too (needs Matplotlib). ``--robust`` compares the two methods, the robust one in
-scenes that are not its own too; it takes much longer.
+scenes that are not its own too; it takes much longer. ``--mismatch`` has skies that the library
+does not hold, with one template and with a mixture.
 """
 
 from __future__ import annotations
@@ -52,6 +53,19 @@ OTHER_WINGS: dict[str, dict[str, object]] = {
     "diffuse light over the frame": {"stray": 0.002},
 }
 """Scenes that the robust method was not developed on."""
+MISMATCH_SEEDS = (701, 702)
+ALL, TWO = tuple(range(8)), (0, 7)
+MISMATCHES: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
+    "as in the library": ({}, ALL),
+    "between two templates": ({"template": 3.5}, ALL),
+    "between the first and the last, with these alone": ({"template": 3.5}, TWO),
+    "rises along the rows by 3 %": ({"sky_gradient": 0.03}, ALL),
+    "falls along the rows by 3 %": ({"sky_gradient": -0.03}, ALL),
+    "bends along the rows by 2 %": ({"sky_bow": 0.02}, ALL),
+    "rises along the columns by 3 %": ({"sky_slope": 0.03}, ALL),
+    "falls along rows and columns by 3 %": ({"sky_gradient": -0.03, "sky_slope": -0.03}, ALL),
+}
+"""Skies, and the templates of the library that is fitted to them."""
 MIDDLE_OF_WINDOW = -0.3186  # quantile 0.375 of a Gaussian, in sigma
 QUIET = {"hot_fraction": 0.0, "dead_fraction": 0.0, "cosmic_ray_left": 0.0, "flicker_noise": 0.0}
 
@@ -219,6 +233,87 @@ def other_rows(name: str, changes: dict[str, object]) -> Iterator[dict[str, str]
             "jump left over (%)": ", ".join(f"{100 * jump:+.1f}" for jump in jumps),
             "look": str(looks),
         }
+
+
+def mismatch_rows(name: str) -> Iterator[dict[str, str]]:
+    """Describe robust fits with each model of a sky that the library may not hold."""
+    changes, kept = MISMATCHES[name]
+    for star, groups in ((44.0, 15), (440.0, 6), (1500.0, 15)):
+        left: dict[str, list[np.ndarray]] = {"one": [], "mixture": [], "auto": []}
+        jumps, quoted, mixtures, looks = [], [], 0, 0
+        for seed in MISMATCH_SEEDS:
+            field = draw_field(scene_of(star, groups, **changes), seed)
+            library = make_library(field.scene, seed)[list(kept)]
+            cube = sample_cube(draw_series(field, INTEGRATIONS))
+            fit, other = fit_with_models(cube, library)
+            for model, found in {
+                fit.robust.model: fit,
+                other.robust.model: other,
+                "auto": fit,
+            }.items():
+                left[model].append(sky_left(field, template_background(found, library).sci))
+            levels = _levels(field, fit, library)
+            jumps.append((levels[1] - levels[0]) / _jump(field))
+            quoted.append([side.scale_err / side.scale for side in (fit.left, fit.right)])
+            mixtures += fit.robust.model == "mixture"
+            looks += bool(fit.robust.look)
+        yield {
+            "sky": name,
+            "star": f"{star:.0f}",
+            "groups": str(groups),
+            **{f"left in with {model} (%)": _two_each(found) for model, found in left.items()},
+            "quoted with auto (%)": _two_each(quoted),
+            "jump left over with auto (%)": ", ".join(f"{100 * jump:+.1f}" for jump in jumps),
+            "mixtures": f"{mixtures} of {len(MISMATCH_SEEDS)}",
+            "look": str(looks),
+        }
+
+
+def fit_with_models(
+    cube: tuple[np.ndarray, np.ndarray], library: np.ndarray
+) -> tuple[TemplateFit, TemplateFit]:
+    """Fit with `auto`, and with the model that it did not take."""
+    fit = fit_templates(*cube, library, SossOptions(method="robust", model="auto"))
+    other = "mixture" if fit.robust.model == "one" else "one"
+    return fit, fit_templates(*cube, library, SossOptions(method="robust", model=other))
+
+
+def _two_each(values: Iterable[Iterable[float]]) -> str:
+    return "; ".join(", ".join(f"{100 * value:.2f}" for value in one) for one in values)
+
+
+def sky_left(field: SossField, background: np.ndarray) -> np.ndarray:
+    """Root of the mean squared sky that is left in, over the sky, on both sides of the jump."""
+    lit = ~field.reference
+    lit[:, LEVELS["left"].stop : LEVELS["right"].start] = False
+    right = np.arange(2048) >= LEVELS["right"].start
+    off = np.where(lit, field.sky - background, 0.0) / np.where(lit, field.sky, 1.0)
+    return np.sqrt([np.mean(off[lit & side] ** 2) for side in (~right, right)])
+
+
+def print_mismatches() -> None:
+    """Compare the models of the sky, row by row as they are found."""
+    print("## Skies that the library does not hold\n", flush=True)
+    first = True
+    for name in MISMATCHES:
+        for row in mismatch_rows(name):
+            lines = table([row]).splitlines()
+            print("\n".join(lines if first else lines[2:]), flush=True)
+            first = False
+    print(f"\nThe library holds the sky, and auto takes a mixture: {count_mixtures()}", flush=True)
+
+
+def count_mixtures() -> str:
+    """Count mixtures over the grid, where one template is right."""
+    mixtures = 0
+    for star in STARS:
+        for groups in GROUPS:
+            field = draw_field(scene_of(star, groups), MISMATCH_SEEDS[0])
+            cube = sample_cube(draw_series(field, INTEGRATIONS))
+            library = make_library(field.scene, field.seed)
+            fit = fit_templates(*cube, library, SossOptions(method="robust", model="auto"))
+            mixtures += fit.robust.model == "mixture"
+    return f"{mixtures} of {len(STARS) * len(GROUPS)}"
 
 
 def depth_rows() -> Iterator[dict[str, str]]:
@@ -477,10 +572,14 @@ def main() -> None:
     parser.add_argument("--fits", type=int, default=10, help="realisations of the noise")
     parser.add_argument("--figure", type=Path, help="where to draw the errors")
     parser.add_argument("--robust", action="store_true", help="compare the two methods")
+    parser.add_argument("--mismatch", action="store_true", help="skies of no library")
     options = parser.parse_args()
     fits = options.fits
     if options.robust:
         print_comparison(fits)
+        return
+    if options.mismatch:
+        print_mismatches()
         return
     print("## The percentile window alone\n")
     print(table(window_rows(fits)))

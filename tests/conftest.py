@@ -17,6 +17,12 @@ def _no_crds(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    """Keep headers of the tests out of the user's cache."""
+    monkeypatch.setenv("WEBBKG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Return the folder of real data; skip where there is none."""

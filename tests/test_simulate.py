@@ -508,7 +508,13 @@ def test_the_demonstration_scales_templates_by_association_and_by_segments(tmp_p
     grism, soss = run_template_demos(tmp_path)
     assert grism.status == soss.status == "COMPLETE"
     assert grism.products == ("asn_backgroundstep.fits",)
-    assert len(soss.products) == 2
+    assert len(soss.products) == 4
+    assert [one.label for one in soss.scales] == [
+        *("left, percentile", "left, robust"),
+        *("right, percentile", "right, robust"),
+    ]
+    for old, new in zip(soss.scales[::2], soss.scales[1::2], strict=True):
+        assert abs(new.found / new.truth - 1) < 0.003 < abs(old.found / old.truth - 1)
     for result in (grism, soss):
         for product in result.products:
             assert (tmp_path / ("wfss" if result is grism else "soss") / product).exists()

@@ -441,3 +441,58 @@ def test_no_product_overwrites_a_template(folder):
     save(model, folder / "t_backgroundstep.fits")
     with pytest.raises(webbkg.WebbkgError, match="t_backgroundstep"):
         webbkg.subtract("t_rate.fits", template="t_backgroundstep.fits", output_dir=".")
+
+
+# Grism exposures.
+
+
+def grism_target(scales, seed=1, shape=(160, 192)):
+    rng = np.random.default_rng(seed)
+    skies = grism_skies(shape)
+    sci = np.tensordot(scales, skies[: len(scales)], 1) + 0.02 * rng.standard_normal(shape)
+    return make_model(sci, np.full(shape, 0.02), at=(100, 200), meta=GRISM), skies
+
+
+def grism_skies(shape=(160, 192)):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    one = 1 + 0.3 * np.sin(columns / 30) * np.cos(rows / 41)
+    return np.stack([one, 1 + 0.4 * np.cos(columns / 50 + rows / 70)]).astype(np.float32)
+
+
+def test_a_grism_s_template_takes_the_reference_s_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target, skies = grism_target((0.7, 0.4))
+    for name, sky in zip(("a.npy", "b.npy"), skies, strict=True):
+        np.save(name, sky)
+    done = webbkg.subtract(target, template="a.npy,b.npy", wfss_method="robust")
+    fit = done.outcome.result.fit
+    assert done.outcome.result.template == "a.npy, b.npy"
+    np.testing.assert_allclose(fit.model.fit.scales, (0.7, 0.4), atol=0.01)
+    assert abs(np.median(done.product.data)) < 0.002
+    with pytest.raises(OptionError, match="set wfss_method to robust"):
+        webbkg.subtract(target, template="a.npy,b.npy")
+    region = (101, 292, 201, 300)
+    single, _ = grism_target((0.7,))
+    single.data[100:] += 5
+    confined = webbkg.subtract(single, template="a.npy", template_region=region)
+    assert confined.outcome.result.fit.scale == pytest.approx(0.7, abs=0.005)
+    assert not confined.outcome.sky_mask[100:].any()
+
+
+@pytest.mark.parametrize("method", ["standard", "robust"])
+def test_a_flat_s_error_enters_that_of_a_grism_s_scale(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    target, skies = grism_target((0.7,))
+    np.save("a.npy", skies[0])
+    given = {"template": "a.npy", "wfss_method": method}
+    plain, stated = (
+        webbkg.subtract(target, flat_error=error, flat_length=1e6, **given).outcome.result.fit
+        for error in (0.0, 0.01)
+    )
+    assert stated.scale == plain.scale
+    assert stated.flat_err == pytest.approx(0.01 * plain.scale)
+    assert stated.scale_err == pytest.approx(np.hypot(plain.scale_err, 0.01 * plain.scale))
+    several = {"template": "a.npy,a2.npy", "wfss_method": "robust", "flat_error": 0.01}
+    np.save("a2.npy", skies[1])
+    told = webbkg.subtract(target, propagate_errors=True, **several)
+    assert told.outcome.propagated.common["scale"] > 0.005

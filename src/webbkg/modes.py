@@ -100,6 +100,26 @@ class Target:
         """Where it lies on the detector; InputError where that is unknown."""
         return self.place.window
 
+    def part(self, options: TemplateOptions | None) -> tuple[slice, slice] | None:
+        """Find its rows and columns that `template_region` names; None for all of them.
+
+        Raises
+        ------
+        OptionError
+            If it has none of them.
+        """
+        if options is None or options.template_region is None:
+            return None
+        window, (x1, x2, y1, y2) = self.window, options.template_region
+        columns = max(x1 - 1 - window.x, 0), min(x2 - window.x, window.columns)
+        rows = max(y1 - 1 - window.y, 0), min(y2 - window.y, window.rows)
+        if columns[0] >= columns[1] or rows[0] >= rows[1]:
+            raise OptionError(
+                f"template_region must have pixels in common with the target {self.name}, {window} "
+                f"(got {x1},{x2},{y1},{y2}, x1,x2,y1,y2 on the detector from 1)"
+            )
+        return slice(*rows), slice(*columns)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

@@ -27,6 +27,10 @@ SOSS_SUBSTRIP96_ROWS = (10, 106)
 """Rows (start, stop) of a 256-row SOSS template that a target of 96 rows, SUBSTRIP96, covers.
 From here on the figures for SOSS are those of the JWST pipeline's step."""
 
+SOSS_FULL_FRAME_ROWS = (1792, 2048)
+"""Rows (start, stop) of a full frame of 2048 rows in which SUBSTRIP256 lies (JWST user documentation,
+"NIRISS Detector Subarrays")."""
+
 SOSS_SMOOTHING = 3.0
 """Standard deviation of the Gaussian that smooths a SOSS template before its jump is looked for
 (pixels)."""

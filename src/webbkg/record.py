@@ -431,6 +431,7 @@ def _wfss_details(result: WfssResult) -> Details:
         pixels_used=fit.used,
         iterations=_iterations(fit),
         stopped=str(fit.stopped),
+        **({"flat_err": fit.flat_err} if fit.flat_err else {}),
     ) | _robust_details(result)
 
 

@@ -567,6 +567,8 @@ class ScaleFit(Shown):
     model : SkyModel or None
         What more the sky was fitted with, where `WfssOptions.model` is not template. `scale` is
         that of the first template then.
+    flat_err : float
+        The part of `scale_err` that a stated error of the flat field makes; 0 where none is stated.
     """
 
     status: Status
@@ -579,6 +581,7 @@ class ScaleFit(Shown):
     stopped: StopReason = StopReason.NOT_FITTED
     robust: RobustFit | None = None
     model: SkyModel | None = None
+    flat_err: float = 0.0
 
     @property
     def offered(self) -> int:
@@ -769,7 +772,7 @@ class SossTime(Frozen):
     scales, scale_errs : (integrations, 2) float64
         The spline, with a mean of 1, and its standard errors; 1 and 0 where it is constant.
     knots : (knots,) float64
-        Of the natural cubic spline (hours); a single one where the scales are constant.
+        Of the cubic spline (hours), "not a knot" at its ends; a single one where the scales are constant.
     knot_scales, knot_errs : (knots, 2) float64
         The scales there, which make the spline, and their standard errors.
     together : bool

@@ -380,15 +380,15 @@ def _check_template(template: TemplateOptions, mode: Mode, item: Item) -> None:
     Raises
     ------
     OptionError
-        For SOSS and WFSS, or together with background exposures.
+        For SOSS, or together with background exposures.
     """
     if template.template is None:
         return
     named = ", ".join(template.template)
-    if mode in (SOSS, WFSS):
+    if mode is SOSS:
         raise OptionError(
-            f"template must not be given for {item.name}, whose background is a reference's (got "
-            f"{named}); give that as override_bkg"
+            f"template must not be given for {item.name}, a SOSS exposure (got {named}); give a "
+            "library of its skies as override_bkg"
         )
     if mode is TEMPLATE and item.job.backgrounds:
         raise OptionError(

@@ -89,7 +89,12 @@ def _catalogs_in(folder: Path) -> list[Path]:
 
 def _each_once(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Sort files by name, and drop further names of the same file."""
+    folders: dict[str, str] = {}
     kept: dict[str, Path] = {}
     for path in sorted(paths, key=lambda one: (one.name, str(one))):
-        kept.setdefault(os.path.realpath(path), path)
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        is_link = os.path.islink(path)  # noqa: PTH114 - of strings: there may be thousands
+        kept.setdefault(os.path.realpath(path) if is_link else f"{folders[folder]}/{name}", path)
     return tuple(kept.values())

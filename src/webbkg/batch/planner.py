@@ -114,7 +114,9 @@ def plan(
     found = find_inputs(inputs)
     entries, left = read_associations(found.associations)
     targets = {os.path.realpath(one.target) for one in entries}
-    exposures = [one for one in found.exposures if os.path.realpath(one) not in targets]
+    exposures = [
+        one for one in found.exposures if not targets or os.path.realpath(one) not in targets
+    ]
     known = HeaderCache(cache_file() if cache else None, FORM)
     facts, unreadable = read_facts([*exposures, *(one.target for one in entries)], known, progress)
     by_path = {one.path: one for one in facts}
@@ -160,6 +162,8 @@ class Claimed:
         target = self.exposures.get(facts.info.identity)
         if target is not None:
             return f"is of the same exposure as {target}, which is planned"
+        if not self.backgrounds:
+            return None
         source = self.backgrounds.get(os.path.realpath(facts.path))
         return None if source is None else f"is a background exposure, as {source} says"
 
@@ -216,11 +220,11 @@ def _folded(name: str) -> str:
 def _finished(groups: Iterable[Group], left: dict[Path, str], folder: Path) -> Plan:
     """Put a plan in order, and name its files from a folder."""
     named = [
-        replace(group, members=tuple(_from(folder, one) for one in group.members))
+        replace(group, members=tuple(_from(str(folder), one) for one in group.members))
         for group in groups
     ]
     ordered = sorted((_sorted(one) for one in named), key=lambda one: one.members[0].target)
-    outs = [LeftOut(file=name_from(folder, path), reason=left[path]) for path in left]
+    outs = [LeftOut(file=name_from(str(folder), str(one)), reason=left[one]) for one in left]
     return Plan(
         groups=tuple(sorted(_with_names(ordered), key=lambda one: one.name)),
         left_out=tuple(sorted(outs, key=lambda one: one.file)),
@@ -244,22 +248,25 @@ def _with_names(groups: Iterable[Group]) -> list[Group]:
     return named
 
 
-def _from(folder: Path, member: Member) -> Member:
+def _from(folder: str, member: Member) -> Member:
     def name(file: str | None) -> str | None:
-        return None if file is None else name_from(folder, Path(file))
+        return None if file is None else name_from(folder, file)
 
     return Member(
-        target=name_from(folder, Path(member.target)),
-        backgrounds=tuple(name_from(folder, Path(one)) for one in member.backgrounds),
+        target=name_from(folder, member.target),
+        backgrounds=tuple(name_from(folder, one) for one in member.backgrounds),
         catalog=name(member.catalog),
         direct_image=name(member.direct_image),
         segmentation=name(member.segmentation),
     )
 
 
-def name_from(folder: Path, path: Path) -> str:
-    """Name a file from a folder, if it is below it; otherwise by its whole path."""
-    try:
-        return path.relative_to(folder).as_posix()
-    except ValueError:
-        return path.as_posix()
+def name_from(folder: str, file: str) -> str:
+    """Name a file from a folder, if it is below it; otherwise by its whole path.
+
+    Examples
+    --------
+    >>> name_from("/data", "/data/a/b.fits"), name_from("/data", "/datum/b.fits")
+    ('a/b.fits', '/datum/b.fits')
+    """
+    return file.removeprefix(folder.rstrip("/") + "/")

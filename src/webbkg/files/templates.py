@@ -98,6 +98,13 @@ class OwnTemplate:
     image: TemplateImage
     info: ExposureInfo
 
+    @property
+    def usable(self) -> npt.NDArray[np.float32]:
+        """Its SCI, with NaN where it is not finite or has DO_NOT_USE."""
+        sci, dq = self.image.sci, self.image.dq
+        flagged = False if dq is None else (dq & DO_NOT_USE) != 0
+        return np.where(np.isfinite(sci) & ~np.asarray(flagged), sci, np.float32(np.nan))
+
 
 def read_template(path: Any, target: Place, info: ExposureInfo) -> OwnTemplate:
     """Read a template of the user's own for a target: a reference file, or a bare sky image.
@@ -114,7 +121,7 @@ def read_template(path: Any, target: Place, info: ExposureInfo) -> OwnTemplate:
     Returns
     -------
     OwnTemplate
-        Its sci is NaN where it is not finite, or has DO_NOT_USE; its dq is None.
+        On the target's window.
 
     Raises
     ------
@@ -135,18 +142,10 @@ def read_template(path: Any, target: Place, info: ExposureInfo) -> OwnTemplate:
                 f"{path}: does not suit {target.name}: {cut}; take a full frame, or a template of "
                 "the target's window"
             )
-        image = _only_usable(cut)
+        image = cut
     if not np.isfinite(image.sci).any():
         raise InputError(f"{path}: this template has no finite pixel where {target.name} lies")
     return OwnTemplate(replace(image, name=path.name), headers)
-
-
-def _only_usable(image: TemplateImage) -> TemplateImage:
-    unusable = ~np.isfinite(image.sci)
-    if image.dq is not None:
-        unusable |= (image.dq & DO_NOT_USE) != 0
-    image.sci[unusable] = np.nan
-    return replace(image, dq=None)
 
 
 def _cut_bare(path: Path, target: Place, info: ExposureInfo) -> TemplateImage:
@@ -161,8 +160,7 @@ def _cut_bare(path: Path, target: Place, info: ExposureInfo) -> TemplateImage:
             f"a full frame, {full} (got {sky.shape}); cut it to the target's window"
         )
     with np.errstate(over="ignore"):
-        sci = sky.astype(np.float32)
-    return _only_usable(TemplateImage(path.name, sci, None, None))
+        return TemplateImage(path.name, sky.astype(np.float32), None, None)
 
 
 def is_bare_image(path: str | Path, role: str = "override_bkg") -> bool:

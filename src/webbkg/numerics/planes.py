@@ -103,6 +103,37 @@ class ArrayPlanes:
 
 
 @dataclass(frozen=True)
+class PartOfRows:
+    """Rows `start` to `stop` of planes, as planes of their own."""
+
+    whole: PlaneSource
+    start: int
+    stop: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Integrations, rows, columns."""
+        integrations, _, columns = self.whole.shape
+        return integrations, self.stop - self.start, columns
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of a name."""
+        return self.whole.has(name)
+
+    def read(
+        self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
+    ) -> bool:
+        """Fill `words` with rows of the planes, counted from the part's first."""
+        return self.whole.read(names, integration, self.start + start, self.start + stop, words)
+
+    def rows(
+        self, names: Sequence[str], integration: int, start: int, stop: int, room: Words
+    ) -> list[Rows]:
+        """Return rows of the planes, counted from the part's first."""
+        return self.whole.rows(names, integration, self.start + start, self.start + stop, room)
+
+
+@dataclass(frozen=True)
 class Overlap:
     """Where two images share pixels: (start, stop) on the one and on the other."""
 

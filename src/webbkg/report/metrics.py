@@ -263,11 +263,13 @@ def _chi2_dof(seen: Seen) -> Metric | None:
 
 
 def _sky_fraction(seen: Seen) -> Metric:
-    result, (number, rows, _) = seen.outcome.result, seen.sample.shape
+    result, number = seen.outcome.result, seen.sample.shape[0]
     value = len(seen.sample) / max(seen.sample.looked_at, 1)
     if isinstance(result, SossResult):
         sides = [side.n_sky for side in (result.fit.left, result.fit.right) if side]
-        pixels = rows * (SOSS_LAST_COLUMN + 1)
+        rows = np.count_nonzero(seen.background.covered.any(axis=1))
+        columns = SOSS_LAST_COLUMN + 1 if result.fit.robust is None else seen.sample.shape[2]
+        pixels = rows * columns
         value = sum(sides) / (pixels * max(result.fit.n_integrations, number))
     return Metric(name="sky_fraction", value=value)
 

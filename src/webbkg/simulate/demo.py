@@ -165,23 +165,45 @@ def _run_wfss(folder: Path, seed: int, tell: Tell) -> DemoResult:
     start = time.perf_counter()
     shown = wfss.draw_field(NIRCAM_R, seed)
     files = wfss.write_field(folder, wfss.observe(shown))
-    references = {"bkg": files.template, "wavelengthrange": files.wavelengthrange}
-    result, outcome, _ = _subtract(name, start, folder, [files.association], [], tell, references)
+    given = {
+        "override_bkg": str(files.template),
+        "override_wavelengthrange": str(files.wavelengthrange),
+    }
+    result, outcome, _ = _subtract(name, start, folder, [files.association], [], tell, given)
     note = "ERR from the same noisy counts leans the scale low: docs/wfss_recovery.md"
     return _with_scales(result, outcome, {"scale": shown.scene.scale}, note)
 
 
 def _run_soss(folder: Path, seed: int, tell: Tell) -> DemoResult:
-    name = "NIRISS SOSS time series, two segments fitted together"
+    """Subtract by both methods; the products are those of each, and the notes the robust one's."""
+    name = "NIRISS SOSS time series, two segments fitted together, by both methods"
     tell(f"{name}: simulating {SOSS_INTEGRATIONS} integrations")
     start = time.perf_counter()
     shown = soss.draw_field(seed=seed)
     files = soss.write_series(folder, soss.draw_series(shown, SOSS_INTEGRATIONS), segments=2)
-    references = {"bkg": files.template}
-    result, outcome, _ = _subtract(name, start, folder, files.segments, [], tell, references)
     truth = {"left": shown.scene.scale_left, "right": shown.scene.scale_right}
     note = "the prescribed percentiles cut into noise and sky: docs/soss_recovery.md"
-    return _with_scales(result, outcome, truth, note)
+    both = []
+    for method, suffix in (("percentile", None), ("robust", "robust")):
+        given = {"override_bkg": str(files.template), "soss_method": method}
+        result, outcome, _ = _subtract(
+            name, start, folder, files.segments, [], tell, parameters=given, suffix=suffix
+        )
+        both.append(_with_scales(result, outcome, truth, note))
+    old, new = both
+    scales = [
+        replace(scale, label=f"{scale.label}, {method}")
+        for method, result in (("percentile", old), ("robust", new))
+        for scale in result.scales
+    ]
+    scales.sort(key=lambda scale: scale.label.partition(",")[0])  # the two of a side together
+    return replace(
+        new,
+        scales=tuple(scales),
+        products=(*old.products, *new.products),
+        simulate_seconds=old.simulate_seconds,
+        notes=(("template, percentile", dict(old.notes).get("template", "none")), *new.notes),
+    )
 
 
 def _subtract(
@@ -191,7 +213,8 @@ def _subtract(
     targets: list[Path],
     backgrounds: list[Path],
     tell: Tell,
-    references: dict[str, Path] | None = None,
+    parameters: dict[str, str] | None = None,
+    suffix: str | None = None,
 ) -> tuple[DemoResult, Any, Any]:
     """Subtract a set and write the products; return outcome and product too."""
     simulated = time.perf_counter()
@@ -199,9 +222,9 @@ def _subtract(
     named = targets if len(targets) > 1 else targets[0]  # which may be an association
     items = run.items_of(resolve(named, backgrounds))
     setting = run.Setting(
-        parameters={f"override_{kind}": str(path) for kind, path in (references or {}).items()},
-        name_product=lambda item, suffix: product_path(
-            item.job.association or item.name, suffix, output_dir=folder
+        parameters=parameters or {},
+        name_product=lambda item, kind: product_path(
+            item.job.association or item.name, kind or suffix, output_dir=folder
         ),
         keep_backgrounds=True,
     )

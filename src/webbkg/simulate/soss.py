@@ -50,6 +50,7 @@ EDGE = 1.5  # length over which it falls off (pixels)
 WING, WING_WIDTH, WING_POWER = 0.06, 25.0, 1.25  # (1 + (d / width)**2)**-power
 LINES = ((380.0, 0.04), (900.0, 0.06), (1380.0, 0.05))  # columns and depths
 LINE_WIDTH = 40.0
+SOSS_FILTERS = ("CLEAR", "F277W")
 SKY_PEAK, SKY_SPAN = 900.0, 1140.0  # column where the right side is brightest, and on to the end
 
 
@@ -106,6 +107,9 @@ ORDER_2 = Trace(
     (650, 900, 1150, 1450, 1600, 1850),
     (0.002, 0.03, 0.12, 0.33, 0.2, 0.002),
 )
+ORDER_1_RED = replace(ORDER_1, bright_columns=(0, 250, 420, 445), brightness=(0.5, 0.8, 1.0, 0.01))
+"""What F277W leaves of order 1: light beyond 2.4 micrometres, from column 0 to about 440."""
+
 ORDER_3 = Trace((0, 300, 600, 850), (140, 148, 165, 195), (0, 500, 850), (0.006, 0.012, 0.0002))
 
 
@@ -116,6 +120,7 @@ class SossScene(Scene):
     detector: Detector = SOSS_DETECTOR
     readout: Readout = RAPID
     exposure_type: str = "NIS_SOSS"
+    filter: str = "CLEAR"  #: or F277W, which lets nothing but the red end of order 1 through
     ra: float = 217.3
     dec: float = -3.4
     star: float = 440.0  #: its brightest pixel, outside transit (DN/s)
@@ -136,6 +141,8 @@ class SossScene(Scene):
     template_noise: float = 0.0  #: of the library's templates (DN/s); the sky has none
     template: float = 3  #: which one the sky is made of; between two of them if it is not whole
     sky_gradient: float = 0.0  #: rise of the sky from first to last row that no template has
+    sky_bow: float = 0.0  #: the same from the first and the last row to the middle
+    sky_slope: float = 0.0  #: the same from first to last column
     scale_left: float = 0.93  #: what it is times on either side of the jump; the truth to recover
     scale_right: float = 0.88
     #: What the sky is times at evenly spaced times, from the first integration's middle to the
@@ -160,11 +167,18 @@ class SossScene(Scene):
         if not 0 <= self.template <= self.templates - 1:
             library = f"the {self.templates} of the library, counted from 0"
             raise OptionError(f"template must be one of {library} (got {self.template})")
+        if self.filter not in SOSS_FILTERS:
+            raise OptionError(f"filter must be {' or '.join(SOSS_FILTERS)} (got {self.filter!r})")
 
     @property
     def elements(self) -> tuple[str, str | None]:
         """FILTER and PUPIL."""
-        return "CLEAR", "GR700XD"
+        return self.filter, "GR700XD"
+
+    @property
+    def orders(self) -> tuple[Trace, ...]:
+        """Traces of the star that the filter lets through."""
+        return self.traces if self.filter == "CLEAR" else (ORDER_1_RED,)[: len(self.traces)]
 
 
 def jump_columns(scene: SossScene) -> Values:
@@ -189,6 +203,14 @@ def sky_pattern(scene: SossScene, index: float) -> FloatImage:
     sky = scene.level * (left * (1 - beyond) + right * beyond) * along_rows
     sky[reference_pixels(scene.detector, SUBSTRIP256.window)] = 0
     return sky.astype(np.float32)
+
+
+def _rise(scene: SossScene) -> FloatImage:
+    """What no template has: factors of about 1, (256, 2048)."""
+    row, column = np.linspace(-0.5, 0.5, ROWS), np.linspace(-0.5, 0.5, COLUMNS)
+    along_rows = 1 + scene.sky_gradient * row + scene.sky_bow * (0.5 - 4 * row**2)
+    rise = along_rows[:, np.newaxis] * (1 + scene.sky_slope * column)
+    return rise.astype(np.float32)
 
 
 def make_library(scene: SossScene, seed: int) -> npt.NDArray[np.float32]:
@@ -277,14 +299,12 @@ class SossField(Field):
     def sky(self) -> FloatImage:
         """True sky: a template of the library, scaled on either side of its jump.
 
-        Or one that the library does not hold, with the `sky_gradient` along the rows.
+        Or one that the library does not hold, if it rises along rows or columns.
         """
         scene = self.scene
         right = np.arange(COLUMNS) >= np.rint(jump_columns(scene))[:, np.newaxis]
         scale = np.where(right, scene.scale_right, scene.scale_left).astype(np.float32)
-        rise = 1 + scene.sky_gradient * (np.arange(ROWS) / (ROWS - 1) - 0.5)
-        sky = scale * sky_pattern(scene, scene.template) * rise[:, np.newaxis].astype(np.float32)
-        return self._read(sky)
+        return self._read(scale * sky_pattern(scene, scene.template) * _rise(scene))
 
     @cached_property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -297,7 +317,7 @@ class SossField(Field):
     def star(self) -> FloatImage:
         """All orders of the star, outside transit (DN/s)."""
         image, row = np.zeros((ROWS, COLUMNS)), np.arange(ROWS)[:, np.newaxis]
-        for number, trace in enumerate(self.scene.traces):
+        for number, trace in enumerate(self.scene.orders):
             offset = row - trace.centre(np.arange(COLUMNS))
             wing = _wings(self.scene, offset, number)
             image += trace.spectrum() * (_across(np.abs(offset)) + wing)

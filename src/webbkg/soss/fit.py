@@ -16,7 +16,7 @@ import numpy.typing as npt
 from webbkg.errors import InputError, OptionError
 from webbkg.numerics import selection
 from webbkg.numerics.parallel import available_threads, split
-from webbkg.numerics.planes import ArrayPlanes, PlaneSource, Rows
+from webbkg.numerics.planes import ArrayPlanes, PartOfRows, PlaneSource, Rows
 from webbkg.numerics.selection import Counts, Distribution, Layout, Window
 from webbkg.options import (
     DO_NOT_USE,
@@ -43,6 +43,7 @@ from webbkg.soss.library import (
     as_library,
     cut_to_target,
     find_jump,
+    strip_of,
     without_infinities,
 )
 from webbkg.soss.stream import PLANES, Look, Stream
@@ -153,6 +154,11 @@ def fit_segments(
     library = as_library(templates)
     fitted = cut_to_target(library, stream.shape)
     nothing = np.full((len(library), 2), np.nan)
+    strip = strip_of(library, stream.shape) if options.method == "robust" else None
+    if strip is not None:
+        parts = [PartOfRows(one, *strip) for one in segments]
+        fit = fit_segments(parts, library, options, times=times, threads=threads)
+        return _on_full_frame(fit, strip[0])
     if fitted is None:
         reason = (
             f"templates of {library.shape[1]} rows and {library.shape[2]} columns do not fit a "
@@ -168,6 +174,13 @@ def fit_segments(
         reason = "template matching failed: the target has no usable pixel"
         return _skipped(reason, nothing, threshold, stream)
     return _fit_library(stream, fitted, threshold, options)
+
+
+def _on_full_frame(fit: TemplateFit, first_row: int) -> TemplateFit:
+    """Let the jump of the last rows go on to the first one."""
+    if not fit.jump.size:
+        return fit
+    return replace(fit, jump=np.pad(fit.jump, (first_row, 0), mode="edge"))
 
 
 def _check_hours(hours: npt.NDArray[np.float64], integrations: int) -> None:
@@ -204,7 +217,8 @@ def template_background(
         `variances` has the first, independent from pixel to pixel, in `poisson`, and the second,
         which moves all pixels of a side together, in `flat`. Of a mixture likewise, with the
         covariance of its weights. `drift` tells how it changes from integration to integration,
-        where the fit found that it does.
+        where the fit found that it does. Of a full frame that was fitted with a library of 256
+        rows, the rows of SUBSTRIP256 alone are `covered`.
 
     Raises
     ------
@@ -215,6 +229,11 @@ def template_background(
         raise OptionError(f"fit must be COMPLETE to give a background (got {fit.status})")
     library = as_library(templates)
     rows = len(fit.jump)
+    strip = strip_of(library, (rows, library.shape[2]))
+    if strip is not None:
+        inside = replace(fit, jump=fit.jump[slice(*strip)])
+        whole = _around(template_background(inside, library, templates_err), strip, rows)
+        return replace(whole, drift=None if fit.time is None else fit.time.drift(fit.jump))
     cut = cut_to_target(library, (rows, library.shape[2]))
     if cut is None:
         raise OptionError(
@@ -234,6 +253,20 @@ def template_background(
         drift=None if fit.time is None else fit.time.drift(fit.jump),
     )
     return background if own is None else _with_variances(background, own)
+
+
+def _around(background: Background, strip: tuple[int, int], rows: int) -> Background:
+    """Put a background into a frame of which nothing else is covered; its size is 0 there."""
+    beyond = (strip[0], rows - strip[1]), (0, 0)
+    parts = vars(background.variances) if background.variances is not None else {}
+    wide = {name: np.pad(part, beyond) for name, part in parts.items() if part is not None}
+    return Background(
+        sci=np.pad(background.sci, beyond),
+        err=np.pad(background.err, beyond),
+        dq=np.pad(background.dq, beyond),
+        covered=np.pad(background.covered, beyond),
+        variances=Variances(**wide) if wide else None,
+    )
 
 
 def _scaled(

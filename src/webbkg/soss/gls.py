@@ -208,9 +208,11 @@ def column_levels(
     sums = moments[:, :-1, -1]
     residual = (sums[:, layout.sources] * layout.factors) @ model / safe
     residual = np.where(seen, residual, 0.0)
+    if not seen.any():
+        return np.zeros(len(seen)), 1.0
     solver = flicker.solver(np.where(seen, 1 / safe, np.inf))
     modes = fft.dct(solver.whiten(residual[:, np.newaxis])[seen, 0], norm="ortho")[:SLOW]
-    return solver.levels(residual), float(np.mean(modes**2)) if len(modes) else 1.0
+    return solver.levels(residual), float(np.mean(modes**2))
 
 
 def held_out(halves: list[Normal], layout: Layout) -> float:

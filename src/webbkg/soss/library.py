@@ -8,7 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import OptionError
-from webbkg.options import SOSS_SMOOTHING, SOSS_STEP_COLUMNS, SOSS_SUBSTRIP96_ROWS
+from webbkg.options import (
+    SOSS_FULL_FRAME_ROWS,
+    SOSS_SMOOTHING,
+    SOSS_STEP_COLUMNS,
+    SOSS_SUBSTRIP96_ROWS,
+)
 from webbkg.results import FloatImage
 
 Library = npt.NDArray[np.float32]
@@ -37,6 +42,13 @@ def cut_to_target(library: Library, shape: tuple[int, int]) -> Library | None:
         return library
     start, stop = SOSS_SUBSTRIP96_ROWS
     return library[:, start:stop] if (rows, shape[0]) == (256, stop - start) else None
+
+
+def strip_of(library: Library, shape: tuple[int, int]) -> tuple[int, int] | None:
+    """Tell which rows of a full frame a library of 256 rows covers; None if it is not that."""
+    start, stop = SOSS_FULL_FRAME_ROWS
+    is_strip = library.shape[1:] == (stop - start, shape[1])
+    return (start, stop) if is_strip and shape[0] == stop else None
 
 
 def find_jump(template: npt.ArrayLike) -> Splits:

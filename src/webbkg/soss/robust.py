@@ -24,6 +24,7 @@ from webbkg.soss.stack import stack
 from webbkg.soss.stream import Stream
 
 Values = npt.NDArray[np.float64]
+BoolColumns = npt.NDArray[np.bool_]
 Times = tuple[Values, str]
 
 CLOSE = 2.0  # log-likelihood by which the best template should lead
@@ -61,20 +62,27 @@ def fit_stream(
         COMPLETE, or SKIPPED with a reason.
     """
     frame = make_frame(stack(stream), library)
-    nothing = np.full((len(library), 2), np.nan)
-    for label, side in (("left", ~frame.right), ("right", frame.right)):
+    for label, side in _labelled(frame):
         if not frame.lit[side].any():
-            return TemplateFit(
-                status=Status.SKIPPED,
-                reason=f"no usable pixel on the {label} side of the jump",
-                rmse=nothing,
-                n_integrations=frame.deep.integrations,
-            )
+            return _skipped(f"no usable pixel on the {label} side of the jump", frame)
     fit, found = _with_model(frame, stream.threads, options.model)
-    if options.time == "constant":
+    if options.time == "constant" or found.status is not Status.COMPLETE:
         return found
     hours, clock = times or (np.arange(frame.deep.integrations, dtype=np.float64), "order")
     return replace(found, time=timing.follow(fit, stream, hours, clock))
+
+
+def _labelled(frame: Frame) -> tuple[tuple[str, BoolColumns], tuple[str, BoolColumns]]:
+    return ("left", ~frame.right), ("right", frame.right)
+
+
+def _skipped(reason: str, frame: Frame) -> TemplateFit:
+    return TemplateFit(
+        status=Status.SKIPPED,
+        reason=reason,
+        rmse=np.full((len(frame.templates), 2), np.nan),
+        n_integrations=frame.deep.integrations,
+    )
 
 
 def _with_model(frame: Frame, threads: int, model: str) -> tuple[Fit, TemplateFit]:
@@ -122,6 +130,9 @@ def report(
     Of a mixture, the `solution` is that with the mixture for a template.
     """
     frame, best = fit.frame, solution.best
+    for label, side in _labelled(frame):
+        if not solution.weights[side].any():
+            return _skipped(f"everything on the {label} side of the jump is starlight", frame)
     bias, variance = _draw_again(fit, solution)
     if mixed is not None:
         bias, variance = mixed.bias, np.maximum(variance, mixed.variance)

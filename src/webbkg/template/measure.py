@@ -52,7 +52,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     """
     options = request.template or TemplateOptions()
     _check(target, options)
-    region = region_of(options, target)
+    region = target.part(options)
     gathered = _gather(target, request, options)
     sci, dq, variance, photons = _planes(target)
     fitted = scale_templates(sci, dq, gathered.stack, variance, photons, options, region=region)
@@ -69,21 +69,6 @@ def _check(target: Target, options: TemplateOptions) -> None:
     number = len(options.template or ())
     if not 1 <= number <= MOST_TEMPLATES:
         raise OptionError(f"template must name 1 to {MOST_TEMPLATES} files (got {number})")
-
-
-def region_of(options: TemplateOptions, target: Target) -> tuple[slice, slice] | None:
-    """Find rows and columns of the target that `template_region` names; None for all of them."""
-    if options.template_region is None:
-        return None
-    window, (x1, x2, y1, y2) = target.window, options.template_region
-    columns = max(x1 - 1 - window.x, 0), min(x2 - window.x, window.columns)
-    rows = max(y1 - 1 - window.y, 0), min(y2 - window.y, window.rows)
-    if columns[0] >= columns[1] or rows[0] >= rows[1]:
-        raise OptionError(
-            "template_region must have pixels in common with the target "
-            f"{target.name}, {window} (got {x1},{x2},{y1},{y2}, x1,x2,y1,y2 on the detector from 1)"
-        )
-    return slice(*rows), slice(*columns)
 
 
 @dataclass(frozen=True)
@@ -105,7 +90,7 @@ def _gather(target: Target, request: Request, options: TemplateOptions) -> _Gath
     for name, plane in zip(files, stack, strict=True):
         path = find_file(name, folders, "template")
         found = read_template(path, target.place, target.info)
-        plane[:] = found.image.sci
+        plane[:] = found.usable
         read.append(replace(found, image=replace(found.image, sci=plane)))
     warnings = tuple(text for one in read for text in _odd(one, target))
     return _Gathered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.errors import InputError
+from webbkg.errors import InputError, OptionError
 from webbkg.files import door
 from webbkg.files.associations import find_file
 from webbkg.files.catalogs import read_catalog
@@ -21,8 +22,9 @@ from webbkg.files.references import (
     open_images,
     read_wavelength_ranges,
 )
+from webbkg.files.templates import read_template
 from webbkg.modes import Request, Services, Target
-from webbkg.options import WfssOptions
+from webbkg.options import TemplateOptions, WfssOptions
 from webbkg.results import (
     BoolImage,
     FloatImage,
@@ -35,6 +37,7 @@ from webbkg.results import (
 )
 from webbkg.wfss import traces
 from webbkg.wfss.fit import fit_scale, scaled_background, scaled_variances
+from webbkg.wfss.flat import flat_response, with_flat_error
 from webbkg.wfss.predict import predict_light
 
 Image = npt.NDArray[Any]
@@ -59,15 +62,15 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     options = request.options_as(WfssOptions)
     sci, err, dq = _planes(target)
     source = _mask_source(target, request, options)
-    reference = services.find_reference("bkg")
-    if reference is None:
-        return _skipped(f"CRDS has no bkg reference for {target.name} (N/A)")
-    template = _open_template(reference, target)
-    if isinstance(template, str):
-        return _skipped(template)
+    templates = _templates(target, request, services)
+    if isinstance(templates, str):
+        return _skipped(templates)
+    template, *more = templates
+    options = _for_several(options, more)
     mask = _sky_mask(target, source, options, services)
     if mask is None:
         return _skipped(f"CRDS has no wavelengthrange reference for {target.name} (N/A)")
+    mask = mask.within(target.part(request.template))
     fit = fit_scale(
         sci,
         err,
@@ -81,8 +84,11 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         var_rnoise=_variance(target, "VAR_RNOISE", options),
         var_poisson=_variance(target, "VAR_POISSON", options),
         source_light=mask.light,
+        more_templates=[one.sci for one in more],
     )
-    return _outcome(fit, template, mask, options, propagate=request.propagate_errors)
+    if request.template is not None and request.template.flat_error:
+        fit = _with_flat_error(fit, (sci, err, dq), template, mask, request.template)
+    return _outcome(fit, templates, mask, options, propagate=request.propagate_errors)
 
 
 def _skipped(reason: str) -> Outcome:
@@ -113,6 +119,49 @@ def _dispersion_axis(target: Target) -> int | None:
     return door.as_integer(axis, target.name, "DISPAXIS")
 
 
+def _templates(target: Target, request: Request, services: Services) -> list[TemplateImage] | str:
+    """Open the templates of the user's own, or the reference; where there is none, say why."""
+    named = None if request.template is None else request.template.template
+    if named is not None:
+        paths = [find_file(one, [Path(), *request.folders], "template") for one in named]
+        read = [read_template(path, target.place, target.info) for path in paths]
+        # What is known of the first one's flags goes to the product; the others are as good as 0 there.
+        return [read[0].image, *(replace(one.image, sci=one.usable) for one in read[1:])]
+    reference = services.find_reference("bkg")
+    if reference is None:
+        return f"CRDS has no bkg reference for {target.name} (N/A)"
+    template = _open_template(reference, target)
+    return template if isinstance(template, str) else [template]
+
+
+def _for_several(options: WfssOptions, more: Sequence[TemplateImage]) -> WfssOptions:
+    """Fit several templates together, where there are more than one."""
+    if not more or options.model != "template":
+        return options
+    if options.method != "robust":
+        raise OptionError(
+            f"template must name one file for wfss_method {options.method} (got {1 + len(more)}); "
+            "set wfss_method to robust"
+        )
+    return replace(options, model="templates")
+
+
+def _with_flat_error(
+    fit: ScaleFit,
+    planes: tuple[Image, Image, Image],
+    template: TemplateImage,
+    mask: _Mask,
+    stated: TemplateOptions,
+) -> ScaleFit:
+    """Let a stated error of the flat field enter the error of a scale."""
+    if fit.status is not Status.COMPLETE:
+        return fit
+    sky = mask.chosen(fit, template)
+    given = (*planes, template.sci, template.dq, sky)
+    error = stated.flat_error * flat_response(*given, stated.flat_length)
+    return with_flat_error(fit, error)
+
+
 def _open_template(reference: Any, target: Target) -> TemplateImage | str:
     """Cut the BKG reference to the target's window; where that fails, say why."""
     with open_images(reference, "WfssBkgModel") as images:
@@ -140,8 +189,16 @@ class _Mask:
         if self.light is None or fit.robust is None:
             return self.sky
         allowed = np.float32(fit.robust.light_limit) * np.asarray(template.sci, np.float32)
-        clean: BoolImage = self.light <= allowed
+        clean: BoolImage = (self.light <= allowed) & self.sky
         return clean
+
+    def within(self, region: tuple[slice, slice] | None) -> _Mask:
+        """Confine it to rows and columns; None for all of them."""
+        if region is None:
+            return self
+        sky = np.zeros_like(self.sky)
+        sky[region] = self.sky[region]
+        return replace(self, sky=sky)
 
 
 def _mask_source(target: Target, request: Request, options: WfssOptions) -> Any:
@@ -247,13 +304,24 @@ def _orders(reference: Any, target: Target) -> tuple[traces.OrderLimits, ...]:
 
 
 def _outcome(
-    fit: ScaleFit, template: TemplateImage, mask: _Mask, options: WfssOptions, *, propagate: bool
+    fit: ScaleFit,
+    templates: Sequence[TemplateImage],
+    mask: _Mask,
+    options: WfssOptions,
+    *,
+    propagate: bool,
 ) -> Outcome:
     background = propagated = None
+    template, *others = templates
+    more: dict[str, Any] = {
+        "more_templates": [one.sci for one in others],
+        "more_errs": [one.err for one in others],
+    }
     sky = mask.chosen(fit, template)
     if fit.status is Status.COMPLETE:  # overwrites the template
-        variances = scaled_variances(template.sci, template.err, fit) if propagate else None
-        background = scaled_background(template.sci, template.err, template.dq, fit, overwrite=True)
+        own = template.sci, template.err
+        variances = scaled_variances(*own, fit, **more) if propagate else None
+        background = scaled_background(*own, template.dq, fit, overwrite=True, **more)
         background = replace(background, variances=variances)
     if background is not None and propagate:
         propagated = Propagated(common={"scale": _relative_error(fit)})
@@ -266,7 +334,7 @@ def _outcome(
         warnings=mask.warnings,
         result=WfssResult(
             options=options,
-            template=template.name,
+            template=", ".join(one.name for one in templates),
             mask=mask.origin,
             mask_sources=mask.sources,
             mask_from=mask.way,
