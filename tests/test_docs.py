@@ -2,10 +2,10 @@
 
 import inspect
 import json
+import os
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -64,11 +64,20 @@ def test_python_examples_run(folder, code):
     assert not list(folder.glob("*.partial"))
 
 
+@pytest.fixture(scope="module")
+def shell():
+    """Give processes without a CRDS, as they are where none is set up."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CRDS")}
+    modules = ["webbkg.step", "webbkg.command", "webbkg.image.measure", "webbkg.report.drawing"]
+    started = Forks([*modules, "jinja2", "matplotlib.backends.backend_agg"], variables)
+    yield started
+    started.close()
+
+
 @pytest.mark.parametrize("script", examples("bash"))
-def test_shell_examples_run(folder, script):
+def test_shell_examples_run(folder, shell, script):
     for command in commands(script):
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, f"{command}\n{run.stderr}"
+        shell.run(command, folder)
     assert list(folder.rglob("*_backgroundstep.fits"))
 
 
