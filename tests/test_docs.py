@@ -15,6 +15,7 @@ import yaml
 from astropy.io import fits
 
 import webbkg
+import webbkg.batch
 from crds_cache import Cache, environment
 from factories import make_model, ramp, save
 from forks import Forks
@@ -223,7 +224,9 @@ def test_parameters_are_spelt_as_they_are(page):
         "config_file",
         "sky_level",
     }
-    assert named | given <= {*parameters(), *inspect.signature(webbkg.subtract).parameters}
+    calls = (webbkg.subtract, webbkg.batch.run)
+    arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    assert named | given <= {*parameters(), *arguments}
 
 
 # The signatures of the API.
