@@ -50,6 +50,9 @@ SECTIONS = {
     "wfss warm": "WFSS: fit and sky mask, warm process",
     "wfss growth": "WFSS: growth of memory in a warm process",
     "wfss whole": "WFSS: whole process, file to file",
+    "wfss robust": "WFSS: whole process, file to file, with the method `robust`",
+    "template warm": "Templates of one's own: fit in memory, warm process",
+    "template whole": "Templates of one's own: whole process, file to file",
     "soss warm": "SOSS: fit and subtraction in memory, warm process",
     "soss whole": "SOSS: whole process, file to file",
 }
