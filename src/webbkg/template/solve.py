@@ -20,6 +20,10 @@ BLOCKS = 16
 SIGNIFICANT = 2.0
 """Of its own standard errors by which a jackknife must exceed the white error to be believed."""
 
+HOLDS = 1e-10
+"""Least eigenvalue of the even sky's normal matrix, its diagonal scaled to 1, for it to be told apart: on
+less than three cells along an axis there is no curvature."""
+
 ALIKE = 1e-6
 """Share of a template's weight that the others and the even sky must leave of it."""
 
@@ -102,6 +106,17 @@ class CellSums:
         matrix[number:, number:] = self._flat[1] * self.even[:, np.newaxis] * self.even
         return matrix
 
+    @property
+    def sky_terms_that_hold(self) -> int:
+        """Coefficients of the even sky that can be told apart: as many as there are, or fewer."""
+        even = self.normal.sum(axis=-1)[self.templates :, self.templates :]
+        if not (np.isfinite(even).all() and np.all(np.diag(even) > 0)):
+            return min(self.sky_terms, 1)
+        size = np.sqrt(np.diag(even))
+        alike = even / np.outer(size, size)
+        fits = (t for t in (6, 3, 1) if t <= self.sky_terms)
+        return next((t for t in fits if np.linalg.eigvalsh(alike[:t, :t])[0] > HOLDS), 0)
+
     def level(self, sky: Doubles) -> float:
         """Median over the cells with pixels of the even sky with these coefficients."""
         levels = (sky @ self.even)[self._flat[0] > 0] if sky.size else np.zeros(0)
@@ -143,6 +158,8 @@ class Solution:
     used : int
         Pixels.
     chi2_dof : float
+    own : (n,) float64
+        Share of the information on a coefficient that the others leave.
     """
 
     coefficients: Doubles
@@ -152,6 +169,7 @@ class Solution:
     blocks: Doubles
     used: int
     chi2_dof: float
+    own: Doubles
 
     @cached_property
     def errors(self) -> Doubles:
@@ -179,6 +197,7 @@ class Solution:
                 white_err=float(self.white[k]),
                 block_err=float(self.block[k]),
                 flat_err=float(flat[k]),
+                own=float(self.own[k]),
             )
             for k in range(number)
         )
@@ -213,11 +232,14 @@ def solve(sums: CellSums, start: Doubles, number: int) -> Solution | str:
     chi2 = sums.chi2 - 2 * float(move @ gradient) + float(move @ normal @ move)
     block, blocks = _jackknife(sums, move, inverse)
     white = np.sqrt(np.diag(inverse))
-    return Solution(found, inverse, white, block, blocks, sums.used, max(chi2, 0.0) / dof)
+    own = 1 / (np.diag(normal) * np.diag(inverse))
+    return Solution(found, inverse, white, block, blocks, sums.used, max(chi2, 0.0) / dof, own)
 
 
 def _why_not(normal: Doubles, number: int, used: int) -> str:
     """Say why there is no solution; an empty string if there is one."""
+    if not np.isfinite(normal).all():
+        return "values are too large, or variances too small, to be summed"
     if used <= len(normal):
         return "no pixel is left to fit: all are source, or far off"
     for k in range(number):
