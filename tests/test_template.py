@@ -246,7 +246,7 @@ def test_no_scale_for_a_reason(reason):
 
 def test_all_left_out_is_a_reason():
     sums = CellSums(np.zeros((2, kernels.number_of_terms(1), 2)), 1, 1, (32, 32))
-    assert "no pixel is left to fit" in solve(sums, np.zeros(2), 1)
+    assert "only 0 pixels are left to fit" in solve(sums, np.zeros(2), 1)
 
 
 def test_planes_of_other_shapes_are_refused():

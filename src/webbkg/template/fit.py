@@ -7,8 +7,7 @@
 4. Templates and even sky are fitted together by weighted least squares to what is left, within
    `CLIP` standard deviations of the model; no template has a negative scale. The next round begins
    there, until the scales stay.
-5. The errors are those of the noise or, where these are too small to be true, of a jackknife over
-   blocks; a stated error of the flat field is added.
+5. The errors are the larger of those of the noise and of a jackknife over blocks; a stated error of the flat field is added.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, TemplateOptions
 from webbkg.results import BoolImage, FloatImage, Status, TemplatesFit
 from webbkg.template import kernels
 from webbkg.template.noise import Noise, model_noise
-from webbkg.template.solve import CellSums, Solution, solve
+from webbkg.template.solve import FEWEST, CellSums, Solution, solve
 
 CLIP = 4.5
 """Standard deviations beyond which a pixel is left out, as in the robust fit of grism skies."""
@@ -49,9 +48,6 @@ SAMPLE = 1 << 16
 """Pixels of the first guess, or somewhat more."""
 
 FIRST_CLIP, FIRST_ROUNDS = 2.5, 10
-
-FEWEST = 100
-"""Pixels below which nothing is fitted."""
 
 LINES = 64
 """Rows that a thread takes at a time; a multiple of a cell's."""
