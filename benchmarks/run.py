@@ -54,6 +54,8 @@ SECTIONS = {
     "template warm": "Templates of one's own: fit in memory, warm process",
     "template whole": "Templates of one's own: whole process, file to file",
     "soss warm": "SOSS: fit and subtraction in memory, warm process",
+    "soss methods": "SOSS: the fit of each method in memory, warm process",
+    "soss files": "SOSS: each method, whole process, file to file",
     "soss whole": "SOSS: whole process, file to file",
 }
 """Module of this package and section of its ``bench``; and the title."""

@@ -12,10 +12,18 @@ import numpy as np
 
 from benchmarks import measure, peer
 from webbkg.numerics.parallel import available_threads, over_bands, split
+from webbkg.numerics.planes import ArrayPlanes
+from webbkg.options import SossOptions
 from webbkg.soss.fit import fit_templates, template_background
+from webbkg.soss.stream import Stream
 
 ROWS, COLUMNS, TEMPLATES = 256, 2048, 8
 BARS = {50: 15, 300: 20}  # times faster than jwst
+METHODS = {
+    "percentile": SossOptions(),
+    "robust": SossOptions(method="robust"),
+    "robust, smooth in time": SossOptions(method="robust", time="smooth"),
+}
 COPY = (
     "import sys; source, target = open(sys.argv[1], 'rb'), open('copy.fits', 'wb')\n"
     "while chunk := source.read(1 << 23): target.write(chunk)"
@@ -46,9 +54,9 @@ def make_cube(template, integrations):
     return sci, dq
 
 
-def fit_and_subtract(sci, dq, library):
+def fit_and_subtract(sci, dq, library, options=None):
     """What the step does with a target it owns: in place."""
-    fit = fit_templates(sci, dq, library)
+    fit = fit_templates(sci, dq, library, options)
     background = template_background(fit, library)
     flagged = bool(background.dq.any())
 
@@ -63,6 +71,63 @@ def fit_and_subtract(sci, dq, library):
 
     over_bands(split(len(sci), 4), make_worker, threads=available_threads())
     return fit
+
+
+def read_through(sci, dq):
+    """Look at every sample once, and do next to nothing with it."""
+    stream = Stream([ArrayPlanes.of(SCI=sci, DQ=dq)], available_threads())
+
+    def make_worker():
+        return lambda _row, values, flags: (values.max(), flags.max())
+
+    stream.sweep(make_worker, stream.threads)
+
+
+def bench_methods(rounds, integrations=300):
+    """Time the fits of both methods in memory, in turn, and the memory of each."""
+    library = make_library()
+    sci, dq = make_cube(library[3], integrations)
+    fits = {name: lambda o=one: fit_templates(sci, dq, library, o) for name, one in METHODS.items()}
+    for one in METHODS.values():
+        fit_templates(sci[:12], dq[:12], library, one)  # loads the kernels
+    grown = {name: measure.growth(fit) for name, fit in fits.items()}
+    seconds = measure.alternate({"reading": lambda: read_through(sci, dq), **fits}, rounds)
+    cpu = measure.alternate(fits, 1, time.process_time)
+    reading = measure.median(seconds["reading"])
+    return [
+        {
+            "case": f"{integrations} × 256 × 2048, {TEMPLATES} templates",
+            "method": name,
+            "seconds": f"{measure.median(seconds[name]):.2f}",
+            "beyond reading (bar of robust ≤ 2.5)": f"{measure.median(seconds[name]) - reading:.2f}",
+            "÷ percentile (≤ 4)": f"{measure.ratio(seconds[name], seconds['percentile']):.2f}",
+            "CPU": f"{measure.median(cpu[name]):.2f}",
+            "memory above the target's (≤ 250 MB)": f"{grown[name]:.0f}",
+        }
+        for name in fits
+    ]
+
+
+def bench_methods_whole(folder, rounds, integrations=300):
+    """Time whole processes of both methods from file to file, in turn."""
+    measure.apart("soss", "write_data", folder, integrations)
+    target = folder / f"s{integrations}_rateints.fits"
+    measure.read_into_cache(target)
+    timed = {}
+    for name, one in METHODS.items():
+        given = {"soss_method": one.method, "soss_time": one.time, "override_bkg": "bkg.fits"}
+        timed[name] = measure.commands(target, target, **given)["webbkg subtract"]
+    runs = measure.alternate_processes(timed, folder, rounds)
+    return [
+        {
+            "integrations": integrations,
+            "method": name,
+            "seconds": f"{measure.median([run.seconds for run in runs[name]]):.1f}",
+            "CPU": f"{measure.median([run.cpu for run in runs[name]]):.1f}",
+            "peak (MB)": f"{measure.median([run.peak for run in runs[name]]):.0f}",
+        }
+        for name in runs
+    ]
 
 
 def make_peer(sci, dq, library):
@@ -153,7 +218,11 @@ def bench_whole(folder, rounds):
 
 
 def bench(section, folder, rounds):
-    """Measure one section: warm or whole."""
+    """Measure one section: warm, methods, whole or files."""
     if section == "warm":
         return bench_warm(rounds)
+    if section == "methods":
+        return bench_methods(rounds)
+    if section == "files":
+        return bench_methods_whole(Path(folder) / "soss", min(rounds, 3))
     return bench_whole(Path(folder) / "soss", min(rounds, 3))

@@ -772,7 +772,7 @@ class SossTime(Frozen):
     scales, scale_errs : (integrations, 2) float64
         The spline, with a mean of 1, and its standard errors; 1 and 0 where it is constant.
     knots : (knots,) float64
-        Of the natural cubic spline (hours); a single one where the scales are constant.
+        Of the cubic spline (hours), "not a knot" at its ends; a single one where the scales are constant.
     knot_scales, knot_errs : (knots, 2) float64
         The scales there, which make the spline, and their standard errors.
     together : bool

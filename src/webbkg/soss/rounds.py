@@ -131,11 +131,14 @@ class Fit:
 
     def run(self) -> Solution:
         """Go through all rounds; the solution is that of the last."""
-        for number in range(ROUNDS):
-            full = number >= ROUNDS - FULL_ROUNDS
-            solve = mix if full and self.mixed else choose
-            solution = self._round(number, self.freedom if full else self.pattern, solve)
-        return solution
+        for number in range(ROUNDS - 1):
+            self._next(number)  # what it found is in the state; its images are not kept
+        return self._next(ROUNDS - 1)
+
+    def _next(self, number: int) -> Solution:
+        full = number >= ROUNDS - FULL_ROUNDS
+        solve = mix if full and self.mixed else choose
+        return self._round(number, self.freedom if full else self.pattern, solve)
 
     def solve_again(
         self, solution: Solution, templates: Values, weights: Values | None = None

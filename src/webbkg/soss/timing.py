@@ -2,7 +2,7 @@
 
 One more pass over the stream: what each integration differs by from the deep frame is fitted by
 the scaled template of each side and the model of the wings, which follow the star, with column
-levels as in the fit. A natural cubic spline goes through the scales, with as many knots as the
+levels as in the fit. A cubic spline goes through the scales, with as many knots as the
 likelihood pays for.
 """
 
@@ -29,7 +29,10 @@ Values = npt.NDArray[np.float64]
 APART = 1.0  # hours between knots, at least
 A_KNOT = 3  # integrations, at least
 UNTIMED_A_KNOT = 8  # the same where the times are unknown
-PAYS = 9.0  # chi-square that a parameter must gain; the logarithm of the number, if more (BIC)
+PAYS = 9.0  # chi-square that each parameter must gain before the scales change at all
+PAYS_MORE = (
+    4.0  # and then those of both sides together; the logarithm of their number, if more (BIC)
+)
 ENOUGH_KNOTS = 12  # so many are tried in any case
 PATIENCE = 4  # numbers of knots without a gain, after which no more is tried
 OFF = 5.0  # standard deviations of an integration that is left out
@@ -189,8 +192,10 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
     """Choose the spline that the likelihood pays for, constant unless it does."""
     kept, noise, outliers = _clean(measured, clock)
     constant = _fit_spline(kept, np.zeros(1), together=True)
-    best = min(_candidates(kept, clock), key=lambda one: one.cost, default=constant)
-    best = best if best.cost < constant.cost else constant
+    tried = list(_candidates(kept, clock))
+    best = constant
+    if min((one.cost(PAYS) for one in tried), default=math.inf) < constant.chi2:
+        best = min(tried, key=lambda one: one.cost(PAYS_MORE))
     line = _line(kept)
     scales, errors = best.scales(kept, measured.hours)
     knot_scales, knot_errors = best.scales(kept, best.knots)
@@ -250,8 +255,8 @@ def _candidates(measured: Measured, clock: str) -> Iterator[Spline]:
         for together in (True, False):
             spline = _fit_spline(measured, _knots(measured, number), together=together)
             yield spline
-            if spline.cost < least:
-                least, since = spline.cost, 0
+            if spline.cost(PAYS_MORE) < least:
+                least, since = spline.cost(PAYS_MORE), 0
         since += 1
         if number >= ENOUGH_KNOTS and since > PATIENCE:
             return
@@ -302,7 +307,7 @@ def _scatter(measured: Measured) -> float:
 
 @dataclass(frozen=True)
 class Spline:
-    """A natural cubic spline through the scales, of both sides together or singly.
+    """A cubic spline through the scales, of both sides together or singly.
 
     The first two parameters are the means of the two sides: the scales are relative to those of
     the deep frame, so that they tell nothing.
@@ -315,10 +320,15 @@ class Spline:
     chi2: float
     number: int  #: of integrations
 
-    @property
-    def cost(self) -> float:
-        """Chi-square, and what its parameters have to gain."""
-        return self.chi2 + max(PAYS, math.log(max(self.number, 1))) * (len(self.found) - 2)
+    def cost(self, price: float) -> float:
+        """Chi-square, and what its parameters have to gain.
+
+        Those of one side singly have to gain `PAYS` always.
+        """
+        price = max(price, math.log(max(self.number, 1)))
+        more = len(self.knots) - 1
+        singly = 0.0 if self.together else max(PAYS, price) * more
+        return self.chi2 + price * more + singly
 
     def design(self, hours: Values) -> Values:
         """What the parameters are times in each integration, left and right: (n, 2, p)."""
@@ -349,15 +359,31 @@ def _design(hours: Values, knots: Values, together: bool) -> Values:
 
 
 def _shapes(hours: Values, knots: Values) -> Values:
-    """Natural splines that are 1 at one knot and 0 at the others, but for the first knot."""
+    """Cubic splines that are 1 at one knot and 0 at the others, but for the first knot.
+
+    Without knots next to the ends ("not a knot"): a straight line, a parabola and a cubic of two,
+    three and four knots.
+    """
     if len(knots) < 2:
         return np.empty((len(hours), 0))
-    if len(knots) == 2:
-        return np.asarray((hours - knots[0]) / (knots[1] - knots[0]))[:, np.newaxis]
-    from scipy import interpolate  # type: ignore[import-untyped]
-
-    spline = interpolate.CubicSpline(knots, np.eye(len(knots))[:, 1:], bc_type="natural")
-    return np.asarray(spline(hours), np.float64)
+    number, step = len(knots), knots[1] - knots[0]
+    values = np.eye(number)  # of each spline, at the knots
+    bends: Values = np.zeros((number, number))  # second derivatives there
+    if number > 2:
+        system = 4 * np.eye(number) + np.eye(number, k=1) + np.eye(number, k=-1)
+        system[[0, -1]] = 0.0
+        system[0, :3] = system[-1, -3:] = 1, -2, 1
+        if number == 3:
+            system[-1] = 1, -1, 0
+        right = np.zeros((number, number))
+        right[1:-1] = 6 / step**2 * np.diff(values, 2, axis=0)
+        bends = np.asarray(np.linalg.solve(system, right), np.float64)
+    at = np.clip(((hours - knots[0]) / step).astype(int), 0, number - 2)
+    later = ((hours - knots[at]) / step)[:, np.newaxis]
+    sooner = 1 - later
+    straight = sooner * values[at] + later * values[at + 1]
+    bent = (sooner**3 - sooner) * bends[at] + (later**3 - later) * bends[at + 1]
+    return np.asarray(straight + step**2 / 6 * bent)[:, 1:]
 
 
 def _fit_spline(measured: Measured, knots: Values, *, together: bool) -> Spline:

@@ -129,9 +129,14 @@ def basis(traces: Values, compact: Values, *, orders: bool = True) -> Values:
     all, and none, if the `orders` are not asked for); of compact sources, all around; and smooth
     stray light.
     """
+    kernels, around = 2 * (len(WIDTHS) + 1), len(AROUND_WIDTHS)
+    images = np.empty((2 * kernels + around + STRAY[0] * STRAY[1], *traces.shape))
     first = _brightest_order(traces) if orders else np.ones(traces.shape, np.bool_)
-    parts = [spread(np.where(where, traces, 0.0)) for where in (first, ~first)]
-    return np.concatenate([*parts, _around(compact), _smooth(traces.shape)])
+    for place, where in ((0, first), (kernels, ~first)):
+        images[place : place + kernels] = spread(np.where(where, traces, 0.0))
+    images[2 * kernels :][:around] = _around(compact)
+    images[2 * kernels + around :] = _smooth(traces.shape)
+    return images
 
 
 def _brightest_order(traces: Values) -> BoolImage:
