@@ -229,7 +229,7 @@ def _with_flat(seed, error, size, length):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first", type=int, default=200)
     parser.add_argument("--flats", type=int, default=60)
     options = parser.parse_args()
