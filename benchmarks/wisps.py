@@ -231,7 +231,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first", type=int, default=200)
-    parser.add_argument("--flats", type=int, default=60)
+    parser.add_argument("--flats", type=int, default=120)
     options = parser.parse_args()
     if options.seeds:
         print(study(range(options.first, options.first + options.seeds)), "\n")

@@ -177,12 +177,15 @@ def test_a_template_that_is_not_there_has_no_negative_scale():
     assert fit.scales[1].scale_err > 0
 
 
-def test_threads_do_not_matter_and_nothing_given_is_changed():
+def test_threads_and_bands_do_not_matter_and_nothing_given_is_changed(monkeypatch):
     given = [observed(), np.zeros(SHAPE, np.uint32), wisps(), variances(), variances()]
     copies = [one.copy() for one in given]
     one, other = (scale_templates(*given, threads=threads) for threads in (1, 3))
-    assert one.fit == other.fit
+    monkeypatch.setattr("webbkg.template.fit.LINES", 16)
+    third = scale_templates(*given, threads=2)
+    assert one.fit == other.fit == third.fit
     np.testing.assert_array_equal(one.sky, other.sky)
+    np.testing.assert_array_equal(one.sky, third.sky)
     for before, after in zip(copies, given, strict=True):
         np.testing.assert_array_equal(before, after)
 
