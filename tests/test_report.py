@@ -18,7 +18,9 @@ from test_subtraction import BACKGROUNDS, SKY, folder  # noqa: F401 - a fixture
 from webbkg.cli import main
 from webbkg.errors import MissingExtraError, OutputError
 from webbkg.files.models import open_model
+from webbkg.numerics.planes import ArrayPlanes
 from webbkg.report import drawing, png
+from webbkg.report.afterwards import _difference
 from webbkg.report.content import Content
 from webbkg.report.index import INDEX_NAME, Row, write_index
 from webbkg.report.page import render
@@ -143,6 +145,8 @@ def test_the_step_and_the_call_write_it_too_and_the_product_is_the_same(folder, 
     done = webbkg.subtract("t_rate.fits", BACKGROUNDS, sigma=2.0, save_report=True)
     assert told_page(Path(REPORT)).find("svg")
     assert done.path is None
+    assert done.report == Path(REPORT)
+    assert REPORT in done._repr_html_()
     plain = webbkg.subtract("t_rate.fits", BACKGROUNDS, sigma=2.0)
     for plane in ("data", "err", "dq"):
         np.testing.assert_array_equal(getattr(done.product, plane), getattr(plain.product, plane))
@@ -299,6 +303,7 @@ def series(**numbers):
     return told("soss", template=1, left=side, right=side, **numbers)
 
 
+KNOTS = [{"hour": hour, "scales": [1.0, 1.1], "errors": [0.1, "nan"]} for hour in (0.0, 1.5, 3.0)]
 SERIES = [[0.3, 0.4], [0.2, 0.1], ["nan", 0.5]]
 
 
@@ -311,6 +316,7 @@ SERIES = [[0.3, 0.4], [0.2, 0.1], ["nan", 0.5]]
             ["RMSE of each template", "two sides of the jump", "each integration"],
         ),
         (series(log_likelihood=[-3.0, 0.0]), ["Log-likelihood of each template"]),
+        (series(time={"knots": KNOTS}), ["Change of the scales in time"]),
         (told("soss", template="None", left="None", rmse=[]), ["each integration"]),
         (told("image", backgrounds=["b"], background_levels=["nan"]), ["Level of the sky"]),
         (told("of_a_later_version"), []),
@@ -328,6 +334,19 @@ def test_each_mode_has_its_pictures_and_what_is_unknown_is_left_out(content, wan
 
 
 # Afterwards.
+
+
+def test_the_sky_of_a_cube_may_differ_from_integration_to_integration_afterwards():
+    rng = np.random.default_rng(2)
+    before = rng.normal(10, 1, (3, 16, 24)).astype(np.float32)
+    sky = np.array([1.0, 2.0, 4.0], np.float32)[:, np.newaxis, np.newaxis] * np.float32(0.5)
+    planes = [
+        ArrayPlanes.of(SCI=one, DQ=np.zeros(one.shape, np.uint32)) for one in (before, before - sky)
+    ]
+    found = _difference(*planes, Content(target="t", status="COMPLETE"), None)
+    np.testing.assert_allclose(found.sky(2, slice(3, 9)), 2.0, atol=1e-5)
+    np.testing.assert_allclose(found.sky(1, np.array([1, 5])), np.full((2, 24), 1.0), atol=1e-5)
+    np.testing.assert_allclose(found.sci, 0.5, atol=1e-5)
 
 
 def report_command(*arguments):
@@ -373,6 +392,34 @@ def test_a_page_made_afterwards_says_what_it_lacks(folder, capsys):  # noqa: F81
     assert len(page.find("svg")) == 9
     assert report_command(product, "--input", "far") == 0
     assert "is not found" not in told_page(Path("out", REPORT)).text
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"metrics": "none"}, "cannot be shown"),
+        ({"mode": "wfss", "iterations": [1, 2]}, "cannot be shown"),
+        ({"mode": "soss", "time": {"knots": [{}]}}, "cannot be shown"),
+        ({"backgrounds": 5}, "cannot be shown"),
+        ({"target": "../far/t_rate.fits"}, ""),
+        ({"backgrounds": [{"a": HOSTILE}], "version": HOSTILE}, ""),
+    ],
+)
+def test_a_product_that_tells_nonsense_is_told_and_no_more(folder, capsys, change, fault):  # noqa: F811
+    done = webbkg.subtract("t_rate.fits", BACKGROUNDS)
+    done.product.meta.background.webbkg = {**webbkg.describe(done.product), **change}
+    done.product.save("t_backgroundstep.fits")
+    code = report_command("t_backgroundstep.fits")
+    told = capsys.readouterr()
+    if fault == "cannot be shown":
+        assert code == 1
+        assert f"t_backgroundstep.fits: what it says of its subtraction {fault}" in told.err
+        assert not Path(REPORT).exists()
+        return
+    assert code == 0, told.err
+    page = told_page(Path(REPORT))
+    assert page.find("script") == []
+    assert fault in page.text
 
 
 def test_a_product_that_was_worked_on_since_has_no_pictures(folder, capsys):  # noqa: F811
