@@ -38,7 +38,7 @@ from webbkg.soss.stream import Stream
 
 SMOOTH = SossOptions(method="robust", time="smooth")
 HOURS = 6.0
-FEW, EXPOSURES = 16, 10  # integrations of a cheap exposure, and exposures of a field
+FEW, EXPOSURES = 32, 10  # integrations of a cheap exposure, and exposures of a field
 SEEDS = (611, 612)
 APERTURE = 18  # half width, pixels
 DRIFTS: dict[str, dict[str, object]] = {
@@ -93,8 +93,8 @@ def drift_row(star: float, groups: int, drift: str) -> dict[str, str]:
         "integrations": str(number),
         "sky": drift,
         "knots": "; ".join(knots),
-        "largest error (%)": ", ".join(f"{one:.3f}" for one in off),
-        "quoted, at most (%)": ", ".join(f"{one:.3f}" for one in quoted),
+        "largest error (%)": ", ".join(f"{one:.4f}" for one in off),
+        "quoted, at most (%)": ", ".join(f"{one:.4f}" for one in quoted),
         "light curve: constant (ppm)": ", ".join(f"{one[0]:.0f}" for one in slopes),
         "smooth (ppm)": ", ".join(f"{one[1]:.0f}" for one in slopes),
     }

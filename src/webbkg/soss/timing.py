@@ -36,9 +36,11 @@ PAYS_MORE = (
 ENOUGH_KNOTS = 12  # so many are tried in any case
 PATIENCE = 4  # numbers of knots without a gain, after which no more is tried
 OFF = 5.0  # standard deviations of an integration that is left out
+LEAST_NOISE = 0.1  # scatter over errors, at least
 HUBER = 1.5  # standard deviations from which on a distance counts by itself, not by its square
 ROUNDS_OF_WEIGHTS = 10
-ENOUGH_SCATTER = 10  # integrations from which on their scatter is believed
+ENOUGH_SCATTER = 10  # integrations from which on their scatter enlarges the errors
+MUCH_SCATTER = 30  # and from which on it makes them smaller, too
 
 
 def follow(fit: Fit, stream: Stream, hours: Values, clock: str) -> SossTime:
@@ -191,6 +193,7 @@ def _solve(matrix: Values, vector: Values) -> tuple[Values, Values]:
 def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTime:
     """Choose the spline that the likelihood pays for, constant unless it does."""
     kept, noise, outliers = _clean(measured, clock)
+    factor = _believed(noise, measured)
     constant = _fit_spline(kept, np.zeros(1), together=True)
     tried = list(_candidates(kept, clock))
     best = constant
@@ -203,7 +206,7 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
         hours=measured.hours,
         clock=clock,
         measured=1 + measured.values,
-        measured_errs=max(noise, 1.0) * measured.errors,
+        measured_errs=factor * measured.errors,
         scales=scales,
         scale_errs=errors,
         knots=best.knots,
@@ -271,13 +274,19 @@ def _line(measured: Measured) -> tuple[float, float]:
 
 
 def _clean(measured: Measured, clock: str) -> tuple[Measured, float, int]:
-    """Leave integrations out that are off, and enlarge errors that are too small."""
+    """Leave integrations out that are off, and make the errors those of the scatter."""
     noise = _scatter(measured)
-    kept = measured.with_errors_times(max(noise, 1.0))
+    kept = measured.with_errors_times(_believed(noise, measured))
     if np.count_nonzero(kept.known) >= ENOUGH_SCATTER:
         kept = kept.without(_off(kept, min(_most_knots(kept, clock), ENOUGH_KNOTS)))
     left_out = np.count_nonzero(measured.known) - np.count_nonzero(kept.known)
     return kept, noise, int(left_out)
+
+
+def _believed(noise: float, measured: Measured) -> float:
+    """Tell what the errors are to be multiplied by."""
+    much = np.count_nonzero(measured.known) >= MUCH_SCATTER
+    return max(noise, LEAST_NOISE if much else 1.0)
 
 
 def _off(measured: Measured, knots: int) -> npt.NDArray[np.bool_]:
