@@ -1,7 +1,7 @@
 # Every target makes the virtual environment by itself when there is none.
 VENV ?= .venv
 PYTHON ?= python3
-EXTRAS ?= test,browser,report,docs,compare
+EXTRAS ?= test,browser,report,batch,docs,compare
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The versions that are tested: `newest`, and for test-oldest `oldest`.
@@ -26,7 +26,7 @@ test: $(STAMP)
 
 # Without the extra `compare`: the jwst package is not there.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest EXTRAS=test,report CONSTRAINTS=constraints/oldest.txt
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,report,batch CONSTRAINTS=constraints/oldest.txt
 
 # Damaged files from FUZZ_SEED on; a failing one says how to run it again.
 fuzz: $(STAMP)

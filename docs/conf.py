@@ -1,5 +1,6 @@
 """Sphinx configuration; tables.py makes tables of the code, signatures.py what the API shows."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,11 +42,17 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": [], "install": []}
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
+# Tutorials meet the command that is beside this interpreter, no CRDS, and an empty cache of headers.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["WEBBKG_CACHE_DIR"] = str(Path(__file__).parent / "_build" / "cache")
+for name in [name for name in os.environ if name.startswith("CRDS_")]:
+    del os.environ[name]
 nb_execution_mode = "auto"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True

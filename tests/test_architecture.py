@@ -21,6 +21,7 @@ GATHERING = ("measure", "segments", "group")
 
 LAYERS = (
     ("cli",),
+    ("running",),
     ("terminal",),
     ("report.notebook", "subtraction"),
     ("command", "batch", "build", "simulate"),

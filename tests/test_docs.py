@@ -2,10 +2,10 @@
 
 import inspect
 import json
+import os
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import yaml
 from astropy.io import fits
 
 import webbkg
+import webbkg.batch
 from crds_cache import Cache, environment
 from factories import make_model, ramp, save
 from forks import Forks
@@ -64,11 +65,20 @@ def test_python_examples_run(folder, code):
     assert not list(folder.glob("*.partial"))
 
 
+@pytest.fixture(scope="module")
+def shell():
+    """Give processes without a CRDS, as they are where none is set up."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CRDS")}
+    modules = ["webbkg.step", "webbkg.command", "webbkg.image.measure", "webbkg.report.drawing"]
+    started = Forks([*modules, "jinja2", "matplotlib.backends.backend_agg"], variables)
+    yield started
+    started.close()
+
+
 @pytest.mark.parametrize("script", examples("bash"))
-def test_shell_examples_run(folder, script):
+def test_shell_examples_run(folder, shell, script):
     for command in commands(script):
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, f"{command}\n{run.stderr}"
+        shell.run(command, folder)
     assert list(folder.rglob("*_backgroundstep.fits"))
 
 
@@ -214,7 +224,9 @@ def test_parameters_are_spelt_as_they_are(page):
         "config_file",
         "sky_level",
     }
-    assert named | given <= {*parameters(), *inspect.signature(webbkg.subtract).parameters}
+    calls = (webbkg.subtract, webbkg.batch.run)
+    arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    assert named | given <= {*parameters(), *arguments}
 
 
 # The signatures of the API.

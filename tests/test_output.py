@@ -16,7 +16,7 @@ from stdatamodels.jwst import datamodels
 
 from factories import make_model, ramp
 from webbkg.errors import OutputError
-from webbkg.files import disk, output
+from webbkg.files import disk, owners
 from webbkg.files.output import save_all, save_whole, writing_whole
 
 SHAPE = (6, 8)
@@ -175,7 +175,7 @@ def test_threads_and_containers_do_not_share_an_unfinished_file(tmp_path, monkey
     # Two containers of one host, each with a process of this number.
     names = set()
     for machine in ("one", "two"):
-        monkeypatch.setattr(output, "_machine", lambda machine=machine: machine)
+        monkeypatch.setattr(owners, "machine", lambda machine=machine: machine)
         for _ in range(3):
             with writing_whole([tmp_path / "p.fits"]) as (partial,):
                 names.add(partial.name)
@@ -227,7 +227,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, model):
 
 
 def test_only_what_is_ours_and_dead_is_removed(tmp_path, model, monkeypatch):
-    here, token = output._machine(), "0" * 16
+    here, token = owners.machine(), "0" * 16
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     kept = [

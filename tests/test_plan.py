@@ -184,14 +184,16 @@ def test_unfit_files_are_left_out_with_their_reasons(folder):
     expose(folder, 6, INSTRUME=None)
     expose(folder, 7, name="mine.fits", S_RESAMP="COMPLETE")
     expose(folder, 8, PATT_NUM="one", FILTER=3)
+    expose(folder, 9, name="sky.fits", REFTYPE="bkg", EXP_TYPE="MIR_WFSS")
+    expose(folder, 10, kind="combinedbackground")
     made = plan(folder)
     assert made.groups == ()
     told = " | ".join(one.reason for one in made.left_out)
-    assert len(made.left_out) == 10
+    assert len(made.left_out) == 12
     for part in (
         *("the file ends inside a header", "not a FITS file", "of the kind i2d"),
         *("subtracted already", "EXP_TYPE MIR_TACQ", "imprint", "has 4 axes", "lacks INSTRUME"),
-        *("is resampled", "FILTER must be text (got 3)"),
+        *("is resampled", "FILTER must be text (got 3)", "REFTYPE bkg", "kind combinedbackground"),
     ):
         assert part in told
 
@@ -201,9 +203,12 @@ def test_segments_are_together(folder):
     for segment in (2, 1):
         name = f"jw01234001001_04101_00001-seg00{segment}_nis_rateints.fits"
         expose(folder, 1, name=name, shape=(2, 3, 4), EXSEGNUM=segment, **soss)
-    (group,) = plan(folder).groups
+    whole = expose(folder, 1, name="jw01234001001_04101_00001_nis_rate.fits", **soss)
+    made = plan(folder)
+    (group,) = made.groups
     assert (group.kind, len(group.members)) == (Kind.SOSS, 2)
     assert "2 of 3 segments" in group.why
+    assert "seg001_nis_rateints.fits, which is planned" in reasons(made)[whole.name]
 
 
 GRISM = {"EXP_TYPE": "NIS_WFSS", "INSTRUME": "NIRISS", "DETECTOR": "NIS", "FILTER": "GR150C"}
@@ -244,6 +249,13 @@ def test_folders_are_searched_and_names_count_from_one(folder):
     outside = f"{folder}/c/{packed.name}.gz"
     assert who(made) == {f"b/{inside.name}": (outside,), outside: (f"b/{inside.name}",)}
     assert made.folder == str(folder / "a")
+
+
+def test_groups_have_names_of_their_own(folder):
+    words = {"EXP_TYPE": "MIR_WFSS", "OBSERVTN": None, "PROGRAM": "1"}
+    for part, name in (("a", "x_rate"), ("b", "x_rate"), ("c", "x-2_rate")):
+        expose(folder / part, 1, name=f"{name}.fits", **words)
+    assert [one.name for one in plan(folder).groups] == ["x", "x-2", "x-2-2"]
 
 
 def test_a_name_that_is_not_there_is_an_error(folder):

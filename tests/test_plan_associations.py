@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from planning import expose, reasons, who
-from webbkg.batch import Kind, plan, write_associations
+from webbkg.batch import Kind, plan, write_associations, write_plan
 from webbkg.cli import app
 from webbkg.errors import InputError, OutputError
 from webbkg.files.associations import resolve
@@ -72,7 +72,7 @@ def test_grism_associations_name_their_catalogue(folder):
 
 
 def test_associations_that_are_of_no_use_have_reasons(folder):
-    one, two = (expose(folder, i).name for i in (1, 2))
+    one, two, three = (expose(folder, i).name for i in (1, 2, 3))
     kept = associate(folder / "0_asn.json", [(one, "science"), (two, "background")])
     again = associate(folder / "1_asn.json", [(one, "science")])
     third = associate(folder / "2_asn.json", [(one, "science")], kind="image3")
@@ -81,11 +81,12 @@ def test_associations_that_are_of_no_use_have_reasons(folder):
     gone = associate(folder / "5_asn.json", [("gone_rate.fits", "science")])
     torn = folder / "6_asn.json"
     torn.write_text("{")
+    write_plan(plan(torn), folder / "plan.json")
     missing = associate(
         folder / "7_asn.json",
-        [(expose(folder, 3).name, "science"), ("gone.fits", "background")],
+        [(three, "science"), ("gone.fits", "background")],
     )
-    made = plan([kept, again, third, empty, lone, gone, torn, missing])
+    made = plan([kept, again, third, empty, lone, gone, torn, missing, folder / "plan.json"])
     assert who(made) == {one: (two,)}
     told = reasons(made)
     assert told["1_asn.json"] == f"its target {one} is planned as 0_asn.json says"
@@ -94,7 +95,8 @@ def test_associations_that_are_of_no_use_have_reasons(folder):
     assert told[two] == "4_asn.json names no background for it"
     assert "no such file" in told["gone_rate.fits"]
     assert "not valid JSON at line 1" in told["6_asn.json"]
-    assert "its background gone.fits is not there" in told.pop(made.left_out[-1].file)
+    assert told["plan.json"] == "is a plan already; `webbkg run` runs it"
+    assert "its background gone.fits is not there" in told[three]
 
 
 def test_no_other_product_of_its_target_is_planned(folder):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from planning import expose, who
 from webbkg.batch import plan, read_plan, write_plan
-from webbkg.batch.planfile import is_plan, moved_to
+from webbkg.batch.planfile import as_json, is_plan, moved_to
 from webbkg.cli import app
 from webbkg.errors import InputError, MissingFileError, OutputError
 
@@ -41,9 +41,10 @@ def test_a_plan_comes_back_as_it_was(folder):
     assert back.folder == str(folder / "new")
     assert moved_to(back, folder) == made
     content = json.loads(path.read_text())
-    assert content["groups"][0]["members"][0]["target"].startswith(str(folder / "data"))
+    assert content["groups"][0]["members"][0].startswith(str(folder / "data"))
     beside = json.loads(write_plan(made, folder / "plan.json").read_text())
-    assert beside["groups"][0]["members"][0]["target"].startswith("data/jw")
+    assert beside["groups"][0]["members"][0].startswith("data/jw")
+    assert beside["groups"][0]["backgrounds"] == "others"
     (folder / "moved").mkdir()
     (folder / "data").rename(folder / "moved" / "data")
     (folder / "plan.json").rename(folder / "moved" / "plan.json")
@@ -94,10 +95,12 @@ FAULTS = [
     (group(kind="nods"), 'groups[0].kind must be one of dedicated, dithers, grism, soss, template'),
     (group(members=[]), "groups[0].members must name a target"),
     (group(members=[{}]), "groups[0].members[0] lacks target; add it"),
-    (group(members=["a.fits"]), "groups[0].members[0] must be an object"),
+    (group(members=["a.fits"]), "groups[0].backgrounds must name at least one exposure"),
+    (group(members=[3]), "groups[0].members[0] must be an object"),
+    (member(backgrounds="other"), "must be a list, or 'others' for the group's other targets"),
+    (group(backgrounds=["c", "c"], members=["a"]), "groups[0].backgrounds[1] stands twice"),
     (member(target=""), 'groups[0].members[0].target must be a text (got "")'),
     (member(target=3), "groups[0].members[0].target must be a text (got 3)"),
-    (member(backgrounds=[]), "groups[0].members[0].backgrounds must name at least one exposure"),
     (member(backgrounds=["c", "c"]), "groups[0].members[0].backgrounds[1] stands twice"),
     (member(catalogue="c"), "did you mean catalog?"),
     (group(kind="grism"), "must be left out (the group is of the kind grism"),
@@ -117,11 +120,42 @@ def test_mistakes_are_told_with_their_place(tmp_path, content, told):
         jsonschema.validate(content, SCHEMA)
 
 
+def test_what_members_share_is_told_once(tmp_path):
+    path = tmp_path / "plan.json"
+    members = ["a", "b", {"target": "c", "backgrounds": ["x"]}, {"target": "d"}]
+    path.write_text(json.dumps(group(backgrounds="others", members=members)))
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+    told = read_plan(path)
+    assert who(told) == {
+        "a": ("b", "c", "d"),
+        "b": ("a", "c", "d"),
+        "c": ("x",),
+        "d": ("a", "b", "c"),
+    }
+    long = {"kind": "dedicated", "backgrounds": ["x", "y"], "members": ["a", "b"]}
+    path.write_text(json.dumps(group(**long)))
+    shared = read_plan(path)
+    assert who(shared) == {"a": ("x", "y"), "b": ("x", "y")}
+    for one in (told, shared):
+        for short in (True, False):
+            path.write_text(json.dumps(as_json(one, short=short)))
+            jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+            assert read_plan(path) == one
+    assert as_json(shared, short=True)["groups"][0] == {**GROUP, **long, "why": ""}
+
+
 def test_mistakes_that_no_schema_knows(tmp_path):
     path = tmp_path / "plan.json"
     for content, told in (
+        (
+            member(backgrounds=[]),
+            "groups[0].members[0].backgrounds must name at least one exposure",
+        ),
         (whole(groups=[GROUP, GROUP]), "target is the target of groups[0].members[0], too"),
-        (member(backgrounds=["./a.fits"]), "backgrounds[0] is the target itself; take it out"),
+        (
+            member(backgrounds=["./a.fits"]),
+            "backgrounds[0] is the target itself, a.fits; take it out",
+        ),
         (whole(groups=[GROUP, {**GROUP, "members": [{**MEMBER, "target": "c"}]}]), "rename one"),
     ):
         path.write_text(json.dumps(content))
@@ -150,7 +184,10 @@ def test_the_command_shows_and_writes_a_plan(folder):
     assert "- scaled template (catalogue data/field_cat.ecsv)" in result.output
     assert lines[-1] == "written: plan.json"
     assert who(read_plan("plan.json")) == who(plan("data"))
-    assert json.loads(run("data", "--json").stdout) == json.loads(Path("plan.json").read_text())
+    whole = Path("whole.json")
+    whole.write_text(run("data", "--json").stdout)
+    assert read_plan(whole) == read_plan("plan.json")
+    assert json.loads(whole.read_text())["groups"][0]["members"][0]["target"] == first
     assert run("data", "-q").output == ""
 
 

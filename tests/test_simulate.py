@@ -14,8 +14,15 @@ from astropy.wcs import WCS
 from webbkg.errors import OptionError
 from webbkg.files.exposures import DetectorWindow, Exposure
 from webbkg.files.models import open_model
+from webbkg.report.snapshot import shrink
 from webbkg.results import CombinedBackground, SampleCounts
-from webbkg.simulate.demo import FoundScale, run_demo, run_template_demos
+from webbkg.simulate.demo import (
+    DemoResult,
+    FoundScale,
+    run_demo,
+    run_template_demos,
+    write_story_of,
+)
 from webbkg.simulate.detector import (
     MIRI_BRIGHTSKY,
     MIRI_IMAGER,
@@ -470,7 +477,7 @@ class TestDemo:
     def test_recovers_the_sky_and_shows_what_leaks(self, tmp_path):
         said = []
         imaging, integrations = run_demo(tmp_path, size=512, tell=said.append)
-        assert len(said) == 6
+        assert len(said) == 8
         for result, backgrounds in ((imaging, 5), (integrations, 12)):
             assert result.status == "COMPLETE"
             assert result.n_backgrounds == backgrounds
@@ -493,6 +500,10 @@ class TestDemo:
         assert told["backgrounds"] == "5"
         assert told["samples clipped"].startswith("0 of ")
         assert told["product"] == imaging.products[0]
+        assert abs(imaging.robust.recovery.cosmic_ray_leak) < 0.05
+        assert abs(imaging.robust.recovery.source_leak) < 0.1
+        assert imaging.robust.products == ()
+        assert told["  left of cosmic rays, of a plain mean"]
 
     def test_a_scale_is_told_with_its_error(self):
         scale = FoundScale(label="left", truth=0.93, found=0.9486, quoted_err=1.1e-4)
@@ -505,18 +516,52 @@ class TestDemo:
 
 
 def test_the_demonstration_scales_templates_by_association_and_by_segments(tmp_path):
-    grism, soss = run_template_demos(tmp_path)
+    results = grism, soss = run_template_demos(tmp_path, size=256)
     assert grism.status == soss.status == "COMPLETE"
     assert grism.products == ("asn_backgroundstep.fits",)
-    assert len(soss.products) == 4
-    assert [one.label for one in soss.scales] == [
-        *("left, percentile", "left, robust"),
-        *("right, percentile", "right, robust"),
-    ]
-    for old, new in zip(soss.scales[::2], soss.scales[1::2], strict=True):
-        assert abs(new.found / new.truth - 1) < 0.003 < abs(old.found / old.truth - 1)
-    for result in (grism, soss):
+    assert len(soss.products) == 2
+    for result in results:
         for product in result.products:
             assert (tmp_path / ("wfss" if result is grism else "soss") / product).exists()
+    for old, new in zip(soss.scales, soss.robust.scales, strict=True):
+        assert abs(new.found / new.truth - 1) < 0.003 < abs(old.found / old.truth - 1)
     (scale,) = grism.scales
     assert scale.found == pytest.approx(scale.truth, rel=0.01)
+    (scale,) = grism.robust.scales
+    assert scale.found == pytest.approx(scale.truth, rel=0.003)
+
+
+def test_the_demonstration_ends_in_a_page_that_tells_what_it_showed(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs Matplotlib (extra 'report')")
+    pytest.importorskip("jinja2", reason="needs Jinja2 (extra 'report')")
+    before, error = (shrink(np.full((8, 8), level)) for level in (5.0, 0.5))
+    numbers = {"truth": 1.0, "found": 1.25, "quoted_err": 0.1}
+    common = {
+        "name": "<a set>",
+        "target": "t.fits",
+        "products": (),
+        "status": "COMPLETE",
+        "reason": "",
+        "n_backgrounds": 0,
+        "bytes_read": 0,
+        "simulate_seconds": 0.0,
+        "subtract_seconds": 0.0,
+        "before": before,
+        "error": error,
+        "verdict": "look",
+        "scales": (FoundScale(label="scale", **numbers),),
+    }
+    report = tmp_path / "soss" / "t_robust_report.html"
+    robust = DemoResult(**{**common, "verdict": "good"}, page=report)
+    failed = DemoResult(**{**common, "before": None, "error": None, "status": "FAILED"})
+    results = [DemoResult(**common, robust=robust), failed, failed, failed]
+    page = write_story_of(results, tmp_path)
+    assert page == tmp_path / "demo.html"
+    text = page.read_text()
+    assert text.count("<svg") == 3
+    assert text.count("<section") == 1
+    assert "&lt;a set&gt;" in text
+    assert text.count("1, 1.25 ± 0.1 (+25.000 %)") == 2
+    assert 'href="./soss/t_robust_report.html"' in text
+    told = dict(results[0].lines())
+    assert told["with the preset robust"] == "COMPLETE"

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from webbkg import __version__, record
-from webbkg.errors import OptionError, WebbkgError
+from webbkg.errors import MissingExtraError, OptionError, WebbkgError
 from webbkg.numerics.parallel import use_threads
-from webbkg.options import Parameter, as_options, option_name, parameters
+from webbkg.options import MIN_SEPARATION, Parameter, as_options, option_name, parameters
 from webbkg.startup import own_process
 from webbkg.terminal import Display, GroupHelpInPanels, HelpInPanels, say
 
 if TYPE_CHECKING:
+    from webbkg.batch.groups import Plan
     from webbkg.report.afterwards import Report
     from webbkg.run import Item
 
@@ -424,7 +425,11 @@ webbkg report "products/*_backgroundstep.fits" --input exposures"""
 def report(
     product: Annotated[
         list[str],
-        typer.Argument(help="Products of webbkg's; globs too.", metavar="PRODUCT..."),
+        typer.Argument(
+            help="Products of webbkg's; globs too.",
+            metavar="PRODUCT...",
+            rich_help_panel=INPUTS,
+        ),
     ],
     *,
     inputs: Annotated[
@@ -435,6 +440,7 @@ def report(
             help="Targets and backgrounds, or their folders, if they lie neither beside the "
             "products nor here; globs too.",
             metavar="FILE|FOLDER",
+            rich_help_panel=INPUTS,
         ),
     ] = None,
     output_dir: Annotated[
@@ -444,6 +450,7 @@ def report(
             "-o",
             help="Folder of the pages; by default each lies beside its product.",
             metavar="FOLDER",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     quiet: _Quiet = False,
@@ -484,22 +491,31 @@ def demo(
     size: Annotated[
         int,
         typer.Option(
-            help="Rows and columns of the largest exposure.", metavar="N", show_default="2048"
+            help="Rows and columns of the imaging exposures, 128 to 2048; of the others accordingly. "
+            "The files take 300 MB at 512, and a gigabyte at 2048.",
+            metavar="N",
+            show_default="512",
         ),
-    ] = 2048,
+    ] = 512,
 ) -> None:
     """Simulate exposures, subtract their backgrounds, and compare with the truth."""
-    from webbkg.simulate.demo import run_demo, run_template_demos
+    from webbkg.simulate.demo import run_demo, run_template_demos, write_story_of
 
     logging.getLogger("webbkg").setLevel(logging.ERROR)
     logging.getLogger("stpipe").setLevel(logging.ERROR)
     with _told_errors(), _told_compiling(Display()):
         results = run_demo(folder, size=size, tell=typer.echo)
-        results += run_template_demos(folder, tell=typer.echo)
+        results += run_template_demos(folder, size=size, tell=typer.echo)
     for result in results:
         typer.echo(f"\n{result.name}: {result.status} {result.reason}".rstrip())
         for label, value in result.lines():
             typer.echo(f"  {label:<38}{value}")
+    say("")
+    say(f"exposures, products and reports are in {folder}")
+    try:
+        say(f"open {write_story_of(results, folder)} to see them")
+    except MissingExtraError as error:
+        say(f"no pictures: {error}")
     raise typer.Exit(_worst(Exit[result.status] for result in results))
 
 
@@ -563,7 +579,7 @@ _MinSeparation = Annotated[
         panel=PLANNING,
         text="How far a dither must point from its target to be its background.",
         metavar="ARCSEC",
-        show_default="0.5",
+        show_default=f"{MIN_SEPARATION:g}",
     ),
 ]
 _BackgroundTarget = Annotated[
@@ -604,7 +620,7 @@ def plan(
     inputs: _Planned,
     *,
     catalog: _AllCatalog = None,
-    min_separation: _MinSeparation = 0.5,
+    min_separation: _MinSeparation = MIN_SEPARATION,
     background_target: _BackgroundTarget = None,
     pairs: _Pairs = True,
     cache: _Cache = True,
@@ -646,6 +662,138 @@ def plan(
             if written is not None:
                 say(f"written: {written}")
     raise typer.Exit(Exit.COMPLETE if made.groups else Exit.SKIPPED)
+
+
+RUN_EXAMPLES = """\
+webbkg run data -o products
+webbkg run plan.json -o products --robust --save-report
+webbkg run plan.json -o products --shard 3/16
+webbkg run plan.json -o products --scheduler tcp://node01:8786"""
+
+RUNNING = "Running"
+_Programme = Annotated[
+    list[str],
+    typer.Argument(
+        help="A plan (.json); or what is to be planned, as for `webbkg plan`.",
+        metavar="PLAN|FOLDER|FILE...",
+        rich_help_panel=INPUTS,
+    ),
+]
+_Engine = Annotated[
+    str,
+    _option(
+        "--engine",
+        panel=RUNNING,
+        text="What drives the work: dask, processes of the standard library, or none.",
+        metavar="auto|dask|processes|none",
+        show_default="dask where it is installed",
+    ),
+]
+_Workers = Annotated[
+    int | None,
+    _option("--workers", panel=RUNNING, text="Processes.", metavar="N", show_default="one a core"),
+]
+_MemoryLimit = Annotated[
+    str | None,
+    _option(
+        "--memory-limit",
+        panel=RUNNING,
+        text="Of each worker (dask): one that has more is ended, and what it was at fails.",
+        metavar="SIZE",
+    ),
+]
+_Scheduler = Annotated[
+    str | None,
+    _option(
+        "--scheduler", panel=RUNNING, text="Of a Dask cluster that is there.", metavar="ADDRESS"
+    ),
+]
+_Shard = Annotated[
+    str,
+    _option(
+        "--shard",
+        panel=RUNNING,
+        text="Run the i-th of n parts, for job arrays.",
+        metavar="I/N",
+        show_default="everything",
+    ),
+]
+_FailFast = Annotated[
+    bool, _option("--fail-fast", panel=RUNNING, text="End at the first target that fails.")
+]
+
+
+@app.command(name="run", cls=HelpInPanels, epilog=RUN_EXAMPLES, no_args_is_help=True)
+@with_parameters
+def run_command(
+    programme: _Programme,
+    *,
+    catalog: _AllCatalog = None,
+    min_separation: _MinSeparation = 0.5,
+    background_target: _BackgroundTarget = None,
+    pairs: _Pairs = True,
+    engine: _Engine = "auto",
+    workers: _Workers = None,
+    memory_limit: _MemoryLimit = None,
+    scheduler: _Scheduler = None,
+    shard: _Shard = "1/1",
+    fail_fast: _FailFast = False,
+    override_bkg: _OverrideBkg = None,
+    override_wavelengthrange: _OverrideWavelengthrange = None,
+    robust: _Robust = False,
+    output_dir: _OutputDir = None,
+    suffix: _Suffix = None,
+    overwrite: _Overwrite = False,
+    quiet: _Quiet = False,
+    as_json: _AsJson = False,
+    **given: Any,
+) -> None:
+    """Run a programme, or what is left of it: the products of all targets of a plan.
+
+    What is done already is kept: run the same command again after an interruption or a change.
+    Exit status: 0 if all are COMPLETE, 3 if one was SKIPPED, 4 if one FAILED, 1 on an error, 2
+    on bad usage, 130 where it was interrupted.
+    """
+    given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
+    given["preset"] = "robust" if robust else given["preset"]
+    rules = {"min_separation": min_separation, "background_target": background_target or ()}
+    driven = {"engine": engine, "workers": workers, "memory_limit": memory_limit}
+    driven |= {"scheduler": scheduler, "shard": shard, "fail_fast": fail_fast}
+    named = {"suffix": suffix, "overwritten": overwrite}
+    with _told_errors(), _told_compiling(Display(hidden=quiet or as_json)):
+        plan = _read_or_plan(expand_globs(programme), **rules, pairs=pairs, catalog=catalog)
+        status = _run(plan, driven, (output_dir or "", given, named), quiet=quiet, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def _run(
+    plan: Plan,
+    driven: dict[str, Any],
+    asked: tuple[str, dict[str, Any], dict[str, Any]],
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Run a plan; return the exit status."""
+    from webbkg import running
+    from webbkg.batch import runner
+
+    manner = runner.Manner(**{**driven, "shard": runner.as_shard(driven["shard"])})
+    folder, parameters, named = asked
+    order = runner.make_order(plan, folder, parameters, **named)
+    results, interrupted = running.run_plan(plan, order, manner, quiet=quiet, as_json=as_json)
+    if interrupted:
+        return running.INTERRUPTED
+    return _worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results)
+
+
+def _read_or_plan(names: list[str], **rules: Any) -> Plan:
+    """Read the plan that is named, or plan what is."""
+    from webbkg.batch import planfile, planner
+
+    if len(names) == 1 and planfile.is_plan(names[0]):
+        return planfile.read_plan(names[0])
+    return planner.plan(names, **rules)
 
 
 def split_commas(names: list[str]) -> list[str]:

@@ -147,16 +147,15 @@ def subtract(
     run.check_report(setting)
     run.check_products(items, setting)
     groups = run.grouped(items)
-    _check_existing(groups, setting, existing)
+    check_existing(groups, setting, existing)
     for number, group in enumerate(groups):
         if number:
             # The libraries that write a product leave its planes in reference cycles, and the
             # collector does not run by itself in the command's process.
             gc.collect()
         if all(item.error is None and not item.existing for item in group):
-            bar = progress(group[0].label, number + 1, len(groups))
-            with bar as tell, _journal() as journal, one_crds(setting.crds):
-                _run_group(group, replace(setting, progress=tell), journal, tell)
+            with progress(group[0].label, number + 1, len(groups)) as tell:
+                run_group(group, replace(setting, progress=tell), tell)
         for item in group:
             item.result = None
             yield item
@@ -181,7 +180,7 @@ def _items(target: str, backgrounds: Sequence[str]) -> list[run.Item]:
     return items
 
 
-def _check_existing(
+def check_existing(
     groups: Sequence[Sequence[run.Item]], setting: run.Setting, existing: Existing
 ) -> None:
     """Look at files that are there under the names of products, before anything is written.
@@ -257,6 +256,12 @@ def name_product(item: run.Item, suffix: str | None, given: Mapping[str, Any]) -
     basis = given.get("output_file") or item.job.association or item.name
     suffix = suffix or given.get("suffix")
     return product_path(basis, suffix, output_dir=given.get("output_dir"))
+
+
+def run_group(group: list[run.Item], setting: run.Setting, tell: Progress | None = None) -> None:
+    """Take a group from its files to its products; an error is noted on its items."""
+    with _journal() as journal, one_crds(setting.crds):
+        _run_group(group, setting, journal, tell)
 
 
 def _run_group(

@@ -51,6 +51,11 @@ GRATING_TILT_TOLERANCE = 1e-8
 """Largest difference, inclusive, of GWA_XTIL or GWA_YTIL between a NIRSpec target and its
 backgrounds (degrees, as in the keywords)."""
 
+MIN_SEPARATION = 0.5
+"""Arcsec. A nod of NIRSpec by one shutter is 0.53 (JWST user documentation, "NIRSpec Micro-Shutter
+Assembly": a pitch of 0.53 along the slit), and must pass; a point source fills 0.1 in the near
+infrared and up to 0.8 at 25 um (FWHM, 1.03 wavelength / 6.5 m), and must not meet itself."""
+
 BAND_MEMORY = 24 * 2**20
 """Bytes that the samples of the background stack may occupy, over all threads together."""
 

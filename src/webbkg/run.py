@@ -40,7 +40,7 @@ from webbkg.files.models import (
     read_meta,
 )
 from webbkg.files.naming import plain_ascii
-from webbkg.files.output import TABLE, check_outputs, save_all, write_model
+from webbkg.files.output import TABLE, Sealed, check_outputs, save_all, write_model
 from webbkg.files.product import Draft, Survey, survey
 from webbkg.files.streaming import drop_stand_ins, is_streamable, open_standing_in, write_streamed
 from webbkg.files.tables import Table
@@ -197,6 +197,8 @@ class Setting:
         Nobody wants the returned models, whose planes may then be missing.
     without_models : bool
         Nobody wants returned models at all, so that none need be opened.
+    sealed : callable or None
+        Called between writing and naming, see `webbkg.files.output.writing_whole`.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -209,6 +211,7 @@ class Setting:
     keep_backgrounds: bool = False
     product_only: bool = False
     without_models: bool = False
+    sealed: Sealed | None = None
 
     @property
     def options(self) -> RunOptions:
@@ -821,7 +824,7 @@ def _save(group: Sequence[Item], models: list[Any], paths: list[Path], setting: 
         changed = changes(background, _uncertainties(model)) if background else {}
         write_streamed(model, item.path, changed, stream)
 
-    for path in save_all(models, paths, inputs, write_one):
+    for path in save_all(models, paths, inputs, write_one, setting.sealed):
         log.info("Saved %s", path)
 
 
@@ -862,13 +865,18 @@ def _files_of(given: Any, folder: Path) -> list[Path]:
 def _inputs(item: Item, setting: Setting) -> list[Path]:
     """List the files that no product of an item may overwrite."""
     job = item.job
-    given = [*job.targets, *job.backgrounds, job.source_catalog]
-    given += [
-        value
-        for name, value in setting.parameters.items()
-        if name == "wfss_mask" or name.startswith("override_")
-    ]
-    given += ImageOptions(source_mask=setting.parameters.get("source_mask")).source_mask or ()
-    given += setting.template.template or ()
+    given = [*job.targets, *job.backgrounds, job.source_catalog, *given_files(setting.parameters)]
     folder = setting.name_product(item, None).parent
     return [path for one in given for path in _files_of(one, folder)]
+
+
+def given_files(parameters: Mapping[str, Any]) -> list[Any]:
+    """List the files, or open models, that parameters name."""
+    given = [
+        value
+        for name, value in parameters.items()
+        if name == "wfss_mask" or name.startswith("override_")
+    ]
+    given += ImageOptions(source_mask=parameters.get("source_mask")).source_mask or ()
+    given += TemplateOptions.of(parameters).template or ()
+    return given

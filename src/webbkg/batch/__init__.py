@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "plan": "webbkg.batch.planner",
     "read_plan": "webbkg.batch.planfile",
+    "run": "webbkg.batch.runner",
     "write_plan": "webbkg.batch.planfile",
     "write_associations": "webbkg.batch.associations",
     "Group": "webbkg.batch.groups",
@@ -28,6 +29,7 @@ __all__ = [
     "Plan",
     "plan",
     "read_plan",
+    "run",
     "write_associations",
     "write_plan",
 ]
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan
     from webbkg.batch.planfile import read_plan, write_plan
     from webbkg.batch.planner import plan
+    from webbkg.batch.runner import run
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from webbkg.batch.cache import HeaderCache, cache_file
 from webbkg.batch.grisms import plan_series
 from webbkg.batch.groups import Group, Kind, Member, Plan
 from webbkg.batch.headers import FORM, Facts, read_facts
-from webbkg.batch.planfile import check_new, moved_to, write_texts
+from webbkg.batch.planfile import check_new, is_plan, moved_to, write_texts
 from webbkg.batch.screening import IMAGING, unfit
 from webbkg.batch.setups import describe
 from webbkg.errors import AssociationError, InputError
@@ -54,7 +54,8 @@ def read_associations(paths: Iterable[Path]) -> tuple[list[Entry], dict[Path, st
         try:
             products = products_of(path)
         except AssociationError as error:
-            left[path] = str(error).removeprefix(f"{path}: ")
+            told = str(error).removeprefix(f"{path}: ")
+            left[path] = "is a plan already; `webbkg run` runs it" if is_plan(path) else told
             continue
         made = [one for members in products for one in _entries(members, path)]
         for one in made:

@@ -15,11 +15,12 @@ from webbkg.files import door
 from webbkg.files.exposures import KEYWORDS, ExposureInfo
 from webbkg.files.fits import leading_headers
 from webbkg.files.suffixes import strip_suffix
+from webbkg.run import BACKGROUND_SUFFIX, COMBINED_SUFFIX
 
 PRIMARY = (
     *KEYWORDS,
     *("TARGPROP", "TARGNAME", "TARGTYPE", "BKGDTARG", "IS_IMPRT", "EXPSTART", "EXSEGTOT"),
-    *("BAND", "FXD_SLIT", "READPATT", "MSAMETFL", "MSAMETID", "S_RESAMP"),
+    *("BAND", "FXD_SLIT", "READPATT", "MSAMETFL", "MSAMETID", "S_RESAMP", "REFTYPE"),
     *("PATTTYPE", "PATT_NUM", "NUMDTHPT", "NOD_TYPE", "SUBPXPTS", "XOFFSET", "YOFFSET"),
     *("SCATFILE", "SEGMFILE", "DIRIMAGE"),
 )
@@ -106,6 +107,9 @@ def split_name(path: Path) -> tuple[str, str]:
     ('jw01093020001_03102_00001_nis', 'rate')
     """
     name = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    for saved in (BACKGROUND_SUFFIX, COMBINED_SUFFIX):  # by webbkg, beside its products
+        if name.endswith(f"_{saved}"):
+            return name.removesuffix(f"_{saved}"), saved
     stem, separator = strip_suffix(name)
     return stem, name[len(stem) + len(separator) :]
 
@@ -165,7 +169,7 @@ def _facts(path: Path, values: Mapping[str, Any]) -> Facts:
     return Facts(
         path=path,
         info=ExposureInfo.from_header(values, path.name),
-        axes=int(values.get("ZNAXIS", values.get("NAXIS", 0))),
+        axes=_count(values.get("ZNAXIS", values.get("NAXIS"))),
         targets=tuple(dict.fromkeys(str(name) for name in named if name)),
         is_background=values.get("BKGDTARG") is True,
         start=_number(values.get("EXPSTART")),
@@ -193,6 +197,10 @@ def _pair(values: Mapping[str, Any], first: str, second: str) -> Sky | None:
 def _number(value: Any) -> float | None:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if plain and math.isfinite(value) else None
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _centre(region: Any) -> Sky | None:

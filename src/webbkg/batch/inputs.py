@@ -14,7 +14,7 @@ from webbkg.files.associations import is_association
 Given = str | os.PathLike[str]
 
 EXPOSURES = (".fits", ".fits.gz")
-CATALOGS = ("_cat.ecsv", "_cat.ecsv.gz")
+CATALOGS = ("cat.ecsv", "cat.ecsv.gz")
 """Endings of what a folder is searched for."""
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,57 @@ LONGEST = 2**28
 
 COMPANIONS = ("catalog", "direct_image", "segmentation")
 AVERAGED = (Kind.DEDICATED, Kind.DITHERS)
+OTHERS = "others"
+"""In the place of backgrounds: the other targets of the group."""
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Turn a plan into what JSON can hold, as the schema says."""
+def as_json(plan: Plan, *, short: bool = False) -> dict[str, Any]:
+    """Turn a plan into what JSON can hold, as the schema says.
+
+    Parameters
+    ----------
+    plan : Plan
+        It.
+    short : bool
+        Whether backgrounds that all members of a group have are told once, for people.
+    """
+    as_group = _group_in_short if short else _group_as_json
     return {
         MARK: FORM,
-        "groups": [
-            {
-                "name": group.name,
-                "kind": str(group.kind),
-                "why": group.why,
-                "members": [_member_as_json(one) for one in group.members],
-            }
-            for group in plan.groups
-        ],
+        "groups": [as_group(one) for one in plan.groups],
         "left_out": [{"file": one.file, "reason": one.reason} for one in plan.left_out],
     }
+
+
+def _group_as_json(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "kind": str(group.kind),
+        "why": group.why,
+        "members": [_member_as_json(one) for one in group.members],
+    }
+
+
+def _group_in_short(group: Group) -> dict[str, Any]:
+    """Tell what is shared once, and a target of which nothing else is to be told by its name."""
+    told = _group_as_json(group)
+    members = told["members"]
+    if all(one.backgrounds == _others(group, one) for one in group.members):
+        shared: Any = OTHERS
+    else:
+        shared = members[0].get("backgrounds")
+    if group.kind in AVERAGED and (
+        shared == OTHERS or all(one["backgrounds"] == shared for one in members)
+    ):
+        told = {**told, "backgrounds": shared, "members": members}
+        for one in members:
+            del one["backgrounds"]
+    told["members"] = [one["target"] if len(one) == 1 else one for one in told.pop("members")]
+    return told
+
+
+def _others(group: Group, member: Member) -> tuple[str, ...]:
+    return tuple(one.target for one in group.members if one is not member)
 
 
 def _member_as_json(member: Member) -> dict[str, Any]:
@@ -70,7 +105,7 @@ def write_plan(plan: Plan, path: str | os.PathLike[str], *, overwrite: bool = Fa
     """
     path = Path(path)
     moved = moved_to(plan, make_folder(path.parent))
-    texts = {path: json.dumps(as_json(moved), indent=1) + "\n"}
+    texts = {path: json.dumps(as_json(moved, short=True), indent=1) + "\n"}
     check_new(texts, overwrite)
     write_texts(texts)
     return path
@@ -118,6 +153,7 @@ def moved_to(plan: Plan, folder: str | os.PathLike[str]) -> Plan:
     if here == there:
         return replace(plan, folder=str(there))
 
+    @cache
     def name(file: str) -> str:
         path = Path(os.path.abspath(here / file))  # noqa: PTH100
         return (path.relative_to(there) if path.is_relative_to(there) else path).as_posix()
@@ -217,34 +253,51 @@ class _Reader:
         return Plan(groups=found, left_out=outs, folder=folder)
 
     def _group(self, content: Any, at: str) -> Group:
-        self._keys(content, at, ("name", "kind", "why", "members"), ("name", "kind", "members"))
+        known = ("name", "kind", "why", "backgrounds", "members")
+        self._keys(content, at, known, ("name", "kind", "members"))
         kinds = [str(one) for one in Kind]
         if content["kind"] not in kinds:
             way = f"must be one of {', '.join(kinds)}"
             raise self._wrong(f"{at}.kind", content["kind"], way)
         kind = Kind(content["kind"])
-        members = self._list(content["members"], f"{at}.members")
-        if not members:
-            raise self._wrong(f"{at}.members", members, "must name a target; or take the group out")
+        listed = self._list(content["members"], f"{at}.members")
+        if not listed:
+            raise self._wrong(f"{at}.members", listed, "must name a target; or take the group out")
+        places = [f"{at}.members[{i}]" for i in range(len(listed))]
+        members = [{"target": one} if isinstance(one, str) else one for one in listed]
+        targets = [self._target(*one) for one in zip(members, places, strict=True)]
+        shared = content.get("backgrounds", [])
+        made = []
+        for one, target, place in zip(members, targets, places, strict=True):
+            where = f"{place if 'backgrounds' in one else at}.backgrounds"
+            names = self._backgrounds(one.get("backgrounds", shared), targets, target, where)
+            self._check_backgrounds(names, target, kind, where)
+            made.append(self._member(one, target, names, place))
         return Group(
             name=self._text(content["name"], f"{at}.name"),
             kind=kind,
-            why=self._text(content.get("why", ""), f"{at}.why", empty=True),
-            members=tuple(
-                self._member(one, kind, f"{at}.members[{i}]") for i, one in enumerate(members)
-            ),
+            why=self._text(content.get("why", ""), f"{at}.why", free=True),
+            members=tuple(made),
         )
 
-    def _member(self, content: Any, kind: Kind, at: str) -> Member:
+    def _target(self, content: Any, at: str) -> str:
         self._keys(content, at, ("target", "backgrounds", *COMPANIONS), ("target",))
         target = self._text(content["target"], f"{at}.target")
         before = self.places.setdefault(os.path.normpath(target), at)
         if before != at:
             way = f"is the target of {before}, too; take one of them out"
             raise self._wrong(f"{at}.target", target, way)
-        listed = self._list(content.get("backgrounds", []), f"{at}.backgrounds")
-        names = [self._text(one, f"{at}.backgrounds[{i}]") for i, one in enumerate(listed)]
-        self._check_backgrounds(names, target, kind, at)
+        return target
+
+    def _backgrounds(self, content: Any, targets: Sequence[str], target: str, at: str) -> list[str]:
+        if content == OTHERS:
+            return [one for one in targets if one != target]
+        listed = self._list(content, at, f", or {OTHERS!r} for the group's other targets")
+        return [self._text(one, f"{at}[{i}]") for i, one in enumerate(listed)]
+
+    def _member(
+        self, content: Mapping[str, Any], target: str, names: Sequence[str], at: str
+    ) -> Member:
         named = {word: content.get(word) for word in COMPANIONS}
         return Member(
             target=target,
@@ -258,27 +311,27 @@ class _Reader:
     def _check_backgrounds(self, names: list[str], target: str, kind: Kind, at: str) -> None:
         if kind in AVERAGED and not names:
             way = f"must name at least one exposure (the group is of the kind {kind})"
-            raise self._wrong(f"{at}.backgrounds", names, f"{way}; or take the target out")
+            raise self._wrong(at, names, f"{way}; or take {target} out")
         if kind not in AVERAGED and names:
             way = f"must be left out (the group is of the kind {kind}, whose sky is scaled)"
-            raise self._wrong(f"{at}.backgrounds", names, way)
+            raise self._wrong(at, names, way)
         seen: set[str] = set()
         plain = [os.path.normpath(name) for name in names]
         for i, name in enumerate(names):
             if plain[i] == os.path.normpath(target):
-                way = "is the target itself; take it out"
+                way = f"is the target itself, {target}; take it out"
             elif plain[i] in seen:
                 way = "stands twice; take one out"
             else:
                 seen.add(plain[i])
                 continue
-            raise self._wrong(f"{at}.backgrounds[{i}]", name, way)
+            raise self._wrong(f"{at}[{i}]", name, way)
 
     def _left_out(self, content: Any, at: str) -> LeftOut:
         self._keys(content, at, ("file", "reason"), ("file", "reason"))
         return LeftOut(
             file=self._text(content["file"], f"{at}.file"),
-            reason=self._text(content["reason"], f"{at}.reason", empty=True),
+            reason=self._text(content["reason"], f"{at}.reason", free=True),
         )
 
     def _keys(self, content: Any, at: str, known: Sequence[str], needed: Sequence[str]) -> None:
@@ -293,13 +346,14 @@ class _Reader:
             if key not in content:
                 raise InputError(f"{self.name}: {at} lacks {key}; add it")
 
-    def _list(self, content: Any, at: str) -> list[Any]:
+    def _list(self, content: Any, at: str, more: str = "") -> list[Any]:
         if not isinstance(content, list):
-            raise self._wrong(at, content, "must be a list")
+            raise self._wrong(at, content, f"must be a list{more}")
         return content
 
-    def _text(self, content: Any, at: str, *, empty: bool = False) -> str:
-        if not isinstance(content, str) or not (content or empty) or "\0" in content:
+    def _text(self, content: Any, at: str, *, free: bool = False) -> str:
+        """Check a text: a name, or for people alone, which may be anything."""
+        if not isinstance(content, str) or not (free or (content and "\0" not in content)):
             raise self._wrong(at, content, "must be a text")
         return content
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache as once
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from webbkg.batch.associations import Entry, plan_associations, read_associations
@@ -17,15 +19,11 @@ from webbkg.batch.grisms import plan_grisms, plan_series
 from webbkg.batch.groups import Group, LeftOut, Member, Plan
 from webbkg.batch.headers import FORM, Facts, read_facts, split_name
 from webbkg.batch.inputs import Given, find_inputs
-from webbkg.batch.screening import unfit, without_doubles
+from webbkg.batch.screening import exposure_of, unfit, without_doubles
 from webbkg.errors import OptionError
 from webbkg.files.associations import find_file
 from webbkg.modes import SOSS, WFSS, find_mode
-
-MIN_SEPARATION = 0.5
-"""Arcsec. A nod of NIRSpec by one shutter is 0.53 (JWST user documentation, "NIRSpec Micro-Shutter
-Assembly": a pitch of 0.53 along the slit), and must pass; a point source fills 0.1 in the near
-infrared and up to 0.8 at 25 um (FWHM, 1.03 wavelength / 6.5 m), and must not meet itself."""
+from webbkg.options import MIN_SEPARATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,24 +132,24 @@ class Claimed:
 
     Attributes
     ----------
-    exposures : mapping of object to str
-        The names of targets' files, by the identity of their exposures.
+    exposures : mapping of object to list of Facts
+        Their targets, segments of one exposure together.
     backgrounds : mapping of str to str
         The names of associations, by their backgrounds, links followed.
     """
 
-    exposures: Mapping[object, str]
+    exposures: Mapping[object, Sequence[Facts]]
     backgrounds: Mapping[str, str]
 
     @classmethod
     def by(cls, entries: Iterable[Entry], facts: Mapping[Path, Facts]) -> Claimed:
         """Collect what they name; `facts` are the headers of their targets, where they have some."""
-        exposures: dict[object, str] = {}
+        exposures: dict[object, list[Facts]] = {}
         backgrounds: dict[str, str] = {}
         for one in entries:
-            own = facts[one.target].info.identity if one.target in facts else None
-            if own is not None:
-                exposures[own] = one.target.name
+            if one.target in facts:
+                target = facts[one.target]
+                exposures.setdefault(exposure_of(target), []).append(target)
             backgrounds |= dict.fromkeys(
                 map(os.path.realpath, one.member.backgrounds), one.source.name
             )
@@ -159,9 +157,9 @@ class Claimed:
 
     def reason(self, facts: Facts) -> str | None:
         """Say why a file is not planned once more; None if it is nothing that they name."""
-        target = self.exposures.get(facts.info.identity)
-        if target is not None:
-            return f"is of the same exposure as {target}, which is planned"
+        for target in self.exposures.get(exposure_of(facts), ()):
+            if facts.product != target.product or facts.info.segment == target.info.segment:
+                return f"is of the same exposure as {target.path.name}, which is planned"
         if not self.backgrounds:
             return None
         source = self.backgrounds.get(os.path.realpath(facts.path))
@@ -219,12 +217,13 @@ def _folded(name: str) -> str:
 
 def _finished(groups: Iterable[Group], left: dict[Path, str], folder: Path) -> Plan:
     """Put a plan in order, and name its files from a folder."""
+    name = once(partial(name_from, str(folder)))  # one text a file, however often it is named
     named = [
-        replace(group, members=tuple(_from(str(folder), one) for one in group.members))
+        replace(group, members=tuple(_renamed(one, name) for one in group.members))
         for group in groups
     ]
     ordered = sorted((_sorted(one) for one in named), key=lambda one: one.members[0].target)
-    outs = [LeftOut(file=name_from(str(folder), str(one)), reason=left[one]) for one in left]
+    outs = [LeftOut(file=name(str(one)), reason=left[one]) for one in left]
     return Plan(
         groups=tuple(sorted(_with_names(ordered), key=lambda one: one.name)),
         left_out=tuple(sorted(outs, key=lambda one: one.file)),
@@ -238,26 +237,27 @@ def _sorted(group: Group) -> Group:
 
 def _with_names(groups: Iterable[Group]) -> list[Group]:
     """Name groups after their first targets."""
-    counts: Counter[str] = Counter()
+    taken: set[str] = set()
     named = []
     for group in groups:
         stem = split_name(Path(group.members[0].target))[0]
-        counts[stem] += 1
-        name = stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"
+        tried = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        name = next(one for one in tried if one not in taken)
+        taken.add(name)
         named.append(replace(group, name=name))
     return named
 
 
-def _from(folder: str, member: Member) -> Member:
-    def name(file: str | None) -> str | None:
-        return None if file is None else name_from(folder, file)
+def _renamed(member: Member, name: Callable[[str], str]) -> Member:
+    def maybe(file: str | None) -> str | None:
+        return None if file is None else name(file)
 
     return Member(
-        target=name_from(folder, member.target),
-        backgrounds=tuple(name_from(folder, one) for one in member.backgrounds),
-        catalog=name(member.catalog),
-        direct_image=name(member.direct_image),
-        segmentation=name(member.segmentation),
+        target=name(member.target),
+        backgrounds=tuple(map(name, member.backgrounds)),
+        catalog=maybe(member.catalog),
+        direct_image=maybe(member.direct_image),
+        segmentation=maybe(member.segmentation),
     )
 
 

@@ -29,6 +29,9 @@ SINGLE = ("rate", "rateints", "cal", "calints")
 def unfit(facts: Facts) -> str | None:
     """Say why nothing can be subtracted from a file; None if something can."""
     info, product = facts.info, facts.product
+    reference = facts.text("REFTYPE")
+    if reference is not None:
+        return f"is a reference file (REFTYPE {reference})"
     if product and product not in SINGLE:
         return f"is a product of the kind {product}; rate, rateints and cal products are planned"
     if facts.axes not in (2, 3):
@@ -57,7 +60,9 @@ def unfit(facts: Facts) -> str | None:
 
 
 def without_doubles(exposures: Iterable[Facts]) -> tuple[list[Facts], list[tuple[Facts, str]]]:
-    """Keep one file of each exposure and segment: its rate product, or its rateints for a series.
+    """Keep one product of each exposure: its rate, or its rateints for a SOSS series.
+
+    All segments of that product are kept.
 
     Returns
     -------
@@ -66,16 +71,27 @@ def without_doubles(exposures: Iterable[Facts]) -> tuple[list[Facts], list[tuple
     doubles : list of (Facts, str)
         The others, and why.
     """
+    first: dict[object, Facts] = {}
     kept: dict[object, Facts] = {}
     doubles = []
     for facts in sorted(exposures, key=_preferred):
-        key = facts.info.identity or facts.path
-        if key in kept:
-            other = kept[key].path.name
+        key = exposure_of(facts)
+        best = first.setdefault(key, facts)
+        segment = key, facts.info.segment
+        if facts.product != best.product or segment in kept:
+            other = kept.get(segment, best).path.name
             doubles.append((facts, f"is of the same exposure as {other}, which is planned"))
         else:
-            kept[key] = facts
+            kept[segment] = facts
     return sorted(kept.values(), key=by_name), doubles
+
+
+def exposure_of(facts: Facts) -> object:
+    """Return what the products of one exposure have in common; the file, if nothing tells."""
+    info = facts.info
+    if info.identity is None:
+        return facts.path
+    return info.exposure, info.exposure_type, info.filter, info.pupil, info.grating
 
 
 def _preferred(facts: Facts) -> tuple[int, str, str]:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from webbkg.errors import OutputError, WebbkgError
-from webbkg.files import door
+from webbkg.files import door, owners
 from webbkg.files.disk import settle, settle_folder
 from webbkg.files.naming import plain_ascii
+
+Sealed = Callable[[Sequence[Path], Sequence[Path]], None]
+"""Takes the files that are whole, and the names that they will have."""
 
 _LEFT_AFTER = 24 * 3600
 """Seconds after which an unfinished file belongs to nobody, whatever machine it is from."""
@@ -39,6 +42,7 @@ def save_all(
     paths: Sequence[Path],
     inputs: Iterable[Path] = (),
     write: Callable[[Any, IO[bytes], Path], None] | None = None,
+    sealed: Sealed | None = None,
 ) -> list[Path]:
     """Write models under their final names: all of them completely, or none.
 
@@ -53,6 +57,8 @@ def save_all(
         Files that must not be overwritten.
     write : callable, optional
         Takes a model, a file open for writing and the final name; by default `write_model`.
+    sealed : callable, optional
+        See `writing_whole`.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def save_all(
         If a path is one of `inputs`, stands twice, has another ending, or cannot be written.
     """
     check_outputs(paths, inputs, ENDINGS if write is None else (*ENDINGS, TABLE))
-    with writing_whole(paths) as partials:
+    with writing_whole(paths, sealed) as partials:
         for model, path, partial in zip(models, paths, partials, strict=True):
             with partial.open("wb") as stream:
                 (write or write_model)(model, stream, path)
@@ -146,11 +152,13 @@ def check_outputs(
 
 
 @contextlib.contextmanager
-def writing_whole(paths: Sequence[Path]) -> Iterator[list[Path]]:
+def writing_whole(paths: Sequence[Path], sealed: Sealed | None = None) -> Iterator[list[Path]]:
     """Give an empty file for each of `paths`; all take their names at the end, or none does.
 
     A path that is a symbolic link is followed: the file that it leads to becomes the product.
-    What a process that was killed has left in the same folders is removed.
+    What a process that was killed has left in the same folders is removed; but where `sealed` is
+    given, which is called when all files are whole and have not got their names yet: who writes
+    many products tidies their folder once.
 
     Raises
     ------
@@ -160,11 +168,13 @@ def writing_whole(paths: Sequence[Path]) -> Iterator[list[Path]]:
     unfinished: list[Path] = []
     try:
         places = [_place(path) for path in paths]
-        for folder in {place.parent for place in places}:
-            _remove_left_behind(folder)
+        for folder in {place.parent for place in places if sealed is None}:
+            remove_left_behind(folder)
         for place in places:
             unfinished.append(_create_beside(place))
         yield list(unfinished)
+        if sealed is not None:
+            sealed(unfinished, places)
         _rename_all(unfinished, places)
     except WebbkgError:
         raise
@@ -231,19 +241,10 @@ def _second_name(place: Path) -> Path | None:
 
 def _hidden(place: Path, kind: str) -> Path:
     """Name a file that is unfinished: of which process it is, and like no other of it."""
-    return place.with_name(f".webbkg-{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.{kind}")
+    return place.with_name(f".webbkg-{owners.machine()}-{os.getpid()}-{os.urandom(8).hex()}.{kind}")
 
 
-def _machine() -> str:
-    """Name where process numbers are ours: the host, and the container that counts its own."""
-    host = re.sub(r"\W", "_", os.uname().nodename, flags=re.ASCII)[:64]
-    try:
-        return f"{host}_{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return host
-
-
-def _remove_left_behind(folder: Path) -> None:
+def remove_left_behind(folder: Path) -> None:
     """Remove the unfinished files of processes that are certainly dead."""
     with contextlib.suppress(PermissionError), os.scandir(folder) as entries:
         for entry in entries:
@@ -252,15 +253,7 @@ def _remove_left_behind(folder: Path) -> None:
                 continue
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 old = time.time() - entry.stat().st_ctime > _LEFT_AFTER
-                if old or (match["machine"] == _machine() and _is_dead(int(match["pid"]))):
+                if old or (
+                    match["machine"] == owners.machine() and owners.is_dead(int(match["pid"]))
+                ):
                     Path(entry.path).unlink()
-
-
-def _is_dead(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):  # another user's; no process number at all
-        return False
-    return False

@@ -187,7 +187,7 @@ class _Shown:
             row=row,
             judged=judged,
             rank=ranks.index(judged) if judged in ranks else len(ranks),
-            link="" if row.page is None else _relative(row.page, folder),
+            link="" if row.page is None else relative_link(row.page, folder),
             picture=png.as_uri(row.picture) if row.picture else "",
             numbers=tuple(
                 (f"{value:.6g}", text) if math.isfinite(value) else ("", "")
@@ -196,7 +196,7 @@ class _Shown:
         )
 
 
-def _relative(page: Path, folder: Path) -> str:
+def relative_link(page: Path, folder: Path) -> str:
     """Write the way from a folder to a page as the reference of a link."""
     way = Path(os.path.relpath(page, folder)).as_posix()
     return "./" + quote(os.fsencode(way))

@@ -1,0 +1,438 @@
+"""What drives the work: this process, processes of the standard library, or a Dask cluster.
+
+An engine takes tasks and gives back what became of them, in any order. It knows nothing of
+exposures: a task is a function and its arguments, and a worker that is lost (killed, out of
+memory, its machine gone) is told apart from a function that raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from webbkg.errors import MissingExtraError, OptionError, WebbkgError
+from webbkg.numerics.cores import usable_cores
+
+TRIES = 3
+"""How often a task is begun, where its worker is lost each time."""
+
+CONNECT = 10.0
+"""How long is waited for a scheduler that is to be there (seconds)."""
+
+ENGINES = ("auto", "dask", "processes", "none")
+
+MissingDask = MissingExtraError(
+    "Dask is not installed; install webbkg[batch], or choose the engine processes"
+)
+
+
+class WorkerLostError(WebbkgError):
+    """A worker ended in the middle of a task, each time that it was tried."""
+
+
+Done = tuple[Hashable, Any]
+"""A task's key, and what it returned; or the exception that it came to."""
+
+
+class Engine(Protocol):
+    """Runs tasks; a context, at the end of which nothing runs any more."""
+
+    workers: int
+    """Tasks at a time."""
+
+    dashboard: str
+    """Where its work can be watched; empty where it cannot."""
+
+    def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+        """Take a task."""
+
+    def wait(self, seconds: float) -> list[Done]:
+        """Return what has been done since, once there is something, or that time is over."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class Here:
+    """No engine: the calling process, one task after another."""
+
+    workers, dashboard = 1, ""
+
+    def __init__(self) -> None:
+        self._tasks: list[tuple[Hashable, Callable[..., Any], tuple[Any, ...]]] = []
+
+    def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+        """Take a task."""
+        self._tasks.append((key, function, arguments))
+
+    def wait(self, _: float) -> list[Done]:
+        """Do the next task."""
+        if not self._tasks:
+            return []
+        key, function, arguments = self._tasks.pop(0)
+        try:
+            return [(key, function(*arguments))]
+        except Exception as error:
+            return [(key, error)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tasks.clear()
+
+
+class Processes:
+    """Processes of the standard library's pool, which is made anew when one of them is lost.
+
+    The pool does not tell whose process was lost, so those tasks that were under way are begun
+    again one at a time: the next loss is then told of the right one.
+
+    Parameters
+    ----------
+    workers : int
+        Processes.
+    """
+
+    dashboard = ""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._waiting: list[Hashable] = []
+        self._suspects: list[Hashable] = []
+        self._tasks: dict[Hashable, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+        self._tries: dict[Hashable, int] = {}
+        self._running: dict[Future[Any], Hashable] = {}
+        self._pool: ProcessPoolExecutor | None = None
+        self._stop: Any = None
+
+    def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+        """Take a task."""
+        self._tasks[key] = function, arguments
+        self._waiting.append(key)
+
+    def wait(self, seconds: float) -> list[Done]:
+        """Return what has been done since, once there is something, or that time is over."""
+        self._begin()
+        if not self._running:
+            return []
+        finished, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
+        if any(isinstance(one.exception(), BrokenProcessPool) for one in finished):
+            return self._take_up()
+        return [(self._forget(one), _outcome(one)) for one in finished]
+
+    def _begin(self) -> None:
+        """Begin tasks while there is a process for them; the suspects each alone."""
+        while self._suspects or self._waiting:
+            alone = bool(self._suspects)
+            if len(self._running) >= (1 if alone else self.workers):
+                return
+            key = (self._suspects or self._waiting).pop(0)
+            function, arguments = self._tasks[key]
+            with _single_threaded_libraries():
+                future = self._made_pool().submit(function, *arguments)
+            self._running[future] = key
+            if alone:
+                return
+
+    def _made_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = get_context("spawn")
+            self._stop = context.Event()
+            self._pool = ProcessPoolExecutor(
+                self.workers, context, initializer=_begin_worker, initargs=(self._stop,)
+            )
+        return self._pool
+
+    def _take_up(self) -> list[Done]:
+        """Begin again what was under way when a process was lost; give up what was tried enough."""
+        wait(self._running)
+        given_up, alone = [], len(self._running) == 1
+        for future in list(self._running):
+            if not isinstance(future.exception(), BrokenProcessPool):
+                given_up.append((self._running[future], _outcome(future)))
+                self._forget(future)
+                continue
+            key = self._running.pop(future)
+            self._tries[key] = self._tries.get(key, 0) + alone
+            if self._tries[key] < TRIES:
+                self._suspects.append(key)
+            else:
+                del self._tasks[key]
+                given_up.append((key, _lost()))
+        self._close()
+        return given_up
+
+    def _forget(self, future: Future[Any]) -> Hashable:
+        key = self._running.pop(future)
+        del self._tasks[key]
+        return key
+
+    def _close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            if self._running:
+                self._stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+
+def _lost() -> WorkerLostError:
+    return WorkerLostError(
+        f"its worker was lost {TRIES} times: killed, or out of memory (see --memory-limit, and the "
+        "log of the system)"
+    )
+
+
+def _outcome(future: Future[Any]) -> Any:
+    error = future.exception()
+    return future.result() if error is None else error
+
+
+def _begin_worker(stop: Any) -> None:
+    """Leave an interrupt to the process that began this one, and end when that ends or says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    for ended in (stop.wait, parent.join if parent else stop.wait):
+        threading.Thread(target=_end_after, args=(ended,), daemon=True).start()
+
+
+def _end_after(ended: Callable[[], object]) -> None:
+    ended()
+    os._exit(1)
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def _single_threaded_libraries() -> Iterator[None]:
+    """Let processes that are begun inside have linear algebra of one thread each."""
+    former = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update({name: "1" for name, value in former.items() if value is None})
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Take back what Dask sets in the environment of this process for that of its workers."""
+    former = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(former):
+            del os.environ[name]
+        os.environ.update(former)
+
+
+class Dask:
+    """A Dask cluster: processes of this machine, or that of a client or a scheduler's address.
+
+    Parameters
+    ----------
+    workers : int
+        Processes, where they are of this machine.
+    memory_limit : str, optional
+        Of each; it is ended and begun anew when it has more. ``4GB``, or a share of the machine's
+        memory.
+    scheduler : str, optional
+        Address of the scheduler of a cluster that is there.
+    client : distributed.Client, optional
+        Of a cluster that is there; it is left open.
+
+    Raises
+    ------
+    MissingExtraError
+        If Dask is not installed.
+    OptionError
+        If nobody answers at the address, or the limit is none.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        memory_limit: str | None = None,
+        scheduler: str | None = None,
+        client: Any = None,
+    ) -> None:
+        self.workers = workers
+        self.dashboard = ""
+        self._memory_limit = memory_limit
+        self._scheduler = scheduler
+        self._client = client
+        self._open = contextlib.ExitStack()
+        self._keys: dict[Any, tuple[Hashable, Any]] = {}
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        try:
+            import distributed
+        except ImportError as error:
+            raise MissingDask from error
+        if self._client is None:
+            self._client = self._connect(distributed)
+        self.dashboard = str(self._client.dashboard_link or "")
+        if self._scheduler or not self.workers:
+            self.workers = max(1, sum(self._client.nthreads().values()))
+        return self
+
+    def _connect(self, distributed: Any) -> Any:
+        if self._scheduler:
+            try:
+                found = distributed.Client(self._scheduler, timeout=CONNECT, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise OptionError(
+                    f"scheduler: no Dask scheduler answers at {self._scheduler} ({error}); start "
+                    "one (dask scheduler), or leave it out for processes of this machine"
+                ) from error
+            return self._open.enter_context(found)
+        return _local_client(distributed, self._open, self.workers, self._memory_limit)
+
+    def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+        """Take a task."""
+        future = self._client.submit(function, *arguments, pure=False, retries=0)
+        self._keys[future.key] = key, future
+        future.add_done_callback(self._done.put)
+
+    def wait(self, seconds: float) -> list[Done]:
+        """Return what has been done since, once there is something, or that time is over."""
+        done = []
+        with contextlib.suppress(queue.Empty):
+            if self._keys:
+                done.append(self._take(self._done.get(timeout=seconds)))
+            while True:
+                done.append(self._take(self._done.get_nowait()))
+        return done
+
+    def _take(self, future: Any) -> Done:
+        key, _ = self._keys.pop(future.key)
+        if future.status == "finished":
+            return key, future.result()
+        error = future.exception() if future.status == "error" else _lost()
+        is_lost = type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
+        return key, _lost() if is_lost else error
+
+    def __exit__(self, *_: object) -> None:
+        if self._keys:
+            with contextlib.suppress(Exception):  # whatever it is, the cluster is left alone now
+                self._client.cancel([future for _, future in self._keys.values()], force=True)
+        self._keys.clear()
+        self._open.close()
+
+
+def _local_client(
+    distributed: Any, opened: contextlib.ExitStack, workers: int, memory_limit: str | None
+) -> Any:
+    """Begin workers on this machine, a process each, with one task at a time."""
+    import logging
+
+    import dask
+
+    quiet = {
+        "distributed.scheduler.allowed-failures": TRIES - 1,
+        "distributed.admin.tick.limit": "1h",
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    opened.enter_context(_environment_restored())  # the libraries of its workers have one thread
+    opened.enter_context(dask.config.set(quiet))
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory_limit or "auto",
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            silence_logs=logging.CRITICAL,
+        )
+    except ValueError as error:
+        raise OptionError(
+            f"memory_limit must be a size such as 4GB (got {memory_limit!r}: {error})"
+        ) from error
+    opened.enter_context(cluster)
+    return opened.enter_context(distributed.Client(cluster, set_as_default=False))
+
+
+def share_cores(workers: int | None) -> tuple[int, int]:
+    """Tell how many workers there are to be, and threads for each: never more than the cores.
+
+    Raises
+    ------
+    OptionError
+        If more workers are asked for than there are cores.
+
+    Examples
+    --------
+    >>> workers, threads = share_cores(1)
+    >>> workers
+    1
+    """
+    cores = usable_cores()
+    if workers is None:
+        return cores, 1
+    if not 1 <= workers <= cores:
+        raise OptionError(
+            f"workers must be 1 to {cores}, the cores that this process may use (got {workers})"
+        )
+    return workers, max(1, cores // workers)
+
+
+def make_engine(
+    name: str,
+    workers: int,
+    *,
+    memory_limit: str | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
+) -> Engine:
+    """Make the engine of a name, one of `ENGINES`; ``auto`` is Dask where it is installed.
+
+    Raises
+    ------
+    OptionError
+        If there is none of that name, or it cannot do what is asked for.
+    """
+    if name not in ENGINES:
+        raise OptionError(f"engine must be one of {', '.join(ENGINES)} (got {name!r})")
+    wants_dask = client is not None or bool(scheduler) or memory_limit is not None
+    if name in ("processes", "none") and wants_dask:
+        raise OptionError(
+            f"engine {name} has neither memory_limit nor scheduler; choose the engine dask for them"
+        )
+    if name == "none":
+        return Here()
+    if name == "processes" or (name == "auto" and not wants_dask and not _has_dask()):
+        return Processes(workers)
+    return Dask(workers, memory_limit=memory_limit, scheduler=scheduler, client=client)
+
+
+def _has_dask() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("distributed") is not None

@@ -1,0 +1,162 @@
+"""The results of a programme as a table: in memory, as ECSV and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from webbkg.batch.work import Result
+from webbkg.files.disk import settle
+from webbkg.files.output import writing_whole
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+NAME = "webbkg-results"
+"""Of the files, without their endings."""
+
+_TEXTS = ("target", "group", "kind", "fate", "status", "verdict", "reason", "product", "warnings")
+_DESCRIPTIONS = {
+    "target": "exposure",
+    "group": "of the plan",
+    "kind": "why the group is one",
+    "fate": "done, there already, failed, elsewhere (another run is at it)",
+    "status": "COMPLETE, SKIPPED, FAILED, ERROR",
+    "verdict": "of the metrics: good, look, bad",
+    "reason": "why, where there is something to say",
+    "product": "file",
+    "backgrounds": "exposures that were given",
+    "level": "median of the result on sky pixels, in its unit",
+    "scatter": "robust standard deviation there",
+    "background": "median of what was subtracted there",
+    "seconds": "that it took",
+    "cpu": "seconds of a processor",
+    "warnings": "what else is to be known",
+}
+_NUMBERS = ("level", "scatter", "background")
+
+
+def as_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Tell results as plain values, one row a target; metrics have a column each."""
+    return [_row(one) for one in results]
+
+
+def _row(one: Result) -> dict[str, Any]:
+    told = one.told
+    metrics = told.get("metrics") or {}
+    row = {
+        "target": one.target,
+        "group": one.group,
+        "kind": str(one.kind),
+        "fate": str(one.fate),
+        "status": one.status,
+        "verdict": metrics.get("verdict", ""),
+        "reason": told.get("reason", ""),
+        "product": told.get("output") or "",
+        "backgrounds": one.backgrounds,
+        "seconds": one.seconds,
+        "cpu": one.cpu,
+        "warnings": "; ".join(told.get("warnings", ())),
+    }
+    row |= {name: _number(metrics.get(name)) for name in _NUMBERS}
+    values: Mapping[str, Any] = metrics.get("values", {})
+    return row | {name: _number(value["value"]) for name, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value in (None, "None") else float(value)
+
+
+def as_table(results: Sequence[Result]) -> Table:
+    """Make a table of results, a row for each target, in their order.
+
+    Columns are text, but for ``backgrounds``, ``seconds`` and ``cpu``, and what is measured:
+    ``level``, ``scatter``, ``background`` and a column for each metric, NaN where it was not.
+
+    Returns
+    -------
+    astropy.table.Table
+    """
+    from astropy.table import Table
+
+    rows = as_rows(results)
+    metrics = dict.fromkeys(name for row in rows for name in row if name not in _DESCRIPTIONS)
+    table = Table()
+    for name in (*_DESCRIPTIONS, *metrics):
+        if name in _TEXTS:
+            table[name] = [str(row[name]) for row in rows] or _empty("U1")
+        else:
+            kind = "i8" if name == "backgrounds" else "f8"
+            table[name] = [row.get(name, float("nan")) for row in rows] or _empty(kind)
+        table[name].description = _DESCRIPTIONS.get(name, "metric")
+    return table
+
+
+def _empty(kind: str) -> Any:
+    import numpy as np
+
+    return np.empty(0, kind)
+
+
+def write_index(results: Sequence[Result], folder: Path) -> Path | None:
+    """Write the index of the reports, where there are some.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    if not any(one.row for one in results):
+        return None
+    from webbkg.report.index import INDEX_NAME, Row, write_index
+
+    def row(one: Result) -> Row:
+        if not one.row:
+            return Row(target=one.target, status=one.status, reason=str(one.told.get("reason", "")))
+        told = dict(one.row)
+        page = told["page"] and Path(told["page"])
+        return Row(**told | {"page": page, "picture": b64decode(told["picture"])})
+
+    return write_index(map(row, results), folder / INDEX_NAME)
+
+
+def write_results(results: Sequence[Result], folder: Path, shard: tuple[int, int]) -> list[Path]:
+    """Write results as ECSV and as JSON lines, whole or not at all.
+
+    A line is what ``webbkg subtract --json`` tells of a target, with its group and what it took.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be.
+    """
+    part = "" if shard[1] == 1 else f"-{shard[0]}-of-{shard[1]}"
+    paths = [folder / f"{NAME}{part}{ending}" for ending in (".ecsv", ".jsonl")]
+    with writing_whole(paths) as (ecsv, lines):
+        as_table(results).write(ecsv, format="ascii.ecsv", overwrite=True)
+        with lines.open("w", encoding="utf-8") as stream:
+            for line in as_lines(results):
+                stream.write(json.dumps(line) + "\n")
+        for written in (ecsv, lines):
+            with written.open("rb") as stream:
+                settle(stream)
+    return paths
+
+
+def as_lines(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Tell all that is known of results, as plain values."""
+    return [_line(one) for one in results]
+
+
+def _line(one: Result) -> dict[str, Any]:
+    own = {"group": one.group, "kind": str(one.kind), "fate": str(one.fate)}
+    taken = {"seconds": round(one.seconds, 4), "cpu": round(one.cpu, 4)}
+    return {"target": one.target, **own, **one.told, "backgrounds": one.backgrounds, **taken}

@@ -1,0 +1,369 @@
+"""Programmes run: shared work, the ledger, what is skipped and what is done again."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from programme import left_behind, products, targets_of, write_programme
+from webbkg import batch
+from webbkg.batch import runner, work
+from webbkg.batch.groups import Kind
+from webbkg.batch.identity import FileIdentity
+from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State, owning
+from webbkg.batch.outcomes import as_table, write_results
+from webbkg.batch.work import Fate, run_group
+from webbkg.errors import OptionError, OutputError
+from webbkg.files import owners
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("programme")
+    return write_programme(folder)
+
+
+@pytest.fixture
+def plan(written, tmp_path):
+    """Give each test its own files, with their times."""
+    shutil.copytree(written.folder, tmp_path / "data")
+    return runner.replace(written, folder=str(tmp_path / "data"))
+
+
+def go(plan, output, **given):
+    return batch.run(plan, output, engine="none", **given)
+
+
+def fates(table):
+    return dict(zip(table["target"], table["fate"], strict=True))
+
+
+@pytest.fixture
+def singly(plan, tmp_path, monkeypatch):
+    """Make each product as `webbkg subtract` does, by itself."""
+    from webbkg.cli import main
+
+    monkeypatch.chdir(plan.folder)
+    for group in plan.groups:
+        for member in group.members:
+            given = [one for name in member.backgrounds for one in ("-b", name)]
+            with pytest.raises(SystemExit) as ended:
+                main(["subtract", member.target, *given, "-q", "-o", str(tmp_path / "singly")])
+            assert ended.value.code == 0
+    return products(tmp_path / "singly")
+
+
+def test_products_are_those_of_single_calls(plan, tmp_path, singly):
+    table = go(plan, tmp_path / "out")
+    assert list(table["target"]) == targets_of(plan)
+    assert set(table["status"]) == {"COMPLETE"}
+    assert products(tmp_path / "out") == singly
+    assert len(singly) == 6
+    assert left_behind(tmp_path / "out") == []
+
+
+def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, singly):
+    go(plan, tmp_path / "out")
+    for name in singly:
+        ours, theirs = (fits.getheader(tmp_path / f / name) for f in ("out", "singly"))
+        differs = fits.HeaderDiff(ours, theirs, ignore_keywords=["DATE"])
+        assert differs.identical, differs.report()
+
+
+def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
+    from webbkg.image import average, leave_one_out, measure
+
+    made = []
+
+    def counting(function, name):
+        def call(*given, **more):
+            made.append(name)
+            return function(*given, **more)
+
+        return call
+
+    monkeypatch.setattr(measure, "average_exposures", counting(average.average_exposures, "all"))
+    from webbkg.image import group
+
+    passed = counting(leave_one_out.average_others, "others")
+    monkeypatch.setattr(group, "average_others", passed)
+    go(plan, tmp_path / "out")
+    assert sorted(made) == ["all", "others"]
+
+
+def test_a_second_run_does_nothing(plan, tmp_path, monkeypatch):
+    first = go(plan, tmp_path / "out")
+    before = {path: path.stat() for path in (tmp_path / "out").glob("*.fits")}
+    monkeypatch.setattr(runner, "run_group", None)
+    second = go(plan, tmp_path / "out")
+    assert set(second["fate"]) == {Fate.KEPT}
+    assert list(second["level"]) == list(first["level"])
+    assert {path: path.stat() for path in (tmp_path / "out").glob("*.fits")} == before
+
+
+def change(plan, name):
+    path = Path(plan.folder, name)
+    with fits.open(path, mode="update") as hdus:
+        hdus["SCI"].data[3, 4] += 1000
+
+
+@pytest.mark.parametrize(
+    ("what", "again"),
+    [
+        ("t0001_rate.fits", {"t0001_rate.fits"}),
+        ("sky1_rate.fits", {f"t000{i}_rate.fits" for i in range(3)}),
+        ("nod1_rate.fits", {f"nod{i}_rate.fits" for i in range(3)}),
+    ],
+)
+def test_what_changed_is_done_again_and_nothing_else(plan, tmp_path, what, again):
+    go(plan, tmp_path / "out")
+    change(plan, what)
+    done = fates(go(plan, tmp_path / "out"))
+    assert {name for name, fate in done.items() if fate == Fate.DONE} == again
+
+
+def test_other_parameters_and_lost_products_are_done_again(plan, tmp_path):
+    out = tmp_path / "out"
+    go(plan, out)
+    (out / "t0000_backgroundstep.fits").unlink()
+    done = fates(go(plan, out))
+    assert [name for name, fate in done.items() if fate == Fate.DONE] == ["t0000_rate.fits"]
+    assert set(fates(go(plan, out, sigma=2.0)).values()) == {Fate.DONE}
+
+
+def test_another_version_does_all_again(plan, tmp_path, monkeypatch):
+    from webbkg.batch import identity
+
+    go(plan, tmp_path / "out")
+    monkeypatch.setattr(identity, "__version__", "9.9")
+    assert set(fates(go(plan, tmp_path / "out")).values()) == {Fate.DONE}
+
+
+def test_a_bad_file_costs_its_own_targets_only(plan, tmp_path):
+    os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
+    Path(plan.folder, "nod2_rate.fits").unlink()
+    table = go(plan, tmp_path / "out")
+    told = dict(
+        zip(table["target"], zip(table["status"], table["reason"], strict=True), strict=True)
+    )
+    assert [told[f"t000{i}_rate.fits"][0] for i in (0, 2)] == ["COMPLETE", "COMPLETE"]
+    assert told["t0001_rate.fits"][0] == "ERROR"
+    for i in range(3):  # each needs it
+        assert told[f"nod{i}_rate.fits"] == (
+            "ERROR",
+            f"{plan.folder}/nod2_rate.fits: there is no such file",
+        )
+    with Ledger(tmp_path / "out") as ledger:
+        assert ledger.counts() == {"done": 2, "failed": 4}
+    assert set(fates(go(plan, tmp_path / "out"))) == set(
+        targets_of(plan)
+    )  # failed ones are tried again
+
+
+def test_fail_fast_ends_at_the_first_failure(plan, tmp_path):
+    os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
+    table = go(plan, tmp_path / "out", fail_fast=True)
+    assert list(table["target"]) == ["t0000_rate.fits", "t0001_rate.fits", "t0002_rate.fits"]
+
+
+def test_a_file_that_is_no_product_is_left_alone(plan, tmp_path):
+    (tmp_path / "out").mkdir()
+    foreign = tmp_path / "out" / "t0002_backgroundstep.fits"
+    foreign.write_bytes(b"mine")
+    table = go(plan, tmp_path / "out")
+    assert table[2]["status"] == "ERROR"
+    assert "--overwrite" in table[2]["reason"]
+    assert foreign.read_bytes() == b"mine"
+    assert go(plan, tmp_path / "out", overwrite=True)[2]["status"] == "COMPLETE"
+
+
+def test_products_that_would_meet_are_refused(plan, tmp_path):
+    first = plan.groups[0]
+    twice = runner.replace(
+        first, name="b", members=(runner.replace(first.members[0], target="x/t0000_rate.fits"),)
+    )
+    with pytest.raises(OutputError, match="product of both"):
+        go(runner.replace(plan, groups=(first, twice)), tmp_path / "out")
+    with pytest.raises(OutputError, match="overwrite an input"):
+        go(plan, plan.folder, suffix="rate")
+
+
+@pytest.mark.parametrize("given", [{"shard": (3, 2)}, {"sigma": -1}, {"engine": "steam"}])
+def test_impossible_options(plan, tmp_path, given):
+    with pytest.raises(OptionError):
+        batch.run(plan, tmp_path / "out", **{"engine": "none", **given})
+
+
+def test_shards_are_the_whole(plan, tmp_path):
+    done = [set(go(plan, tmp_path / "out", shard=(i, 3))["target"]) for i in (1, 2, 3)]
+    assert set.union(*done) == set(targets_of(plan))
+    assert sum(map(len, done)) == len(targets_of(plan))
+    assert len(products(tmp_path / "out")) == 6
+
+
+def test_large_groups_are_divided_and_dithers_are_not(plan):
+    field, nods = plan.groups
+    many = runner.replace(field, members=field.members * 7)
+    parts = list(runner._divided(many, 8))
+    assert [len(part.members) for part in parts] == [7, 7, 7]
+    assert list(runner._divided(runner.replace(nods, members=nods.members * 7), 8)) == [
+        runner.replace(nods, members=nods.members * 7)
+    ]
+
+
+def test_reports_pickle(plan, tmp_path):
+    order = runner.make_order(plan, tmp_path / "out", {})
+    report = pickle.loads(pickle.dumps(run_group(plan.groups[0], order)))
+    assert [one.status for one in report.results] == ["COMPLETE"] * 3
+    assert report.peak > 0
+
+
+def test_a_target_that_another_run_is_at_is_waited_for(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "RETRY_AFTER", 0.1)
+    order = runner.make_order(plan, tmp_path / "out", {})
+    entry = work.entry_of(plan.groups[0].members[1], order, work.Identities())
+    with Ledger(tmp_path / "out") as ledger:
+        assert ledger.claim([entry], OTHER, lease=0.8) is Claim.OURS
+    table = go(plan, tmp_path / "out")
+    assert set(table["fate"]) == {Fate.DONE}
+
+
+# The ledger.
+
+
+def entry(product="p.fits", fingerprint="f"):
+    return Entry(product=product, target="t", fingerprint=fingerprint, described={})
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path) as opened:
+        yield opened
+
+
+HERE = owners.machine()
+US, OTHER, DEAD = f"{HERE} {os.getppid()} us", "elsewhere 1 abc", f"{HERE} 4194999 abc"
+
+
+def seal(ledger, folder, owner, name="p.fits", content=b"whole"):
+    unfinished = folder / ".webbkg-x.partial"
+    unfinished.write_bytes(content)
+    ledger.seal(owner, {name: {"status": "COMPLETE"}}, [(unfinished, folder / name)])
+    return unfinished
+
+
+@pytest.mark.parametrize(
+    ("former", "lease", "expected"),
+    [
+        (OTHER, 60, Claim.BUSY),  # of another machine, of which nothing is known
+        (OTHER, -1, Claim.OURS),  # its time is over
+        (US, 60, Claim.BUSY),
+        (DEAD, 60, Claim.OURS),
+        (f"{HERE} {os.getpid()} over", 60, Claim.OURS),  # it could not give it up
+    ],
+)
+def test_who_may_take_what_is_claimed(ledger, former, lease, expected):
+    assert ledger.claim([entry()], former, lease) is Claim.OURS
+    assert ledger.claim([entry()], "x 1 a") is expected
+
+
+def test_who_works_in_this_process_is_alive(ledger):
+    with owning() as first, owning() as second:
+        assert ledger.claim([entry()], first) is Claim.OURS
+        assert ledger.claim([entry()], second) is Claim.BUSY
+    assert ledger.claim([entry()], second) is Claim.OURS
+
+
+def test_claims_are_put_off_and_given_up(ledger):
+    ledger.claim([entry()], OTHER, 0.0)
+    ledger.renew(OTHER, 60)
+    assert ledger.claim([entry()], US) is Claim.BUSY
+    ledger.release(OTHER)
+    assert ledger.claim([entry()], US) is Claim.OURS
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_what_a_dead_process_had_sealed_is_done(ledger, tmp_path, renamed):
+    ledger.claim([entry()], DEAD)
+    unfinished = seal(ledger, tmp_path, DEAD)
+    if renamed:
+        unfinished.rename(tmp_path / "p.fits")
+    assert ledger.claim([entry()], US) is Claim.DONE
+    assert (tmp_path / "p.fits").read_bytes() == b"whole"
+    assert ledger.result("p.fits") == {"status": "COMPLETE"}
+
+
+def test_what_is_sealed_and_gone_is_made_again(ledger, tmp_path):
+    ledger.claim([entry()], DEAD)
+    seal(ledger, tmp_path, DEAD).unlink()
+    (tmp_path / "p.fits").write_bytes(b"other")
+    assert ledger.claim([entry()], US) is Claim.OURS
+
+
+def test_who_was_taken_for_dead_cannot_seal(ledger, tmp_path):
+    ledger.claim([entry()], OTHER, -1)
+    ledger.claim([entry()], US)
+    with pytest.raises(ClaimLostError, match="taken it over"):
+        seal(ledger, tmp_path, OTHER)
+
+
+def test_done_means_the_same_product_of_the_same_inputs(ledger, tmp_path):
+    ledger.claim([entry()], US)
+    seal(ledger, tmp_path, US).rename(tmp_path / "p.fits")
+    ledger.finish(US, State.DONE, {"p.fits": {}})
+    assert ledger.is_done([entry()])
+    assert not ledger.is_done([entry(fingerprint="g")])
+    assert not ledger.is_done([entry(), entry("q.fits")])
+    (tmp_path / "p.fits").write_bytes(b"edited")
+    assert not ledger.is_done([entry()])
+
+
+def test_a_file_that_is_no_ledger(tmp_path):
+    (tmp_path / "webbkg-ledger.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(OutputError, match="ledger cannot be used"):
+        Ledger(tmp_path)
+
+
+def test_identity_of_files(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(300_000))
+    before, status = FileIdentity.of(path), path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(299_990)
+        stream.write(b"x")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = FileIdentity.of(path)
+    assert (after.size, after.changed) == (before.size, before.changed)
+    assert after.digest != before.digest
+
+
+# The table.
+
+
+def test_the_table_on_disk(plan, tmp_path):
+    os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
+    table = go(plan, tmp_path / "out")
+    run = runner.Run(
+        plan, runner.make_order(plan, tmp_path / "out", {}), runner.Manner(engine="none")
+    )
+    ecsv, lines = write_results(run.go(), tmp_path / "out", (1, 1))
+    read = Table.read(ecsv)
+    assert read.colnames == table.colnames
+    assert np.isnan(read["level"][1])
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [one["target"] for one in told] == targets_of(plan)
+    assert told[1]["status"] == "ERROR"
+    assert told[0]["metrics"]["verdict"] in ("good", "look", "bad")
+    assert told[0]["kind"] == Kind.DEDICATED
+
+
+def test_no_results_are_a_table_too():
+    table = as_table([])
+    assert len(table) == 0
+    assert "target" in table.colnames
