@@ -39,7 +39,7 @@ from webbkg.soss.stream import Stream
 
 SMOOTH = SossOptions(method="robust", time="smooth")
 HOURS = 6.0
-FEW, EXPOSURES = 32, 10  # integrations of a cheap exposure, and exposures of a field
+FEW, EXPOSURES = 64, 10  # integrations of a cheap exposure, and exposures of a field
 SEEDS = (621, 622)
 APERTURE = 18  # half width, pixels
 DRIFTS: dict[str, dict[str, object]] = {
@@ -166,16 +166,16 @@ def constant_rows(fields: int) -> Iterator[dict[str, str]]:
     narrow = scene_of(44.0, 50, traces=(ORDER_1,), transit_depth=0.0, **few)
     wide = scene_of(440.0, 15, **few)
     for name, scene, strip, first in (
-        ("SUBSTRIP96, 44 DN/s, order 1", narrow, SUBSTRIP96, 1100),
-        ("SUBSTRIP256, 440 DN/s, transit", wide, SUBSTRIP256, 3100),
+        ("SUBSTRIP96, 44 DN/s, order 1", narrow, SUBSTRIP96, 1200),
+        ("SUBSTRIP256, 440 DN/s, transit", wide, SUBSTRIP256, 3200),
     ):
-        number = fields if strip is SUBSTRIP96 else max(fields // 3, 1)
+        number = fields if strip is SUBSTRIP96 else max(fields // 6, 1)
         yield constant_row(name, scene, strip, range(first, first + number))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fields", type=int, default=10, help="of a constant sky")
+    parser.add_argument("--fields", type=int, default=6, help="of a constant sky")
     parser.add_argument("--constant", action="store_true", help="a constant sky alone")
     options = parser.parse_args()
     if not options.constant:

@@ -69,8 +69,8 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # of types, webbkg's own alone are linked: others need a network
 numpydoc_xref_aliases = {
-    **{name: f"webbkg.{name}" for name in webbkg.__all__ if name[0].isupper()},
     **{name: f"webbkg.errors.{name}" for name in vars(errors) if name.endswith("Error")},
+    **signatures.classes_in(Path(__file__).parent / "api.md"),
 }
 xref.DEFAULT_LINKS.clear()
 

@@ -140,14 +140,23 @@ def test_code_fits_its_column(page):
     assert not [line for block in code for line in block.splitlines() if len(line) > 92]
 
 
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(page):
+    """Tell what headings can be linked to, by the names that MyST and GitHub give them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    for target in LINK.findall(page.read_text()):
-        is_here = target.startswith(("https://", "http://")) or not target
-        assert is_here or (page.parent / target).exists(), target
+def test_links_lead_somewhere(page):
+    for name, anchor in LINK.findall(page.read_text()):
+        if not name.startswith(("https://", "http://")):
+            target = page.parent / name if name else page
+            assert target.exists(), name
+            assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
 def test_the_citation_is_of_this_version():

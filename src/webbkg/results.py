@@ -791,7 +791,7 @@ class SossTime(Frozen):
         Chi-square of the constant scales, and of the spline.
     noise : float
         Scatter of neighbours in time over that which their errors would make by the model of the
-        noise; the errors are multiplied by it, of fewer than 30 integrations where it is above 1.
+        noise; the errors are multiplied by it, of fewer than 60 integrations where it is above 1.
     outliers : int
         Integrations left out because they are off.
     segments : tuple of int

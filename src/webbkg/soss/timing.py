@@ -41,7 +41,7 @@ FAR = 4.0  # in robust standard deviations, from which on a step in time is no n
 HUBER = 1.5  # standard deviations from which on a distance counts by itself, not by its square
 ROUNDS_OF_WEIGHTS = 10
 ENOUGH_SCATTER = 10  # integrations from which on their scatter enlarges the errors
-MUCH_SCATTER = 30  # and from which on it makes them smaller, too
+MUCH_SCATTER = 60  # and from which on it makes them smaller, too
 
 
 def follow(fit: Fit, stream: Stream, hours: Values, clock: str) -> SossTime:
