@@ -20,7 +20,6 @@ from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import DO_NOT_USE, ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
-
 MOST_MEMORY = 8 * 2**20
 """Bytes for samples: a band is gone through once for each exposure, and is to stay in the caches."""
 
