@@ -76,6 +76,18 @@ def power_law(rng: np.random.Generator) -> float:
     return 0.3 * (1 - rng.random() * (1 - 100**-0.7)) ** (-1 / 0.7)
 
 
+@dataclass(frozen=True)
+class Points(Spectra):
+    """Light in single pixels, anywhere."""
+
+    def draw(self, rng: np.random.Generator, noise: float, shape: tuple[int, int]) -> np.ndarray:
+        lit = rng.random(shape) < self.share
+        heights = [noise * self.height(rng) for _ in range(np.count_nonzero(lit))]
+        light = np.zeros(shape, np.float32)
+        light[lit] = heights
+        return light
+
+
 RAYS = replace(DEEP, detector=replace(COUNTED, cosmic_ray_left=1.0, cosmic_ray_flagged=0.0))
 CONTAMINATED = {
     "deep": (DEEP, None),
@@ -87,6 +99,8 @@ CONTAMINATED = {
     "short and faint, 5 % of 1σ": (SHORT_FAINT, Spectra(0.05, exponential(1))),
     "deep, 15 % of 1σ": (DEEP, Spectra(0.15, exponential(1))),
     "deep, 15 % of a power law": (DEEP, Spectra(0.15, power_law)),
+    "deep, 5 % single pixels of 3σ": (DEEP, Points(0.05, exponential(3))),
+    "deep, 1 % single pixels of 3σ": (DEEP, Points(0.01, exponential(3))),
 }
 
 

@@ -1,5 +1,6 @@
 """Sphinx configuration; tables.py makes tables of the code, signatures.py what the API shows."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,11 +42,17 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": [], "install": []}
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
+# Tutorials meet the command that is beside this interpreter, no CRDS, and an empty cache of headers.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["WEBBKG_CACHE_DIR"] = str(Path(__file__).parent / "_build" / "cache")
+for name in [name for name in os.environ if name.startswith("CRDS_")]:
+    del os.environ[name]
 nb_execution_mode = "auto"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -62,8 +69,8 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # of types, webbkg's own alone are linked: others need a network
 numpydoc_xref_aliases = {
-    **{name: f"webbkg.{name}" for name in webbkg.__all__ if name[0].isupper()},
     **{name: f"webbkg.errors.{name}" for name in vars(errors) if name.endswith("Error")},
+    **signatures.classes_in(Path(__file__).parent / "api.md"),
 }
 xref.DEFAULT_LINKS.clear()
 

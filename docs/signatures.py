@@ -4,7 +4,9 @@ import dataclasses
 import enum
 import inspect
 import pkgutil
+import re
 import types
+from pathlib import Path
 
 from webbkg.options import Options
 
@@ -79,3 +81,9 @@ def is_way_in(member: object) -> bool:
     """Tell whether a member is a method or a property with a docstring."""
     kinds = (types.FunctionType, classmethod, staticmethod, property)
     return isinstance(member, kinds) and bool(member.__doc__)
+
+
+def classes_in(page: Path) -> dict[str, str]:
+    """Find the classes that a page lists, by the names that docstrings call them by."""
+    listed = re.findall(r"^   ((?:\w+\.)*([A-Z]\w+))$", page.read_text(), re.M)
+    return {short: f"webbkg.{name}" for name, short in listed}

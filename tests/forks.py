@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 
 
@@ -41,7 +42,8 @@ class Forks:
 def serve(modules):
     """Run what standard input asks for, one after another, and tell how each ended."""
     for name in modules:
-        import_module(name)
+        with suppress(ModuleNotFoundError):  # extras: who needs one meets the error
+            import_module(name)
     gc.freeze()  # what is here already: each collection in a fork would walk through it
     for line in sys.stdin:
         with tempfile.TemporaryFile("w+") as output:

@@ -20,7 +20,7 @@ def block_means(image, size):
 
 
 def mean_image(sci, dq):
-    """Average integrations; of three and more the largest sample is left out."""
+    """Average integrations; of three and more the largest and the smallest are left out."""
     usable = np.isfinite(sci) & (dq & np.uint32(NO_SKY) == 0)
     samples = np.sort(np.where(usable, sci, np.nan).astype(np.float64), axis=0)
     image = np.full(sci.shape[1:], np.nan, np.float32)
@@ -28,7 +28,7 @@ def mean_image(sci, dq):
         known = samples[(slice(None), *at)]
         known = known[np.isfinite(known)]
         if known.size:
-            image[at] = (known[:-1] if known.size > 2 else known).mean()
+            image[at] = (known[1:-1] if known.size > 2 else known).mean()
     return image
 
 

@@ -191,21 +191,23 @@ def splines(places, length, freedom):
 def component_fit(sci, read, per_signal, templates, used, freedom, start, skew):
     """Fit templates and what is free, from `start` on; returns each pass's coefficients.
 
-    And the last pass's marks, the covariances by the noise model and by blocks.
+    And the last pass's marks, the covariances by the noise model and by blocks, and the weights of the
+    last pass in which the spline is taken at the strips' middles.
     """
     rows, columns = sci.shape
     strip = np.arange(columns) // 16
     middles = np.array(
         [(np.arange(columns)[strip == s] + 0.5).mean() for s in range(strip[-1] + 1)]
     )
-    exact = splines(np.arange(columns) + 0.5, columns, freedom)
     coarse = splines(middles, columns, freedom)[strip]
+    exact = splines(np.arange(columns) + 0.5, columns, freedom)
     flat = [np.where(used, t, 0).astype(float) for t in templates]
     free = coarse.shape[1]
     wide = np.array([*flat, *np.broadcast_to(coarse.T[:, np.newaxis], (free, rows, columns))])
-    found, passes, scatters = np.array(start, float), [], {}
-    for number in range(12):
-        model = exact @ found[len(flat) :] + sum(s * t for s, t in zip(found, flat, strict=False))
+    found, passes, scatters, last = np.array(start, float), [], {}, None
+    while True:
+        along = exact if last is not None else coarse
+        model = along @ found[len(flat) :] + sum(s * t for s, t in zip(found, flat, strict=False))
         variance = read + per_signal * np.maximum(model, 0)
         residual = np.where(used, sci - model, 0).astype(float)
         kept = used & (read >= 0) & (residual**2 < 4.5**2 * variance)
@@ -219,18 +221,21 @@ def component_fit(sci, read, per_signal, templates, used, freedom, start, skew):
                 seen = weight[:, s] > 0
                 if seen.any():
                     cross[:, s] -= weight[:, s] * np.median(cross[seen, s] / weight[seen, s])
-        if number in (0, 1, 3):
+        if len(passes) in (0, 1, 3):
             scatters = {n: strip_scatter(*joined(weight, cross, n)) for n in (1, 4, 16)}
         marked = strips_marked(weight, cross, count, scatters, skew)
         inverse[marked[:, strip]] = 0
         normal = np.einsum("aij,ij,bij->ab", wide, inverse, wide)
-        right = np.einsum("aij,ij->a", wide, inverse * residual)
-        step = least_with_limits(normal, right + normal @ found, len(flat)) - found
+        right = np.einsum("aij,ij->a", wide, inverse * residual) + normal @ found
+        damped = with_ridge(normal, len(flat), freedom)
+        step = least_with_limits(damped, right, len(flat)) - found
         found = found + step
         passes.append(found)
-        if step @ normal @ step < 0.02**2 * len(found):
+        if last is not None or (freedom <= 1 and step @ normal @ step < 0.02**2 * len(found)):
             break
-    white = np.linalg.inv(normal)
+        if step @ normal @ step < 0.02**2 * len(found) or len(passes) == 12:
+            last = inverse
+    white = np.linalg.inv(damped)
     left = inverse * (residual - np.einsum("a,aij->ij", step, wide))
     high, across = -(-rows // 8), 16 * -(-len(middles) // 8)
     moves = [
@@ -240,7 +245,15 @@ def component_fit(sci, read, per_signal, templates, used, freedom, start, skew):
         if inverse[line : line + high, column : column + across].any()
     ]
     block = len(moves) / (len(moves) - 1) * np.array(moves).T @ np.array(moves)
-    return passes, marked, 1.04**2 * white, block, inverse
+    return passes, marked, 1.04**2 * white, block, inverse if last is None else last
+
+
+def with_ridge(normal, templates, freedom):
+    """Add a little of the spline's own weights."""
+    damped = normal.copy()
+    if freedom > 1:
+        damped[templates:, templates:] *= 1 + 1e-5
+    return damped
 
 
 def held_out(sci, inverse, templates, freedoms, length):
@@ -269,7 +282,7 @@ def held_out(sci, inverse, templates, freedoms, length):
             weight = np.where(fold == out, 0, inverse)
             normal = np.einsum("aij,ij,bij->ab", wide, weight, wide)
             right = np.einsum("aij,ij->a", wide, weight * values)
-            best = least_with_limits(normal, right, number)
+            best = least_with_limits(with_ridge(normal, number, freedom), right, number)
             left = (values - np.einsum("a,aij->ij", best, wide)) ** 2 * inverse
             chi2 = np.where(fold == out, left, chi2)
         of_blocks = [

@@ -2,10 +2,10 @@
 
 import inspect
 import json
+import os
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import yaml
 from astropy.io import fits
 
 import webbkg
+import webbkg.batch
 from crds_cache import Cache, environment
 from factories import make_model, ramp, save
 from forks import Forks
@@ -64,11 +65,20 @@ def test_python_examples_run(folder, code):
     assert not list(folder.glob("*.partial"))
 
 
+@pytest.fixture(scope="module")
+def shell():
+    """Give processes without a CRDS, as they are where none is set up."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CRDS")}
+    modules = ["webbkg.step", "webbkg.command", "webbkg.image.measure", "webbkg.report.drawing"]
+    started = Forks([*modules, "jinja2", "matplotlib.backends.backend_agg"], variables)
+    yield started
+    started.close()
+
+
 @pytest.mark.parametrize("script", examples("bash"))
-def test_shell_examples_run(folder, script):
+def test_shell_examples_run(folder, shell, script):
     for command in commands(script):
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, f"{command}\n{run.stderr}"
+        shell.run(command, folder)
     assert list(folder.rglob("*_backgroundstep.fits"))
 
 
@@ -130,14 +140,23 @@ def test_code_fits_its_column(page):
     assert not [line for block in code for line in block.splitlines() if len(line) > 92]
 
 
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(page):
+    """Tell what headings can be linked to, by the names that MyST and GitHub give them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", [*SOURCES, *FRONT], ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    for target in LINK.findall(page.read_text()):
-        is_here = target.startswith(("https://", "http://")) or not target
-        assert is_here or (page.parent / target).exists(), target
+def test_links_lead_somewhere(page):
+    for name, anchor in LINK.findall(page.read_text()):
+        if not name.startswith(("https://", "http://")):
+            target = page.parent / name if name else page
+            assert target.exists(), name
+            assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
 def test_the_citation_is_of_this_version():
@@ -214,7 +233,9 @@ def test_parameters_are_spelt_as_they_are(page):
         "config_file",
         "sky_level",
     }
-    assert named | given <= {*parameters(), *inspect.signature(webbkg.subtract).parameters}
+    calls = (webbkg.subtract, webbkg.batch.run)
+    arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    assert named | given <= {*parameters(), *arguments}
 
 
 # The signatures of the API.

@@ -18,7 +18,9 @@ from test_subtraction import BACKGROUNDS, SKY, folder  # noqa: F401 - a fixture
 from webbkg.cli import main
 from webbkg.errors import MissingExtraError, OutputError
 from webbkg.files.models import open_model
+from webbkg.numerics.planes import ArrayPlanes
 from webbkg.report import drawing, png
+from webbkg.report.afterwards import _difference
 from webbkg.report.content import Content
 from webbkg.report.index import INDEX_NAME, Row, write_index
 from webbkg.report.page import render
@@ -299,6 +301,7 @@ def series(**numbers):
     return told("soss", template=1, left=side, right=side, **numbers)
 
 
+KNOTS = [{"hour": hour, "scales": [1.0, 1.1], "errors": [0.1, "nan"]} for hour in (0.0, 1.5, 3.0)]
 SERIES = [[0.3, 0.4], [0.2, 0.1], ["nan", 0.5]]
 
 
@@ -311,6 +314,7 @@ SERIES = [[0.3, 0.4], [0.2, 0.1], ["nan", 0.5]]
             ["RMSE of each template", "two sides of the jump", "each integration"],
         ),
         (series(log_likelihood=[-3.0, 0.0]), ["Log-likelihood of each template"]),
+        (series(time={"knots": KNOTS}), ["Change of the scales in time"]),
         (told("soss", template="None", left="None", rmse=[]), ["each integration"]),
         (told("image", backgrounds=["b"], background_levels=["nan"]), ["Level of the sky"]),
         (told("of_a_later_version"), []),
@@ -328,6 +332,19 @@ def test_each_mode_has_its_pictures_and_what_is_unknown_is_left_out(content, wan
 
 
 # Afterwards.
+
+
+def test_the_sky_of_a_cube_may_differ_from_integration_to_integration_afterwards():
+    rng = np.random.default_rng(2)
+    before = rng.normal(10, 1, (3, 16, 24)).astype(np.float32)
+    sky = np.array([1.0, 2.0, 4.0], np.float32)[:, np.newaxis, np.newaxis] * np.float32(0.5)
+    planes = [
+        ArrayPlanes.of(SCI=one, DQ=np.zeros(one.shape, np.uint32)) for one in (before, before - sky)
+    ]
+    found = _difference(*planes, Content(target="t", status="COMPLETE"), None)
+    np.testing.assert_allclose(found.sky(2, slice(3, 9)), 2.0, atol=1e-5)
+    np.testing.assert_allclose(found.sky(1, np.array([1, 5])), np.full((2, 24), 1.0), atol=1e-5)
+    np.testing.assert_allclose(found.sci, 0.5, atol=1e-5)
 
 
 def report_command(*arguments):

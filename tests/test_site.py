@@ -20,7 +20,7 @@ PAGES = [
     "pipeline",
     "architecture",
     "changes",
-    "tutorials/image tutorials/wfss tutorials/soss _api/webbkg.subtract",
+    "tutorials/image tutorials/wfss tutorials/soss tutorials/programme questions _api/webbkg.subtract",
     "_api/webbkg.TemplateFit",
     "_api/webbkg.simulate.soss.SossScene",
 ]

@@ -190,16 +190,27 @@ def test_what_is_added_is_found_again(slope, more, offset):
     assert (np.abs(found - [slope, more, offset]) < tolerance).all()
 
 
-@pytest.mark.parametrize("freedom", [1, 8])
-def test_a_template_with_the_shape_of_what_is_free(freedom):
-    columns = np.arange(256, dtype=np.float32) / 256
-    shape = np.ones(256) if freedom == 1 else 1 + columns**2
-    sky = of_one(exposure((128, 256), 8, scales=(0, 0), profile=0.9 * shape))
-    sky = sky._replace(templates=np.broadcast_to(np.float32(shape), (1, 128, 256)).copy())
-    found = fit(sky, freedom)
+def test_a_constant_template_beside_a_constant():
+    sky = of_one(exposure((128, 256), 8, scales=(0, 0), profile=0.9))
+    sky = sky._replace(templates=np.ones_like(sky.templates))
+    found = fit(sky, 1)
     assert found.status is Status.FAILED
-    assert "has the shape of what is free along dispersion" in found.reason
+    assert "the template has the shape of a constant: only" in found.reason
     assert fit(sky).scales[0] == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_template_that_a_spline_can_stand_for():
+    """What it comes to is theirs together; the template has what it can have of it."""
+    columns = np.arange(512) / 512
+    shape = 1 + columns**2
+    sky = of_one(exposure((256, 512), 8, scales=(0, 0), profile=0.9 * shape + 0.1 * columns**3))
+    sky = sky._replace(templates=np.broadcast_to(np.float32(shape), (1, 256, 512)).copy())
+    found = fit(sky, 8)
+    assert found.stopped is StopReason.CONVERGED
+    model = found.scales[0] * shape + found.profile
+    assert model == pytest.approx(0.9 * shape + 0.1 * columns**3, abs=0.005)
+    assert abs(found.profile).max() < 0.2
+    assert found.level_err < 0.05 * found.scale_errs[0]
 
 
 def test_two_templates_of_one_shape():

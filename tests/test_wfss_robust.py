@@ -13,8 +13,9 @@ import reference_wfss as reference
 from webbkg.errors import OptionError
 from webbkg.options import WfssOptions
 from webbkg.results import Status, StopReason
-from webbkg.wfss import robust, strips
+from webbkg.wfss import robust, strips, tails
 from webbkg.wfss.fit import fit_scale
+from webbkg.wfss.noise import Noise
 
 ROBUST = WfssOptions(method="robust")
 PER_SIGNAL = 1 / 400
@@ -70,7 +71,9 @@ def without(planes, *names):
 
 @pytest.mark.parametrize("along_x", [True, False])
 @pytest.mark.parametrize("shape", [(150, 200), (61, 83)])
-def test_equals_the_plain_twin(shape, along_x):
+def test_equals_the_plain_twin(shape, along_x, monkeypatch):
+    """Without the search for light in single pixels."""
+    monkeypatch.setattr(robust, "LEAST_CLIPPED", 1.0)
     planes = exposure(shape)
     names = ("sci", "err", "dq", "template", "template_dq", "sky_mask")
     used = reference.fit_pixels(*(planes[name] for name in names))
@@ -110,7 +113,8 @@ def test_the_same_to_the_last_bit_for_any_threads(along_x):
 
 def test_the_same_to_the_last_bit_for_any_bands(monkeypatch):
     expected = [fit(exposure((300, 210), along_x=x), along_x=x) for x in (True, False)]
-    monkeypatch.setattr(robust, "LINES", 16)
+    for module in (robust, tails):
+        monkeypatch.setattr(module, "LINES", 16)
     assert [fit(exposure((300, 210), along_x=x), along_x=x) for x in (True, False)] == expected
 
 
@@ -289,6 +293,85 @@ def test_skew_noise_is_not_biased_by_the_marks():
     ]
     assert shifts[0] < -0.003
     assert abs(shifts[1]) < 0.0012
+
+
+# Light in single pixels.
+
+
+def struck(seed, share=0.02, shape=(256, 256)):
+    """A sky whose pixels are hit: what they gain is mostly far above the noise, but not all of it."""
+    planes = sky(seed, shape=shape)
+    rng = np.random.default_rng([seed, 1])
+    hit = rng.random(shape) < share
+    gain = rng.exponential(100.0, shape)
+    planes["sci"] += np.where(hit, gain, 0).astype(np.float32)
+    return planes
+
+
+def test_light_in_single_pixels_is_told_from_the_sky(monkeypatch):
+    """Its share and what it adds are told; the clip alone leaves a bias."""
+    bias = {}
+    for least in (robust.LEAST_CLIPPED, 1.0):
+        monkeypatch.setattr(robust, "LEAST_CLIPPED", least)
+        found = [fit(struck(seed), threads=1) for seed in range(25)]
+        bias[least] = np.mean([(one.scale - 60) / one.scale_err for one in found])
+        if least < 1:
+            assert all(one.robust.tail_share == pytest.approx(0.02, rel=0.3) for one in found)
+            assert np.mean([one.robust.tail_light for one in found]) > 0
+    assert bias[1.0] > 1
+    assert abs(bias[1e-4]) < 0.6
+
+
+def test_a_sky_without_light_is_not_looked_at():
+    assert fit(sky(3)).robust.tail_share == 0
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_residuals_are_counted_as_plainly(along_x):
+    """Against NumPy, with marked strips, NaN and all sorts of pixels."""
+    planes = exposure((61, 83))
+    read, template = planes["var_rnoise"], planes["template"]
+    values = np.where(planes["sky_mask"] & np.isfinite(planes["sci"]), planes["sci"], np.nan)
+    values = values.astype(np.float32)
+    marks = np.random.default_rng(5).random((61, 6)) < 0.2
+    out = np.repeat(marks, 16, axis=1)[:, :83]
+    expected = SCALE * template.astype(float)
+    with np.errstate(invalid="ignore"):
+        noise = np.sqrt(read.astype(float) + PER_SIGNAL * np.maximum(expected, 0))
+        z = (values - expected) / noise
+    good = np.isfinite(z) & (read >= 0) & ~out
+    place = np.floor((z[good] - tails.LOW) / tails.BIN).astype(int)
+    slope = (template.astype(float) / noise)[good]
+    inside = (place >= 0) & (place < tails.BINS)
+    plain = [
+        np.bincount(place[inside], weight[inside], tails.BINS)
+        for weight in (np.ones(slope.size), slope, slope**2)
+    ]
+    images = [np.ascontiguousarray(one if along_x else one.T) for one in (values, template, read)]
+    modelled = images[0], images[1], Noise(images[2], PER_SIGNAL, PER_SIGNAL, "given")
+    marks = np.ascontiguousarray(marks if along_x else marks.T)
+    found = tails._histogram(modelled, SCALE, marks, along_x=along_x, threads=2)
+    np.testing.assert_array_equal(found[0], plain[0])
+    np.testing.assert_allclose(found[1:], plain[1:], rtol=1e-9)
+
+
+def test_the_weights_are_those_of_the_greatest_likelihood():
+    """As EM, which cannot miss it but takes long, finds them."""
+    rng = np.random.default_rng(6)
+    z = rng.standard_normal(40_000)
+    z[:4000] += rng.exponential(6, 4000)
+    counts = np.histogram(z, tails.LOW + tails.BIN * np.arange(tails.BINS + 1))[0].astype(float)
+    components = tails._components(1.0, 0.0)
+    start = np.full(len(components), 1 / len(components))
+    found = tails._weigh(counts / counts.sum(), components, start)
+    by_em = start
+    for _ in range(3000):
+        by_em = by_em * (components @ (counts / np.maximum(by_em @ components, 1e-300)))
+        by_em /= by_em.sum()
+    likelihoods = [counts @ np.log(np.maximum(w @ components, 1e-300)) for w in (found, by_em)]
+    assert found.sum() == pytest.approx(1)
+    assert likelihoods[0] >= likelihoods[1] - 0.01
+    assert found[0] == pytest.approx(0.9, abs=0.02)
 
 
 def test_results_compare_and_print():

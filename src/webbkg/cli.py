@@ -425,7 +425,11 @@ webbkg report "products/*_backgroundstep.fits" --input exposures"""
 def report(
     product: Annotated[
         list[str],
-        typer.Argument(help="Products of webbkg's; globs too.", metavar="PRODUCT..."),
+        typer.Argument(
+            help="Products of webbkg's; globs too.",
+            metavar="PRODUCT...",
+            rich_help_panel=INPUTS,
+        ),
     ],
     *,
     inputs: Annotated[
@@ -436,6 +440,7 @@ def report(
             help="Targets and backgrounds, or their folders, if they lie neither beside the "
             "products nor here; globs too.",
             metavar="FILE|FOLDER",
+            rich_help_panel=INPUTS,
         ),
     ] = None,
     output_dir: Annotated[
@@ -445,6 +450,7 @@ def report(
             "-o",
             help="Folder of the pages; by default each lies beside its product.",
             metavar="FOLDER",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     quiet: _Quiet = False,

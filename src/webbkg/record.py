@@ -454,6 +454,8 @@ def _robust_details(result: WfssResult) -> Details:
         cleanest_share=robust.share,
         light=robust.light,
         light_err=robust.light_err,
+        tail_share=robust.tail_share,
+        tail_light=robust.tail_light,
     )
 
 
@@ -512,6 +514,9 @@ def _light_summary(result: WfssResult, robust: RobustFit) -> Iterator[tuple[str,
     if robust.light:
         light = f"{robust.light:.2g} ± {robust.light_err:.2g}"
         yield "taken off for light", f"{light} of the scale"
+    if robust.tail_share:
+        told = f"{100 * robust.tail_share:.2g} % of them, {robust.tail_light:.2g} of the scale"
+        yield "light in single pixels", told
 
 
 def _model_summary(model: SkyModel) -> Iterator[tuple[str, str]]:

@@ -389,6 +389,11 @@ class RobustFit(Frozen):
         What was taken off the scale for light that is left in them.
     light_err : float
         Its standard error, which is part of that of the scale.
+    tail_share : float
+        Share of the pixels that hold light of cosmic rays or sources without shape, as the
+        distribution of the residuals tells; 0 where it was not looked at.
+    tail_light : float
+        What was taken off the scale for it.
     """
 
     white_err: float
@@ -401,6 +406,8 @@ class RobustFit(Frozen):
     light_limit: float = math.inf
     light: float = 0.0
     light_err: float = 0.0
+    tail_share: float = 0.0
+    tail_light: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -61,7 +61,7 @@ def expose_row(folder, number, row):
 
     words = {word: told(word) for word in SAME}
     words |= {"PROGRAM": told("PROGRAM"), "OBSERVTN": told("OBS_NUM"), "READPATT": "NRSRAPID"}
-    words |= {"BKGDTARG": told("BKGDTARG") == "T"}
+    words |= {"BKGDTARG": told("BKGDTARG") in ("T", "Y")}
     for word in ("GWA_XTIL", "GWA_YTIL"):
         words[word] = float((told(word) or "0").rstrip("F"))
     counts = {"PATT_NUM": told("PATT_NUM"), "NUMDTHPT": told("NUMDTHPT")}

@@ -106,11 +106,12 @@ def _plan_tile(
     pattern: Sequence[Facts], places: Places, min_separation: float, pairs: bool
 ) -> Found:
     """Give each exposure of a pattern those as backgrounds that point far enough away."""
+    by_names = np.array(sorted(range(len(pattern)), key=lambda i: by_name(pattern[i])))
     others: list[Sequence[int]] = []
     for index in range(len(pattern)):
         far = separations(places, index) >= min_separation
         far[index] = False
-        others.append(np.flatnonzero(far).tolist())
+        others.append(by_names[far[by_names]].tolist())
     halves = _halves(pattern, places, min_separation) if pairs else None
     if halves is not None:
         return _in_pairs(pattern, halves), []
@@ -181,8 +182,7 @@ def _told(pattern: Sequence[Facts], count: int) -> str:
 
 
 def _member(target: Facts, backgrounds: Sequence[Facts]) -> Member:
-    named = sorted(backgrounds, key=by_name)
-    return Member(target=str(target.path), backgrounds=tuple(str(one.path) for one in named))
+    return Member(target=str(target.path), backgrounds=tuple(str(one.path) for one in backgrounds))
 
 
 def _group(members: Iterable[Member], why: str) -> Group:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def moved_to(plan: Plan, folder: str | os.PathLike[str]) -> Plan:
     if here == there:
         return replace(plan, folder=str(there))
 
+    @cache
     def name(file: str) -> str:
         path = Path(os.path.abspath(here / file))  # noqa: PTH100
         return (path.relative_to(there) if path.is_relative_to(there) else path).as_posix()

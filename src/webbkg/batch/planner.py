@@ -6,6 +6,8 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache as once
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -215,12 +217,13 @@ def _folded(name: str) -> str:
 
 def _finished(groups: Iterable[Group], left: dict[Path, str], folder: Path) -> Plan:
     """Put a plan in order, and name its files from a folder."""
+    name = once(partial(name_from, str(folder)))  # one text a file, however often it is named
     named = [
-        replace(group, members=tuple(_from(str(folder), one) for one in group.members))
+        replace(group, members=tuple(_renamed(one, name) for one in group.members))
         for group in groups
     ]
     ordered = sorted((_sorted(one) for one in named), key=lambda one: one.members[0].target)
-    outs = [LeftOut(file=name_from(str(folder), str(one)), reason=left[one]) for one in left]
+    outs = [LeftOut(file=name(str(one)), reason=left[one]) for one in left]
     return Plan(
         groups=tuple(sorted(_with_names(ordered), key=lambda one: one.name)),
         left_out=tuple(sorted(outs, key=lambda one: one.file)),
@@ -245,16 +248,16 @@ def _with_names(groups: Iterable[Group]) -> list[Group]:
     return named
 
 
-def _from(folder: str, member: Member) -> Member:
-    def name(file: str | None) -> str | None:
-        return None if file is None else name_from(folder, file)
+def _renamed(member: Member, name: Callable[[str], str]) -> Member:
+    def maybe(file: str | None) -> str | None:
+        return None if file is None else name(file)
 
     return Member(
-        target=name_from(folder, member.target),
-        backgrounds=tuple(name_from(folder, one) for one in member.backgrounds),
-        catalog=name(member.catalog),
-        direct_image=name(member.direct_image),
-        segmentation=name(member.segmentation),
+        target=name(member.target),
+        backgrounds=tuple(map(name, member.backgrounds)),
+        catalog=maybe(member.catalog),
+        direct_image=maybe(member.direct_image),
+        segmentation=maybe(member.segmentation),
     )
 
 

@@ -24,7 +24,7 @@ class Room:
     words: Words
     rows: FloatImage
     total: FloatImage
-    largest: FloatImage
+    ends: FloatImage
     count: npt.NDArray[np.int32]
     no_flags: npt.NDArray[np.uint32]
 
@@ -38,7 +38,7 @@ def new_room(sources: Sequence[Placed], shape: tuple[int, int], height: int) -> 
         np.empty(2 * height * widest, np.uint32),
         np.empty((2, shape[1]), np.float32),
         np.empty(band, np.float32),
-        np.empty(band, np.float32),
+        np.empty((band[0], 2, band[1]), np.float32),
         np.empty(band, np.int32),
         np.zeros(band, np.uint32),
     )
@@ -55,7 +55,7 @@ def bin_rows(
     """Average an exposure in blocks, on rows of the target's window.
 
     Usable are finite samples without DO_NOT_USE that are no reference pixels. Integrations are
-    averaged first; of three and more the largest sample of a pixel is left out.
+    averaged first; of three and more the largest and the smallest sample of a pixel are left out.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def _average(
 ) -> FloatImage:
     """Average the integrations of a cube where it lies on target `rows`; NaN elsewhere."""
     height, overlap, number = rows[1] - rows[0], source.overlap, source.planes.shape[0]
-    total, largest, count = room.total[:height], room.largest[:height], room.count[:height]
+    total, ends, count = room.total[:height], room.ends[:height], room.count[:height]
     total.fill(0)
-    largest.fill(-np.inf)
+    ends[:, 0], ends[:, 1] = np.inf, -np.inf
     count.fill(0)
     wide = overlap.columns[1] - overlap.columns[0]
     columns = overlap.other_columns[0], wide, overlap.columns[0]
@@ -112,8 +112,8 @@ def _average(
     for integration in chosen:
         _read_native(source.planes, int(integration), first, words)
         sci, dq = words[0].view(np.float32), words[1]
-        loops.add_usable(sci, dq, NO_SKY, *columns, total, largest, count)
-    loops.mean_of_integrations(total, largest, count)
+        loops.add_usable(sci, dq, NO_SKY, *columns, total, ends, count)
+    loops.mean_of_integrations(total, ends, count)
     return total
 
 

@@ -258,6 +258,28 @@ def _steps(path: Path) -> dict[str, Any]:
         return {name: value for name, value in steps.items() if value is not None}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Lost(Background):
+    """What a cube lost, whose sky may have changed from integration to integration."""
+
+    before: PlaneSource
+    after: PlaneSource
+
+    def sky(self, integration: int, rows: Any) -> FloatImage:
+        """Return what rows (a slice, or their numbers) of an integration lost."""
+        numbers = np.arange(self.sci.shape[0])[rows]
+        found = np.empty((len(numbers), self.sci.shape[1]), np.float32)
+        for row, line in zip(found, numbers.tolist(), strict=True):
+            room = np.empty((2, 1, 1, len(row)), np.uint32)
+            (one,), (other,) = (
+                planes.rows(["SCI"], integration, line, line + 1, words)
+                for planes, words in zip((self.before, self.after), room, strict=True)
+            )
+            with np.errstate(invalid="ignore"):
+                row[:] = one[0] - other[0]
+        return found
+
+
 def _difference(
     before: PlaneSource, after: PlaneSource, content: Content, counts: CountImage | None
 ) -> Background:
@@ -281,6 +303,8 @@ def _difference(
     sci[~covered] = np.nan
     nothing: FloatImage = np.broadcast_to(np.float32(0), sci.shape)
     common: dict[str, Any] = {"sci": sci, "err": nothing, "dq": dq, "covered": covered}
+    if counts is None and before.shape[0] > 1:
+        return _Lost(**common, before=before, after=after)
     if counts is None:
         return Background(**common)
     none = SampleCounts()

@@ -293,8 +293,37 @@ def draw_times(axes: Axes, segments: Mapping[str, Times]) -> None:
         start += float(times.integration[-1])
     if len(segments) > 1:
         axes.legend(frameon=False)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("integration")
     axes.set_ylabel("sky over background")
+
+
+def draw_knots(
+    axes: Axes,
+    hours: npt.NDArray[np.float64],
+    scales: npt.NDArray[np.float64],
+    errors: npt.NDArray[np.float64],
+) -> None:
+    """Draw the knots of the spline by which a robust SOSS fit changes its scales in time.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    hours : (knots,) float64
+        Since the first integration.
+    scales, errors : (knots, 2) float64
+        Left and right of the jump, over the constant scales, and their standard errors.
+    """
+    axes.axhline(1, color=_ink(), lw=0.8)
+    sides = zip(("left", "right"), (BLUE, ORANGE), "os", scales.T, errors.T, strict=True)
+    for name, color, mark, values, widths in sides:
+        axes.errorbar(
+            hours, values, widths, fmt=f"{mark}-", color=color, ms=4, lw=1, capsize=2, label=name
+        )
+    axes.legend(frameon=False)
+    axes.set_xlabel("hours since the first integration")
+    axes.set_ylabel("scale over the constant one")
 
 
 # Of every mode.

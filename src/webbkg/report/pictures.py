@@ -195,6 +195,17 @@ def _soss(content: Content, shot: Snapshot | None) -> Iterator[Drawn]:
         alt = f"{caption}: {min(ends):.4g} to {max(ends):.4g}"
         into = partial(figures.draw_times, segments=shown)
         yield _chart("times", into, caption, alt)
+    knots = (content.told.get("time") or {}).get("knots", ())
+    if knots:
+        hours = np.array([as_number(one["hour"]) for one in knots])
+        scales, errors = (
+            np.array([[as_number(side) for side in one[what]] for one in knots])
+            for what in ("scales", "errors")
+        )
+        caption = "Change of the scales in time that was subtracted: the knots of its spline"
+        alt = f"{caption}; {np.nanmin(scales):.4g} to {np.nanmax(scales):.4g}"
+        into = partial(figures.draw_knots, hours=hours, scales=scales, errors=errors)
+        yield _chart("knots", into, caption, alt)
 
 
 def _templates(content: Content) -> Iterator[Drawn]:

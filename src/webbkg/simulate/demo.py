@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -266,6 +267,7 @@ def _both_ways(given: _Set, start: float, judged: Judge, tell: Tell) -> DemoResu
 
 def _subtract(given: _Set, preset: str | None) -> tuple[DemoResult, Outcome, Any]:
     """Subtract a set; write the products, or with a preset the reports alone."""
+    gc.collect()  # planes of the set before, in cycles: in the command's process nobody else does
     named = given.targets if len(given.targets) > 1 else given.targets[0]  # an association, maybe
     items = run.items_of(resolve(named, given.backgrounds))
     references = {f"override_{kind}": str(path) for kind, path in given.references.items()}

@@ -2,8 +2,8 @@
 
 The model of a pixel is the sum of scaled templates and, if wanted, a constant or a cubic spline in
 the place along dispersion. Noise, clip, strips and passes are those of `webbkg.wfss.robust`; each
-pass solves for all coefficients at once. In the equations the spline is taken at the middle of
-each strip of 16 pixels, in the residuals at each pixel.
+pass solves for all coefficients at once. The spline is taken at the middle of each strip of 16
+pixels, and in a last pass at each pixel.
 
 Several templates have no scale below 0: of all subsets of them, that one counts which fits best
 without any.
@@ -42,6 +42,11 @@ less its scale is known a hundred times worse than alone: the shapes are one and
 SMOOTHING = 1e-9
 """Weight of the spline's squared second differences, in the mean weight of a coefficient. It
 carries the spline over places without pixels, and does nothing elsewhere."""
+
+RIDGE = 1e-5
+"""Weight of what a spline comes to, squared, in the weight of the pixels. Where template and spline
+can stand for each other, as with a sky that is smooth along dispersion, it leaves to the spline what
+the template cannot do. It biases their sum by less than a ten-thousandth of the sky."""
 
 START_PIXELS = 1 << 15
 START_STEPS = 10
@@ -98,13 +103,22 @@ class Design(NamedTuple):
         design[:, self.templates, self.templates :] = free
         return design
 
+    def profile(self, free: Doubles, *, exact: bool) -> Doubles:
+        """Return what is free at each pixel along dispersion, or at the middle of its strip."""
+        if exact:
+            return self.basis @ free
+        at_strips = self.of_strips[:, -1, self.templates :] @ free
+        return np.repeat(at_strips, STRIP)[: self.length]
+
     def penalty(self, normal: Doubles) -> Doubles:
-        """Return what keeps the spline defined where it has no pixels."""
+        """Return what keeps a spline defined, where it has no pixels and beside a template."""
         matrix = np.zeros_like(normal)
         if self.freedom > 1:
             free = slice(self.templates, None)
-            bends = np.diff(np.eye(self.size - self.templates), 2, axis=0)
-            matrix[free, free] = SMOOTHING * np.diagonal(normal)[free].mean() * bends.T @ bends
+            weights = normal[free, free]
+            bends = np.diff(np.eye(len(weights)), 2, axis=0)
+            matrix[free, free] = RIDGE * weights
+            matrix[free, free] += SMOOTHING * np.diagonal(weights).mean() * bends.T @ bends
         return matrix
 
 
@@ -158,6 +172,12 @@ class Blocks:
         added = np.einsum("lscd,sd->lsc", self.normal, model)
         chi2 = self.chi2 + np.einsum("lsc,sc->ls", 2 * self.right + added, model)
         return Blocks(self.normal, self.right + added, chi2, self.pixels)
+
+    def level(self, design: Design) -> Doubles:
+        """Give the weighted mean of each column: coefficients times it are the mean model."""
+        of_strips = np.einsum("lsc,sck->k", self.normal[..., -1, :], design.of_strips)
+        mean: Doubles = of_strips / self.normal[..., -1, -1].sum()
+        return mean
 
     @property
     def parts(self) -> list[slice]:
@@ -214,7 +234,7 @@ def fit_components(
 
 
 class Fitting:
-    """A fit on its way; `blocks` are those of the last pass."""
+    """A fit on its way; `blocks` are those of the last pass with the spline taken by strips."""
 
     def __init__(self, sky: Sky, common: Common, freedom: int, *, strips_leave: bool) -> None:
         self._sky, self._common, self._strips_leave = sky, common, strips_leave
@@ -224,45 +244,57 @@ class Fitting:
         self.blocks: Blocks | None = None
         self._scatters: dict[int, float] = {}
         self._marked = 0.0
-        self._taken_off = self.coefficients
+        self.taken_off = self.coefficients
+        self._iterations: list[FitIteration] = []
+        self._change = math.inf
 
     def run(self, start: Doubles | None = None) -> ComponentFit:
         """Fit until nothing moves."""
-        sky, offered, stopped = self._sky, self._common.offered, Stop.MOST_ITERATIONS
-        iterations: list[FitIteration] = []
-        reason = _alike(Sample.of(sky, self.design, self._common), self.design)
+        sky, design, stopped = self._sky, self.design, Stop.MOST_ITERATIONS
+        reason = why_alike(sky, self._common, design.freedom)
         if reason:
             return self._failed(reason)
-        self.coefficients = first_guess(sky, self.design, self._common) if start is None else start
-        skewness = _skewness(sky, self.design, self.coefficients)
-        for number in range(MOST_PASSES):
-            self.blocks = self._sum(number, skewness)
-            normals, rights = self.blocks.equations(self.design.of_strips)
-            normal, used = normals.sum(axis=0), int(self.blocks.pixels.sum())
-            reason = _nothing_left(normal, used, self.design)
+        self.coefficients = first_guess(sky, design, self._common) if start is None else start
+        skewness = _skewness(sky, design, self.coefficients)
+        exact, number = False, 0
+        while not exact:
+            number += 1
+            reason = self._pass(number - 1, skewness)
             if reason:
                 return self._failed(reason)
-            before = self.coefficients
-            right = rights.sum(axis=0) + normal @ before
-            self.coefficients = solve(normal, right, self.design)
-            step = self.coefficients - before
-            scale = float(self.coefficients[0])
-            iterations.append(FitIteration(offered=offered, rejected=offered - used, scale=scale))
-            if step @ normal @ step < TOLERANCE**2 * self.design.size:
+            if self._change < TOLERANCE**2 * design.size:
                 stopped = Stop.CONVERGED
-                break
-        rights = rights - normals @ step
-        fit = self._result(normals, rights, step)
-        return replace(fit, iterations=tuple(iterations), stopped=stopped)
+            exact = stopped is Stop.CONVERGED or number == MOST_PASSES
+        if design.freedom > CONSTANT:
+            self._pass(number, skewness, exact=True)
+        return replace(self._result(), iterations=tuple(self._iterations), stopped=stopped)
+
+    def _pass(self, number: int, skewness: float, *, exact: bool = False) -> str:
+        """Go once over all pixels, and solve; say why that cannot be."""
+        design, before = self.design, self.coefficients
+        blocks = self._sum(number, skewness, exact=exact)
+        normals, rights = blocks.equations(design.of_strips)
+        normal, used = normals.sum(axis=0), int(blocks.pixels.sum())
+        reason = _nothing_left(normal, used, design)
+        if reason:
+            return reason
+        self.coefficients = solve(normal, rights.sum(axis=0) + normal @ before, design)
+        step = self.coefficients - before
+        self._change = float(step @ normal @ step)
+        self._last = blocks, normals, rights - normals @ step
+        if not exact:
+            self.blocks, self.taken_off = blocks, before
+        offered, scale = self._common.offered, float(self.coefficients[0])
+        self._iterations.append(FitIteration(offered=offered, rejected=offered - used, scale=scale))
+        return ""
 
     def total_blocks(self) -> Blocks:
-        """Return the sums of the last pass for the whole of the sky, not for residuals of it."""
+        """Return the sums of a pass for the whole of the sky, not for residuals of it."""
         assert self.blocks is not None
-        return self.blocks.with_model(self.design.of_strips @ self._taken_off)
+        return self.blocks.with_model(self.design.of_strips @ self.taken_off)
 
-    def _sum(self, number: int, skewness: float) -> Blocks:
-        self._taken_off = self.coefficients
-        sums = sum_strips(self._sky, self.coefficients, self.design, self._common)
+    def _sum(self, number: int, skewness: float, *, exact: bool) -> Blocks:
+        sums = sum_strips(self._sky, self.coefficients, self.design, self._common, exact=exact)
         left_out: BoolImage = np.zeros(sums.shape[1:], np.bool_)
         if self._strips_leave:
             columns = self.design.templates + 1
@@ -289,17 +321,17 @@ class Fitting:
             per_signal=self._sky.noise.per_signal,
         )
 
-    def _result(self, normals: Doubles, rights: Doubles, step: Doubles) -> ComponentFit:
-        assert self.blocks is not None
+    def _result(self) -> ComponentFit:
+        blocks, normals, rights = self._last
         design, normal, found = self.design, normals.sum(axis=0), self.coefficients
         inverse = np.linalg.inv(normal + design.penalty(normal))
         white = strips.MARKING_COSTS**2 * inverse if self._strips_leave else inverse
         block, number = _block_covariance(inverse, normals, rights)
-        level = self._level()
+        level = blocks.level(design)
         errors = math.sqrt(level @ white @ level), math.sqrt(level @ block @ level)
         larger = strips.larger_error(*errors, number)
-        chi2 = float(self.blocks.chi2.sum()) - float(step @ normal @ step)
-        freedom = float(self.blocks.pixels.sum()) - design.size
+        chi2 = float(blocks.chi2.sum()) - self._change
+        freedom = float(blocks.pixels.sum()) - design.size
         return replace(
             self._failed(""),
             status=Status.COMPLETE,
@@ -316,16 +348,13 @@ class Fitting:
             scatters=tuple(self._scatters.values()),
         )
 
-    def _level(self) -> Doubles:
-        """Give the weighted mean of each column: coefficients times it are the mean model."""
-        assert self.blocks is not None
-        of_strips = np.einsum("lsc,sck->k", self.blocks.normal[..., -1, :], self.design.of_strips)
-        mean: Doubles = of_strips / self.blocks.normal[..., -1, -1].sum()
-        return mean
 
-
-def sum_strips(sky: Sky, coefficients: Doubles, design: Design, common: Common) -> Doubles:
+def sum_strips(
+    sky: Sky, coefficients: Doubles, design: Design, common: Common, *, exact: bool
+) -> Doubles:
     """Clip against a model, and sum what is left in strips: (terms, lines, strips) float64.
+
+    What is free along dispersion is taken at each pixel if `exact`, else at the middle of each strip.
 
     Lines follow each other across dispersion, strips along it; the terms are those of
     `component_kernels.sum_components`.
@@ -335,7 +364,7 @@ def sum_strips(sky: Sky, coefficients: Doubles, design: Design, common: Common) 
     step, size = (1, -(-columns // STRIP)) if along_x else (STRIP, columns)
     sums = np.empty((-(-rows // step), terms, size))
     scales = np.ascontiguousarray(coefficients[: design.templates])
-    profile = design.basis @ coefficients[design.templates :]
+    profile = design.profile(coefficients[design.templates :], exact=exact)
     model = float(sky.noise.per_signal), CLIP
 
     def worker() -> Callable[[int, int], None]:
@@ -390,22 +419,14 @@ def first_guess(sky: Sky, design: Design, common: Common) -> Doubles:
 
     A worse guess would not do: where it is off, all strips stand out and leave the fit for good.
     """
-    found = _least_absolute(*Sample.of(sky, design, common))
-    if design.templates > 1:
-        found[: design.templates] = np.maximum(found[: design.templates], 0)
-    return found
-
-
-def _least_absolute(matrix: Doubles, values: Doubles) -> Doubles:
-    """Minimise sum|values - matrix·x| by least squares with weights that are made anew."""
-    found: Doubles = np.zeros(matrix.shape[1])
+    matrix, values = Sample.of(sky, design, common)
+    found: Doubles = np.zeros(design.size)
     if not len(values):
         return found
     weight = np.ones(len(values))
     for _ in range(START_STEPS):
         weighted = matrix * weight[:, np.newaxis]
-        solution = np.linalg.lstsq(weighted.T @ matrix, weighted.T @ values, rcond=1e-10)
-        found = np.asarray(solution[0], np.float64)
+        found = solve(weighted.T @ matrix, weighted.T @ values, design)
         left = np.abs(values - matrix @ found)
         weight = 1 / np.maximum(left, 0.1 * np.median(left) + 1e-30)
     return found
@@ -417,12 +438,20 @@ def solve(normal: Doubles, right: Doubles, design: Design) -> Doubles:
     best, least = np.zeros(design.size), math.inf
     for used in _subsets(design):
         part = np.zeros(design.size)
-        part[used] = np.linalg.solve(matrix[np.ix_(used, used)], right[used])
+        part[used] = _solved(matrix[np.ix_(used, used)], right[used])
         allowed = design.templates == 1 or not (part[: design.templates] < 0).any()
         value = float(part @ matrix @ part / 2 - right @ part)
         if allowed and value < least:
             best, least = part, value
     return best
+
+
+def _solved(matrix: Doubles, right: Doubles) -> Doubles:
+    """Solve; of what cannot be told apart, take the least."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, right), np.float64)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0], np.float64)
 
 
 def _subsets(design: Design) -> Iterator[list[int]]:
@@ -444,14 +473,21 @@ def _nothing_left(normal: Doubles, used: int, design: Design) -> str:
     return f"no sky pixel is left to fit {which}with a finite SCI, template and variance"
 
 
-def _alike(sample: Sample, design: Design) -> str:
-    """Say that two components have one shape; an empty string if none have."""
-    if design.size == 1 or not sample.matrix[:, : design.templates].any(axis=0).all():
+def why_alike(sky: Sky, common: Common, freedom: int) -> str:
+    """Say that two components have one shape; an empty string if none have.
+
+    A spline does not count: it leaves to a template what that can do.
+    """
+    design = Design(len(sky.templates), freedom if freedom <= CONSTANT else 0, 1)
+    if design.size == 1:
+        return ""
+    sample = Sample.of(sky, design._replace(length=sky.length(along_x=common.along_x)), common)
+    if not sample.matrix[:, : design.templates].any(axis=0).all():
         return ""
     own = sample.own_share(design)
     if own >= LEAST_OWN:
         return ""
-    others = "what is free along dispersion" if design.templates == 1 else "the others"
+    others = "a constant" if design.templates == 1 else "the others"
     return (
         f"the template has the shape of {others}: only {own:.2g} of what tells its scale is its "
         f"own, {LEAST_OWN:g} is needed"

@@ -391,7 +391,7 @@ def _fit_robust(
             return fit_cleanest(images, light, common)
         if options.mask_from in ("image", "auto"):
             return fit_blind(images, common)
-        return fit_robust(images, common)
+        return fit_robust(images, common, tails=True)
 
     if options.model == "template":
         return fit_scale_of(images)

@@ -67,7 +67,7 @@ def fit_mixture(values: Doubles) -> Mixture:
     weights = np.full(len(MEANS) + 1, 0.5 / len(MEANS))
     weights[0] = 0.5
     while steps[0] > LAST_STEP:
-        weights = _improve(counts, _components(centres, *at), weights, EM_STEPS)
+        weights = _improve(counts, components_of(centres, *at), weights, EM_STEPS)
         tried = _neighbours(at, steps)
         likelihoods = [_likelihood(centres, counts, weights, one) for one in tried]
         best = int(np.argmax(likelihoods))
@@ -87,7 +87,7 @@ def _neighbours(at: Doubles, steps: Doubles) -> list[Doubles]:
 
 def _likelihood(centres: Doubles, counts: Doubles, weights: Doubles, at: Doubles) -> float:
     """Logarithm of the likelihood, with weights that are improved by some steps."""
-    components = _components(centres, *at)
+    components = components_of(centres, *at)
     weights = _improve(counts, components, weights, TRIAL_STEPS)
     return float(counts @ np.log(np.maximum(weights @ components, 1e-300)))
 
@@ -101,17 +101,20 @@ def _improve(counts: Doubles, components: Doubles, weights: Doubles, steps: int)
     return weights
 
 
-def _components(centres: Doubles, place: float, width: float) -> Doubles:
-    """Return the share of each component in each bin, (components, bins), of unit sum."""
+def components_of(centres: Doubles, place: float, width: float, means: Doubles = MEANS) -> Doubles:
+    """Return the share of each component in each bin, (components, bins), of unit sum.
+
+    The first is the sky, the others are those of the exponentials with these means.
+    """
     from scipy.special import erfcx  # type: ignore[import-untyped]
 
     x = (centres - place) / width
-    a = width / MEANS[:, np.newaxis]
+    a = width / means[:, np.newaxis]
     y = (a - x) / math.sqrt(2)
     # Far beyond the peak erfcx overflows, and the tail is the exponential alone.
     near = erfcx(np.maximum(y, -20)) * np.exp(-(x**2) / 2)
     far = 2 * np.exp(np.minimum(a * a / 2 - a * x, 0))
-    tails = np.where(y > -20, near, far) / MEANS[:, np.newaxis]
+    tails = np.where(y > -20, near, far) / means[:, np.newaxis]
     shares = np.vstack([np.exp(-(x**2) / 2), tails])
     components: Doubles = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-300)
     return components
@@ -122,8 +125,8 @@ def _slopes(centres: Doubles, place: float, width: float) -> list[Doubles]:
     moves = ((STEP, 0.0), (0.0, STEP))
     ends = [
         (
-            _components(centres, place - there, width - wider),
-            _components(centres, place + there, width + wider),
+            components_of(centres, place - there, width - wider),
+            components_of(centres, place + there, width + wider),
         )
         for there, wider in moves
     ]
@@ -132,7 +135,7 @@ def _slopes(centres: Doubles, place: float, width: float) -> list[Doubles]:
 
 def _place_err(centres: Doubles, counts: Doubles, at: Doubles, weights: Doubles) -> float:
     """Invert the Fisher information of place, width and weights together."""
-    components = _components(centres, *at)
+    components = components_of(centres, *at)
     expected = np.maximum(weights @ components, 1e-300)
     slopes = [weights @ slope for slope in _slopes(centres, *at)]
     heavy = weights > LEAST_WEIGHT

@@ -7,6 +7,8 @@
 4. What is left gives the next scale, until it changes by less than `TOLERANCE` standard errors.
 5. Its error is that of the noise model or, where that is too small to be true, that of a
    jackknife over blocks.
+6. Where more pixels are clipped than noise explains, light in single pixels is told from the
+   sky (`webbkg.wfss.tails`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from webbkg.results import StopReason as Stop
 from webbkg.wfss import kernels, strips
 from webbkg.wfss.fit_pixels import LINES
 from webbkg.wfss.noise import Noise, sample_places
+from webbkg.wfss.tails import correct
 
 CLIP = 4.5
 """Standard deviations beyond which a pixel is left out. At 3 the skewness of photon noise biases
@@ -34,6 +37,14 @@ TOLERANCE = 0.02
 """Change of the scale, in its standard errors, below which it stands."""
 
 MOST_PASSES = 12
+
+LEAST_CLIPPED = 1e-4
+"""Share of the pixels that the clip leaves out, from where on light in single pixels is looked for.
+Of Gaussian noise it is 7e-6."""
+
+WHOLE = 0.75
+"""Part of the usual number of pixels that a strip must have kept to tell of light in single ones: less
+is left of those under a bright spectrum."""
 
 LEARNING = (0, 1, 3)
 """Passes after which the scatter of the strips is measured anew; then it stands."""
@@ -110,7 +121,9 @@ class StripPass:
         return max(chi2, 0.0) / (self.used - 1) if self.used > 1 else math.nan
 
 
-def fit_robust(images: Pixels, common: Common, start: float | None = None) -> ScaleFit:
+def fit_robust(
+    images: Pixels, common: Common, start: float | None = None, *, tails: bool = False
+) -> ScaleFit:
     """Fit the scale of a template; see the module.
 
     Parameters
@@ -121,6 +134,8 @@ def fit_robust(images: Pixels, common: Common, start: float | None = None) -> Sc
         Its counts, axis and threads.
     start : float, optional
         First guess of the scale.
+    tails : bool
+        Light in single pixels is told from the sky (`webbkg.wfss.tails`).
 
     Returns
     -------
@@ -152,7 +167,37 @@ def fit_robust(images: Pixels, common: Common, start: float | None = None) -> Sc
         iterations=tuple(iterations),
         stopped=stopped,
     )
-    return _with_errors(fit, found, scatters, images.noise)
+    fit = _with_errors(fit, found, scatters, images.noise)
+    clipped = 1 - float(found.sums.pixels.sum()) / max(common.offered, 1)
+    if not tails or clipped < LEAST_CLIPPED:
+        return fit
+    return _without_tail(fit, images, found, skewness, common)
+
+
+def _without_tail(
+    fit: ScaleFit, images: Pixels, found: StripPass, skewness: float, common: Common
+) -> ScaleFit:
+    """Take off the scale what single pixels with light leave in it."""
+    pixels = found.sums.pixels
+    bright = pixels < WHOLE * np.median(pixels[pixels > 0])
+    tail = correct(
+        (images.values, images.template, images.noise),
+        fit.scale,
+        skewness,
+        found.marked | bright,
+        along_x=common.along_x,
+        threads=common.threads,
+    )
+    if tail is None:
+        return fit
+    assert fit.robust is not None
+    white = strips.MARKING_COSTS * tail.error
+    told = replace(
+        fit.robust, white_err=white, tail_share=tail.share, tail_light=fit.scale - tail.scale
+    )
+    block, number = strips.block_error(found.sums, found.marked, found.shift)
+    error = strips.larger_error(white, block, number)
+    return replace(fit, scale=tail.scale, scale_err=error, robust=told)
 
 
 def sum_strips(images: Pixels, scale: float, common: Common) -> strips.StripSums:

@@ -35,6 +35,7 @@ from webbkg.wfss.components import (
     Sky,
     fit_components,
     solve,
+    why_alike,
 )
 from webbkg.wfss.composite import Composite
 from webbkg.wfss.fit_pixels import LINES
@@ -202,8 +203,8 @@ def fit_model(sky: Sky, common: Common, model: str) -> SkyModel:
         With no fit where one template alone is best, or nothing else can be fitted; `reason` says
         why that is not what was asked for.
     """
-    tried, why = candidates(sky, common, model)
-    freest, reasons = None, [why] if why else []
+    tried, reasons = candidates(sky, common, model)
+    freest = None
     while tried and freest is None:
         freest, reason = _try(sky, common, tried[-1])
         if freest is None:
@@ -233,11 +234,11 @@ def _joined(reasons: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(reasons))
 
 
-def candidates(sky: Sky, common: Common, model: str) -> tuple[list[Candidate], str]:
+def candidates(sky: Sky, common: Common, model: str) -> tuple[list[Candidate], list[str]]:
     """List the models to be tried, the simplest first; and say why others are not."""
     number = len(sky.templates)
-    lines = sky.length(along_x=not common.along_x)
-    most = sky.length(along_x=common.along_x) // (STRIP * STRIPS_OF_PIECE)
+    lines, length = (sky.length(along_x=x) for x in (not common.along_x, common.along_x))
+    most = length // (STRIP * STRIPS_OF_PIECE)
     pieces = [one for one in PIECES if one <= most] if lines >= FEWEST_LINES else []
     all_of_them = [
         Candidate("template", 1, 0),
@@ -246,14 +247,21 @@ def candidates(sky: Sky, common: Common, model: str) -> tuple[list[Candidate], s
         *(Candidate("+profile", number, one) for one in pieces),
     ]
     wanted = [one for one in all_of_them if model in (one.name, "auto")]
-    if wanted:
-        return wanted, ""
+    if not wanted:
+        return [], [_why_none(model, lines, length)]
+    reasons = [f"{one.name}: {why_alike(one.sky(sky), common, one.freedom)}" for one in wanted]
+    apart = [one for one, why in zip(wanted, reasons, strict=True) if why.endswith(": ")]
+    return apart, [why for why in reasons if not why.endswith(": ")]
+
+
+def _why_none(model: str, lines: int, length: int) -> str:
+    """Say why a model is none that can be tried."""
     if model == "templates":
-        return [], "there is one template alone"
-    return [], (
-        f"a profile needs {FEWEST_LINES} pixels across dispersion and "
-        f"{PIECES[0] * STRIP * STRIPS_OF_PIECE} along it (got {lines} and "
-        f"{sky.length(along_x=common.along_x)})"
+        return "there is one template alone"
+    along = PIECES[0] * STRIP * STRIPS_OF_PIECE
+    return (
+        f"a profile needs {FEWEST_LINES} pixels across dispersion and {along} along it (got {lines} "
+        f"and {length})"
     )
 
 
