@@ -145,6 +145,8 @@ def test_the_step_and_the_call_write_it_too_and_the_product_is_the_same(folder, 
     done = webbkg.subtract("t_rate.fits", BACKGROUNDS, sigma=2.0, save_report=True)
     assert told_page(Path(REPORT)).find("svg")
     assert done.path is None
+    assert done.report == Path(REPORT)
+    assert REPORT in done._repr_html_()
     plain = webbkg.subtract("t_rate.fits", BACKGROUNDS, sigma=2.0)
     for plane in ("data", "err", "dq"):
         np.testing.assert_array_equal(getattr(done.product, plane), getattr(plain.product, plane))
@@ -390,6 +392,34 @@ def test_a_page_made_afterwards_says_what_it_lacks(folder, capsys):  # noqa: F81
     assert len(page.find("svg")) == 9
     assert report_command(product, "--input", "far") == 0
     assert "is not found" not in told_page(Path("out", REPORT)).text
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"metrics": "none"}, "cannot be shown"),
+        ({"mode": "wfss", "iterations": [1, 2]}, "cannot be shown"),
+        ({"mode": "soss", "time": {"knots": [{}]}}, "cannot be shown"),
+        ({"backgrounds": 5}, "cannot be shown"),
+        ({"target": "../far/t_rate.fits"}, ""),
+        ({"backgrounds": [{"a": HOSTILE}], "version": HOSTILE}, ""),
+    ],
+)
+def test_a_product_that_tells_nonsense_is_told_and_no_more(folder, capsys, change, fault):  # noqa: F811
+    done = webbkg.subtract("t_rate.fits", BACKGROUNDS)
+    done.product.meta.background.webbkg = {**webbkg.describe(done.product), **change}
+    done.product.save("t_backgroundstep.fits")
+    code = report_command("t_backgroundstep.fits")
+    told = capsys.readouterr()
+    if fault == "cannot be shown":
+        assert code == 1
+        assert f"t_backgroundstep.fits: what it says of its subtraction {fault}" in told.err
+        assert not Path(REPORT).exists()
+        return
+    assert code == 0, told.err
+    page = told_page(Path(REPORT))
+    assert page.find("script") == []
+    assert fault in page.text
 
 
 def test_a_product_that_was_worked_on_since_has_no_pictures(folder, capsys):  # noqa: F811

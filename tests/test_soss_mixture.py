@@ -1,5 +1,6 @@
 """The mixture of templates in the robust SOSS fit: against its dense twin, and on simulated skies."""
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,9 +16,10 @@ import factories
 from crds_cache import without_crds
 from factories import make_model, save
 from reference_soss_robust import COLUMNS, Small
+from webbkg import record
 from webbkg.errors import OptionError
 from webbkg.options import SossOptions
-from webbkg.results import SossMixture
+from webbkg.results import Outcome, SossMixture, SossResult, Status
 from webbkg.simulate.detector import Readout
 from webbkg.simulate.soss import (
     ORDER_1,
@@ -36,6 +38,15 @@ from webbkg.soss.rounds import mix, sloped
 AUTO = SossOptions(method="robust", model="auto")
 MIXTURE = SossOptions(method="robust", model="mixture")
 STRUN = Path(sys.executable).parent / "strun"
+
+
+def test_the_robust_preset_tries_a_mixture_but_not_with_percentiles():
+    assert SossOptions.of({"preset": "robust"}).model == "auto"
+    assert SossOptions.of({"preset": "robust", "soss_model": "one"}).model == "one"
+    chosen = SossOptions.of({"preset": "robust", "soss_method": "percentile"})
+    assert (chosen.method, chosen.model) == ("percentile", "one")
+    with pytest.raises(OptionError, match="soss_model=auto needs"):
+        SossOptions.of({"soss_method": "percentile", "soss_model": "auto"})
 
 
 # Against the dense twin.
@@ -219,6 +230,16 @@ def test_scales_and_errors_of_a_mixture_are_those_of_its_sky(between, mixed):
     assert np.median(off) < 2
 
 
+def test_the_summary_tells_the_mixture_and_what_pays_for_it(mixed):
+    result = SossResult(options=AUTO, reference="bkg.fits", segments=1, fit=mixed)
+    told = dict(record.summary(Outcome(status=Status.COMPLETE, result=result)))
+    assert told["sky"] == "a mixture of templates 0, 1"
+    assert "%" in told["changed by the mixture, left and right"]
+    assert told["held-out columns gain by a mixture"].startswith("+")
+    assert "log-likelihood over the next template" not in told
+    assert mixed == pickle.loads(pickle.dumps(mixed))
+
+
 def test_a_mixture_is_the_same_for_any_threads(between, mixed):
     _, cube, library = between
     assert fit_templates(*cube, library, AUTO, threads=3) == mixed
@@ -242,6 +263,31 @@ def test_the_percentile_method_refuses_a_mixture():
         SossOptions(model="auto")
     with pytest.raises(OptionError, match="soss_model must be one, mixture or auto"):
         SossOptions(method="robust", model="many")
+
+
+def flight_library(folder):
+    """The profile of the flight template of 96 rows, and the shapes of the simulation."""
+    profile = np.nanmedian(np.load(folder / "model_background96.npy"), axis=0)
+    flight = np.broadcast_to(profile.astype(np.float32), (1, 256, 2048))
+    return np.concatenate([flight, make_library(SossScene(), 1)])
+
+
+def test_the_jump_of_a_flight_exposure_nearly_vanishes(real_data):
+    """In rows 215 to 249, above the traces; the figures of docs/soss_recovery.md."""
+    folder = real_data / "niriss_soss"
+    sci = np.load(folder / "wasp39b_substrip256_medframe.npy").astype(np.float32)
+    dq = np.zeros(sci.shape, np.uint32)
+    dq[:, :4] = dq[:, -4:] = dq[-4:] = np.uint32(1 << 31)
+    library = flight_library(folder)
+    fit = fit_templates(sci, dq, library, AUTO)
+    assert fit.robust.model == "mixture"
+    left = (sci - template_background(fit, library).sci)[215:250]
+    sky = np.median(sci[215:250, 670:690])
+    contrast = np.median(left[:, 715:735]) - np.median(left[:, 670:690])
+    assert abs(contrast / sky) < 0.005
+    before = np.median(sci[215:250, 715:735]) - sky
+    assert before / sky > 0.4
+    assert fit.robust.look  # nothing there is known to be right
 
 
 # Through strun.

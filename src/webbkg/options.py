@@ -88,6 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "wfss_method": "robust",
         "wfss_mask_from": "auto",
         "soss_method": "robust",
+        "soss_model": "auto",
     },
 }
 """What each preset sets, by the names of the parameters; a line is all that a new one needs.
@@ -452,6 +453,14 @@ class SossOptions(Options):
                 f"soss_model={self.model} needs soss_method=robust (got {self.method}), or leave "
                 "it out: the percentile method takes one template"
             )
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> SossOptions:
+        """Take those of this class; a preset's model is none of a method that was chosen over it."""
+        chosen = given.get("soss_method")
+        if chosen not in (None, "robust") and given.get("soss_model") is None:
+            given = {**given, "soss_model": "one"}
+        return super().of(given)
 
 
 @dataclass(frozen=True, kw_only=True)

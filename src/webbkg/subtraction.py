@@ -41,6 +41,8 @@ class Subtraction(Shown):
         Types and names of the reference files that were used.
     path : Path or None
         Where the product was written; None if it was not.
+    report : Path or None
+        Its page, with `save_report`.
     """
 
     target: str
@@ -48,6 +50,7 @@ class Subtraction(Shown):
     outcome: Outcome
     references: tuple[tuple[str, str], ...] = ()
     path: Path | None = None
+    report: Path | None = None
 
     @property
     def status(self) -> Status:
@@ -185,4 +188,5 @@ def _as_subtraction(item: run.Item) -> Subtraction:
         outcome=item.outcome,
         references=tuple(item.references),
         path=item.product,
+        report=item.report,
     )

@@ -96,8 +96,10 @@ def write_reports(
         page = report_path(product if folder is None else folder / product.name)
         try:
             content = read_content(product, inputs)
-            write_page(render(content), page)
-            done.page, done.gaps, done.row = page, content.gaps, Row.of(content, page)
+            with door.reading(product, "what it says of its subtraction cannot be shown"):
+                text, row = render(content), Row.of(content, page)
+            write_page(text, page)
+            done.page, done.gaps, done.row = page, content.gaps, row
         except WebbkgError as error:
             done.error = error
             done.row = Row(target=product.name, status="ERROR", reason=str(error))

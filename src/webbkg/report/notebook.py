@@ -196,6 +196,8 @@ def _subtraction_rows(done: Subtraction) -> Rows:
     yield from ((f"reference, {kind}", name) for kind, name in done.references)
     if done.path is not None:
         yield "product", str(done.path)
+    if done.report is not None:
+        yield "report", str(done.report)
 
 
 def _metrics_rows(metrics: Metrics) -> Rows:

@@ -28,12 +28,12 @@ BoolColumns = npt.NDArray[np.bool_]
 Times = tuple[Values, str]
 
 CLOSE = 2.0  # log-likelihood by which the best template should lead
-MUCH_STARLIGHT = 0.25  # over the sky, in the pixels of the fit
+MUCH_STARLIGHT = 0.3  # over the sky, in the pixels of the fit
 ODD_CHI2 = 1.2
 ODD_LEVELS = 2.0
 NEAR_JUMP = 100  # columns on either side of the jump
 GAIN_SIGMA = 1.5  # that held-out columns must gain by a mixture
-LEAST_GAIN = 3.0  # in log-likelihood, likewise
+LEAST_GAIN = 5.0  # in log-likelihood, likewise
 JUMP_LEFT = 0.01  # of the jump, that may be left over
 JUMP_SIGMA = 5.0
 COARSE = 0.02  # relative standard error of a scale
