@@ -297,6 +297,20 @@ def test_light_that_is_predicted_is_taken_off_the_scale_of_a_model_too():
     assert found.scale == found.model.fit.scales[0]
 
 
+def test_light_that_is_everywhere_is_no_shape_of_the_sky():
+    """Nine strips in ten hold light: the image alone does not tell it from an offset."""
+    given, _ = planes(38)
+    rng = np.random.default_rng(39)
+    light = rng.exponential(0.1, (SHAPE[0], 1)) * np.linspace(2, 0, SHAPE[1])
+    dense = dict(given, sci=(given["sci"] + light).astype(np.float32))
+    blind = replace(AUTO, mask_from="image")
+    found = fit(dense, options=blind)
+    assert fit(dense).model.name != "template"
+    assert found.model.name == "template"
+    assert "the light of sources is everywhere" in found.model.reason
+    assert replace(found, model=None) == fit(dense, options=replace(blind, model="template"))
+
+
 # Through the step.
 
 

@@ -395,10 +395,17 @@ def _fit_robust(
 
     if options.model == "template":
         return fit_scale_of(images)
-    by_light = light is not None or options.mask_from in ("image", "auto")
+    blind = light is None and options.mask_from in ("image", "auto")
     shown = images if light is None else cleanest(images, light)
     return fit_sky(
-        images, more, common, options.model, shown=shown, again=fit_scale_of, corrected=by_light
+        images,
+        more,
+        common,
+        options.model,
+        shown=shown,
+        again=fit_scale_of,
+        corrected=blind or light is not None,
+        blind=blind,
     )
 
 

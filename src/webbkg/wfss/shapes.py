@@ -62,6 +62,8 @@ LEAST_GAIN = 12.5
 SIGNIFICANT = 3.0
 """Standard errors of a gain that it must exceed."""
 
+LIGHT_EVERYWHERE = "the light of sources is everywhere, and the image alone does not tell it from a sky of another shape"
+
 Doubles = npt.NDArray[np.float64]
 
 
@@ -103,6 +105,7 @@ def fit_sky(
     shown: Pixels,
     again: Callable[[Pixels], ScaleFit],
     corrected: bool,
+    blind: bool = False,
 ) -> ScaleFit:
     """Fit the scale of a template and what more the sky needs.
 
@@ -123,6 +126,9 @@ def fit_sky(
     corrected : bool
         `again` knows of light of sources: what it says of the scale, once all else is taken off,
         holds.
+    blind : bool
+        It knows of it from the image alone. Where it finds light everywhere, that cannot be told from
+        a sky of another shape, and the template is fitted alone.
 
     Returns
     -------
@@ -136,6 +142,9 @@ def fit_sky(
         return _as_scale_fit(found, found.fit)
     templates = [images.template, *more][: len(found.fit.scales)]
     fit = again(_without(images, Composite(found.fit, templates, [None] * len(templates))))
+    if blind and fit.robust is not None and fit.robust.light:
+        alone = SkyModel(name="template", trials=found.trials, reason=LIGHT_EVERYWHERE)
+        return replace(again(images), model=alone)
     if fit.status is not Status.COMPLETE:
         return replace(fit, model=replace(found, fit=None))
     return _with_scale(fit, found, found.fit)
