@@ -152,6 +152,25 @@ def process_rows(runs, names, digits=2, **case):
     ]
 
 
+def rows_without_peer(runs, case):
+    """Describe whole processes that no other implementation has, beside the null step."""
+    null = runs["null step"]
+    return [
+        {
+            "case": case,
+            "process": name,
+            "seconds": f"{median([run.seconds for run in found]):.2f}",
+            "CPU (s)": f"{median([run.cpu for run in found]):.2f}",
+            "CPU ÷ null step": f"{ratio([r.cpu for r in found], [r.cpu for r in null]):.2f}",
+            "peak (MB)": f"{median([run.peak for run in found]):.0f}",
+            "null step": f"{median([run.cpu for run in null]):.2f} s CPU, "
+            f"{median([run.peak for run in null]):.0f} MB",
+        }
+        for name, found in runs.items()
+        if name != "null step"
+    ]
+
+
 def _moved(runs):
     """Say how much was read and written, whatever it was: files of Python as well."""
     return f"{median([run.read for run in runs]):.0f}, {median([run.written for run in runs]):.0f}"

@@ -267,6 +267,19 @@ def bench_whole(folder, rounds):
     return rows
 
 
+def bench_robust(folder, rounds):
+    """Time whole processes with the method robust, and without it, on a given mask."""
+    rows = []
+    for case, how in (("standard", {}), ("robust", {"wfss_method": "robust"})):
+        given = {f"override_{kind}": name for kind, name in REFERENCES.items()}
+        given |= {"wfss_mask": "mask.fits", **how}
+        commands = measure.commands("target_rate.fits", "target_rate.fits", **given)
+        commands.pop("jwst")
+        runs = measure.alternate_processes(commands, folder, rounds)
+        rows += measure.rows_without_peer(runs, f"given mask, {case}")
+    return rows
+
+
 def bench(section, folder, rounds):
     """Measure one section; the data are made by a process of its own."""
     folder = Path(folder) / "wfss"
@@ -275,4 +288,6 @@ def bench(section, folder, rounds):
         return bench_warm(folder / str(CROWDS[0]), rounds)
     if section == "growth":
         return bench_growth(folder / str(CROWDS[0]))
+    if section == "robust":
+        return bench_robust(folder / str(CROWDS[0]), min(rounds, 3))
     return bench_whole(folder, min(rounds, 3))

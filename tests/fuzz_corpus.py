@@ -44,6 +44,8 @@ def build(folder):
     for number in (1, 2):
         noise = rng.normal(size=SHAPE).astype(np.float32)
         save(make_model(noise, at=(3 * number, 0)), folder / f"b{number}_rate.fits")
+    own = rng.uniform(size=SHAPE).astype(np.float32)
+    save(make_model(own), folder / "own.fits")
     make_model(ramp(SHAPE)).save(folder / "a_rate.asdf")
     (folder / "asn.json").write_text(json.dumps(association("t", "b1", "b2"), indent=1))
     _build_grism(folder, rng)

@@ -177,14 +177,34 @@ def test_a_template_that_is_not_there_has_no_negative_scale():
     assert fit.scales[1].scale_err > 0
 
 
-def test_threads_do_not_matter_and_nothing_given_is_changed():
+def test_threads_and_bands_do_not_matter_and_nothing_given_is_changed(monkeypatch):
     given = [observed(), np.zeros(SHAPE, np.uint32), wisps(), variances(), variances()]
     copies = [one.copy() for one in given]
     one, other = (scale_templates(*given, threads=threads) for threads in (1, 3))
-    assert one.fit == other.fit
+    monkeypatch.setattr("webbkg.template.fit.LINES", 16)
+    third = scale_templates(*given, threads=2)
+    assert one.fit == other.fit == third.fit
     np.testing.assert_array_equal(one.sky, other.sky)
+    np.testing.assert_array_equal(one.sky, third.sky)
     for before, after in zip(copies, given, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(("shape", "terms"), [((14, 200), 1), ((20, 200), 3), ((64, 70), 6)])
+def test_an_even_sky_has_no_more_terms_than_the_image_holds(shape, terms):
+    columns = np.arange(shape[1])
+    template = np.broadcast_to(np.exp(-(((columns - 30) / 9) ** 2)), shape)
+    noise = NOISE * np.random.default_rng(4).standard_normal(shape)
+    sci = 0.5 + 0.2 * template + noise
+    fit, _ = scale_templates(sci, None, template[np.newaxis], variances(shape))
+    assert len(fit.sky) == terms
+    assert abs(fit.scales[0].scale - 0.2) < 4 * fit.scales[0].scale_err < 0.05
+
+
+def test_values_beyond_all_sums_are_a_reason():
+    sci = np.full(SHAPE, 3e38, np.float32)
+    fit, _ = scale_templates(sci, None, wisps(), np.full(SHAPE, 1e-45, np.float32))
+    assert fit.status is Status.FAILED
 
 
 def test_flagged_pixels_are_not_fitted():
@@ -229,7 +249,7 @@ def test_no_scale_for_a_reason(reason):
 
 def test_all_left_out_is_a_reason():
     sums = CellSums(np.zeros((2, kernels.number_of_terms(1), 2)), 1, 1, (32, 32))
-    assert "no pixel is left to fit" in solve(sums, np.zeros(2), 1)
+    assert "only 0 pixels are left to fit" in solve(sums, np.zeros(2), 1)
 
 
 def test_planes_of_other_shapes_are_refused():
@@ -360,6 +380,23 @@ def test_another_filter_and_a_template_that_is_not_there_are_warned_of(folder):
     told = "\n".join(done.outcome.warnings)
     assert "the filter of this template is F150W, that of t_rate.fits is F200W" in told
     assert "nothing of template dark.npy was found" in told
+
+
+def test_a_whole_sky_beside_an_even_one_is_warned_of_and_fitted_alone(folder):
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    sky = 1 + 0.02 * np.sin(columns / 9) * np.cos(rows / 7)
+    np.save("sky.npy", sky)
+    image = 0.5 * sky + stars() + NOISE * np.random.default_rng(8).standard_normal(SHAPE)
+    target = make_model(image, np.full(SHAPE, NOISE), at=AT)
+    beside = webbkg.subtract(target, template="sky.npy")
+    assert "fit it alone (template_sky = none)" in beside.outcome.warnings[0]
+    alone = webbkg.subtract(target, template="sky.npy", template_sky="none")
+    assert alone.outcome.warnings == ()
+    for done, error in ((beside, 0.05), (alone, 0.001)):
+        one = done.outcome.result.fit.scales[0]
+        assert abs(one.scale - 0.5) < 4 * one.scale_err < 4 * error
+    assert abs(np.median(alone.product.data)) < NOISE / 5
+    assert alone.metrics.verdict == "good"
 
 
 def test_the_fit_may_be_confined_and_the_subtraction_is_not(folder):

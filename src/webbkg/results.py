@@ -1036,6 +1036,8 @@ class TemplateScale(Frozen):
         unseen sources included.
     flat_err : float
         By the stated error of the flat field; 0 where none is stated.
+    own : float
+        Share of what tells the scale that other templates and the even sky leave, 0 to 1.
     """
 
     scale: float
@@ -1043,6 +1045,7 @@ class TemplateScale(Frozen):
     white_err: float
     block_err: float
     flat_err: float = 0.0
+    own: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

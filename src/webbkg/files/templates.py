@@ -112,7 +112,7 @@ def read_template(path: Any, target: Place, info: ExposureInfo) -> OwnTemplate:
     Parameters
     ----------
     path : path
-        FITS (gzipped too) or NumPy ``.npy`` file.
+        FITS (gzipped and zipped too) or NumPy ``.npy`` file.
     target : Place
         Where the target lies; a full frame is cut to it.
     info : ExposureInfo
@@ -176,7 +176,7 @@ def is_bare_image(path: str | Path, role: str = "override_bkg") -> bool:
     path = door.regular_file(path, role, "a reference file or a sky image")
     if path.suffix.lower() == ".npy":
         return True
-    if not path.name.lower().endswith((".fits", ".fits.gz")):
+    if not path.name.lower().endswith((".fits", ".fits.gz", ".fits.zip")):
         return False
     with open_bytes(path) as stream:
         names = [str(header.get("EXTNAME", "")) for header, _ in read_headers(stream, path.name)]

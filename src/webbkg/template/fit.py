@@ -7,14 +7,13 @@
 4. Templates and even sky are fitted together by weighted least squares to what is left, within
    `CLIP` standard deviations of the model; no template has a negative scale. The next round begins
    there, until the scales stay.
-5. The errors are those of the noise or, where these are too small to be true, of a jackknife over
-   blocks; a stated error of the flat field is added.
+5. The errors are the larger of those of the noise and of a jackknife over blocks; a stated error of the flat field is added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, TemplateOptions
 from webbkg.results import BoolImage, FloatImage, Status, TemplatesFit
 from webbkg.template import kernels
 from webbkg.template.noise import Noise, model_noise
-from webbkg.template.solve import CellSums, Solution, solve
+from webbkg.template.solve import FEWEST, CellSums, Solution, solve
 
 CLIP = 4.5
 """Standard deviations beyond which a pixel is left out, as in the robust fit of grism skies."""
@@ -49,9 +48,6 @@ SAMPLE = 1 << 16
 """Pixels of the first guess, or somewhat more."""
 
 FIRST_CLIP, FIRST_ROUNDS = 2.5, 10
-
-FEWEST = 100
-"""Pixels below which nothing is fitted."""
 
 LINES = 64
 """Rows that a thread takes at a time; a multiple of a cell's."""
@@ -170,7 +166,7 @@ def scale_templates(
     noise = model_noise(planes.variance, planes.photons, values, places)
     terms = SKY_TERMS[options.template_sky]
     image = Image(values, planes.templates, noise, offered, terms)
-    return _fit(image, _first_guess(image, places), options, threads)
+    return _fit(image, places, options, threads)
 
 
 class _Planes(NamedTuple):
@@ -202,13 +198,15 @@ def _planes(sci: Any, dq: Any, templates: Any, variance: Any, photons: Any) -> _
 def _chosen(planes: _Planes, region: tuple[slice, slice] | None) -> tuple[FloatImage, int]:
     """Copy the pixels that can be fitted, NaN elsewhere; and tell how many there are."""
     where = region or (slice(None), slice(None))
-    values = np.full(planes.sci.shape, np.nan, np.float32)
-    part = np.empty(values[where].shape, np.float32)
+    part = np.empty(planes.sci[where].shape, np.float32)
     cut = (np.ascontiguousarray(plane[where]) for plane in (planes.sci, planes.dq, planes.variance))
     sci, dq, read = cut
     stack = np.ascontiguousarray(planes.templates[:, where[0], where[1]])
     bits = DO_NOT_USE | REFERENCE_PIXEL
     number = kernels.choose_pixels(sci, dq, bits, stack, read, part)
+    if region is None:
+        return part, int(number)
+    values = np.full(planes.sci.shape, np.nan, np.float32)
     values[where] = part
     return values, int(number)
 
@@ -249,12 +247,17 @@ def _first_guess(image: Image, places: npt.NDArray[np.int64]) -> Doubles:
     return found
 
 
-def _fit(image: Image, start: Doubles, options: TemplateOptions, threads: int) -> Fitted:
+def _fit(
+    image: Image, places: npt.NDArray[np.int64], options: TemplateOptions, threads: int
+) -> Fitted:
     """Find sources and fit, in turn, until the scales stay."""
-    number, now = len(image.templates), start
+    number, now = len(image.templates), _first_guess(image, places)
     for round_ in range(1, MOST_ROUNDS + 1):
         masked = find_sources(image, now, threads)
         sums = sum_cells(image, now, masked, threads)
+        if sums.sky_terms_that_hold < image.sky_terms:
+            simpler = replace(image, sky_terms=sums.sky_terms_that_hold)
+            return _fit(simpler, places, options, threads)
         found = solve(sums, now, number)
         if isinstance(found, str):
             return _failed(found, image.values, offered=image.offered, rounds=round_)

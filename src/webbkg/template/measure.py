@@ -32,6 +32,9 @@ LEAST_KNOWN = 0.5
 MOSTLY_UNKNOWN = 0.05
 """Share of the pixels without a template above which that is warned of."""
 
+LEAST_OWN = 0.01
+"""Share of what tells a scale below which the even sky beside a template is too like it."""
+
 MOST_TEMPLATES = 10
 
 
@@ -167,7 +170,7 @@ def _outcome(
         )
         if propagate:
             propagated = Propagated(common={"scale": common_error(fit, with_sky=with_sky)})
-    unknown = int(np.count_nonzero(~np.isfinite(gathered.stack.sum(axis=0))))
+    unknown = int(np.count_nonzero(np.isnan(gathered.stack).any(axis=0)))
     result = TemplateResult(
         options=options,
         templates=gathered.names,
@@ -192,6 +195,11 @@ def _unusual(target: str, result: TemplateResult) -> Iterator[str]:
     for name, one in zip(result.templates, found.scales, strict=False):
         if one.scale == 0:
             yield f"{target}: nothing of template {name} was found (scale 0 ± {one.scale_err:.2g})"
+        if one.own < LEAST_OWN and result.options.template_sky != "none":
+            yield (
+                f"{target}: the even sky beside template {name} leaves {100 * one.own:.2g} % of what "
+                "tells its scale; if that is the whole sky, fit it alone (template_sky = none)"
+            )
     if result.pixels_unknown > MOSTLY_UNKNOWN * result.pixels:
         share = 100 * result.pixels_unknown / result.pixels
         yield (

@@ -17,8 +17,12 @@ from webbkg.template.kernels import CELL, PLAIN_TERMS
 BLOCKS = 16
 """Blocks of the jackknife along each axis."""
 
-SIGNIFICANT = 2.0
-"""Of its own standard errors by which a jackknife must exceed the white error to be believed."""
+FEWEST = 100
+"""Pixels below which nothing is fitted."""
+
+HOLDS = 1e-10
+"""Least eigenvalue of the even sky's normal matrix, its diagonal scaled to 1, for it to be told apart: on
+two cells along an axis there is no curvature."""
 
 ALIKE = 1e-6
 """Share of a template's weight that the others and the even sky must leave of it."""
@@ -102,6 +106,17 @@ class CellSums:
         matrix[number:, number:] = self._flat[1] * self.even[:, np.newaxis] * self.even
         return matrix
 
+    @property
+    def sky_terms_that_hold(self) -> int:
+        """Coefficients of the even sky that can be told apart: as many as there are, or fewer."""
+        even = self.normal.sum(axis=-1)[self.templates :, self.templates :]
+        if not (np.isfinite(even).all() and np.all(np.diag(even) > 0)):
+            return min(self.sky_terms, 1)
+        size = np.sqrt(np.diag(even))
+        alike = even / np.outer(size, size)
+        fits = (t for t in (6, 3, 1) if t <= self.sky_terms)
+        return next((t for t in fits if np.linalg.eigvalsh(alike[:t, :t])[0] > HOLDS), 0)
+
     def level(self, sky: Doubles) -> float:
         """Median over the cells with pixels of the even sky with these coefficients."""
         levels = (sky @ self.even)[self._flat[0] > 0] if sky.size else np.zeros(0)
@@ -138,26 +153,25 @@ class Solution:
         Inverse of the normal matrix.
     white, block : (n,) float64
         Standard errors by the noise of pixels, and by the jackknife.
-    blocks : (n,) float64
-        Number of blocks that tell the latter, in effect.
     used : int
         Pixels.
     chi2_dof : float
+    own : (n,) float64
+        Share of the information on a coefficient that the others leave.
     """
 
     coefficients: Doubles
     inverse: Doubles
     white: Doubles
     block: Doubles
-    blocks: Doubles
     used: int
     chi2_dof: float
+    own: Doubles
 
     @cached_property
     def errors(self) -> Doubles:
-        """The white error, or that of the blocks where it is larger beyond chance."""
-        chance = SIGNIFICANT / np.sqrt(2 * np.maximum(self.blocks - 1, 1))
-        return np.where(self.block > self.white * (1 + chance), self.block, self.white)
+        """The larger of the two."""
+        return np.maximum(self.block, self.white)
 
     def flat_errors(self, sums: CellSums, error: float, length: float) -> Doubles:
         """What a stated error of the flat field makes of the coefficients' errors."""
@@ -179,6 +193,7 @@ class Solution:
                 white_err=float(self.white[k]),
                 block_err=float(self.block[k]),
                 flat_err=float(flat[k]),
+                own=float(self.own[k]),
             )
             for k in range(number)
         )
@@ -211,15 +226,18 @@ def solve(sums: CellSums, start: Doubles, number: int) -> Solution | str:
     move = found - start
     dof = max(sums.used - len(found), 1)
     chi2 = sums.chi2 - 2 * float(move @ gradient) + float(move @ normal @ move)
-    block, blocks = _jackknife(sums, move, inverse)
+    block = _jackknife(sums, move, inverse)
     white = np.sqrt(np.diag(inverse))
-    return Solution(found, inverse, white, block, blocks, sums.used, max(chi2, 0.0) / dof)
+    own = 1 / (np.diag(normal) * np.diag(inverse))
+    return Solution(found, inverse, white, block, sums.used, max(chi2, 0.0) / dof, own)
 
 
 def _why_not(normal: Doubles, number: int, used: int) -> str:
     """Say why there is no solution; an empty string if there is one."""
-    if used <= len(normal):
-        return "no pixel is left to fit: all are source, or far off"
+    if not np.isfinite(normal).all():
+        return "values are too large, or variances too small, to be summed"
+    if used < FEWEST:
+        return f"only {used} pixels are left to fit, {FEWEST} are needed: others are source, or far off"
     for k in range(number):
         if not normal[k, k] > 0:
             return f"template {k + 1} is 0 in every pixel of the fit"
@@ -264,8 +282,8 @@ def non_negative(normal: Doubles, cross: Doubles, number: int) -> Doubles:
     return best
 
 
-def _jackknife(sums: CellSums, move: Doubles, inverse: Doubles) -> tuple[Doubles, Doubles]:
-    """Tell the coefficients' errors by a jackknife over blocks, and the number of these in effect.
+def _jackknife(sums: CellSums, move: Doubles, inverse: Doubles) -> Doubles:
+    """Tell the coefficients' errors by a jackknife over blocks.
 
     To first order the coefficients move by inverse·g as a block is left out, g being its gradient at
     the solution.
@@ -276,5 +294,5 @@ def _jackknife(sums: CellSums, move: Doubles, inverse: Doubles) -> tuple[Doubles
     weight = np.diagonal(normal).T
     number = max(int(np.count_nonzero(weight[-1] > 0)), 2)
     spread = np.sum(influence**2, axis=1) * number / (number - 1)
-    in_effect = weight.sum(axis=1) ** 2 / np.maximum(np.sum(weight**2, axis=1), 1e-300)
-    return np.sqrt(spread), in_effect
+    found: Doubles = np.sqrt(spread)
+    return found
