@@ -188,6 +188,8 @@ ELSEWHERE = {
     "--disable-crds-steppars": "strun",
     "--save-parameters": "strun",
     "--steps.": "strun: parameters of a pipeline's steps",
+    **dict.fromkeys(("--array", "--cpus-per-task", "--mem", "--ntasks", "--time"), "SLURM"),
+    **dict.fromkeys(("--nthreads", "--scheduler-file"), "dask"),
     **dict.fromkeys(("--figure", "--seed", "--only", "--exposures"), "benchmarks"),
 }
 """Options in the pages that are not webbkg's, and whose they are."""

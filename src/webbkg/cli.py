@@ -784,6 +784,9 @@ def _run(
     results, interrupted = running.run_plan(plan, order, manner, quiet=quiet, as_json=as_json)
     if interrupted:
         return running.INTERRUPTED
+    if not plan.groups:
+        say("nothing is planned; `webbkg plan` tells why", err=True)
+        return Exit.SKIPPED
     return _worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results)
 
 

@@ -20,6 +20,9 @@ from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import DO_NOT_USE, ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
+MOST_MEMORY = 8 * 2**20
+"""Bytes for samples: a band is gone through once for each exposure, and is to stay in the caches."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -97,7 +100,8 @@ def average_others(
     rows, columns = shape
     errors = errors or options.clip_noise == "model"
     threads = available_threads() if threads is None else threads
-    height, crew = share_memory(_bytes_a_row(sources, columns), options.band_memory, threads)
+    memory = min(options.band_memory, MOST_MEMORY)
+    height, crew = share_memory(_bytes_a_row(sources, columns), memory, threads)
 
     def make_worker() -> Callable[[int, int], list[tuple[SampleCounts, SampleCounts]]]:
         return _BandAverager(sources, columns, options, min(height, rows), errors, keep).average

@@ -1,0 +1,164 @@
+"""The command `webbkg run`: what it shows, what it writes, and its exit status."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from astropy.table import Table
+
+from programme import products, targets_of, write_programme
+from webbkg import batch, running
+from webbkg.batch.runner import Progress
+from webbkg.cli import main
+
+SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    plan = write_programme(tmp_path_factory.mktemp("programme"))
+    batch.write_plan(plan, Path(plan.folder) / "plan.json")
+    return Path(plan.folder)
+
+
+@pytest.fixture
+def data(written, tmp_path):
+    return Path(shutil.copytree(written, tmp_path / "data"))
+
+
+def run(*arguments):
+    """Run the command in this process; return its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *map(str, arguments), "--engine", "none"])
+    return ended.value.code
+
+
+def test_a_plan_is_run_and_told_of(data, tmp_path, capsys):
+    assert run(data / "plan.json", "-o", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("6 targets: 6 COMPLETE; ")
+    assert "webbkg-results.ecsv" in said.out
+    table = Table.read(tmp_path / "out" / "webbkg-results.ecsv")
+    assert list(table["target"]) == targets_of(batch.read_plan(data / "plan.json"))
+    assert run(data / "plan.json", "-o", tmp_path / "out") == 0
+    assert capsys.readouterr().out.startswith("6 targets: 6 there already; ")
+
+
+def test_failures_come_last_with_their_reasons(data, tmp_path, capsys):
+    os.truncate(data / "t0001_rate.fits", 3000)
+    assert run(data / "plan.json", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "5 COMPLETE, 1 ERROR" in said.out
+    assert said.err.splitlines()[-1].startswith("  t0001_rate.fits: ERROR: t0001_rate.fits: ")
+
+
+def test_json_and_parts(data, tmp_path, capsys):
+    given = data / "plan.json", "-o", tmp_path / "out", "--shard", "1/2", "--json"
+    assert run(*given, "--sigma", "2.5") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["target"] for one in told] == [f"t000{i}_rate.fits" for i in range(3)]
+    assert told[0]["details"]["sigma"] == 2.5
+    assert (tmp_path / "out" / "webbkg-results-1-of-2.jsonl").exists()
+
+
+def test_reports_have_an_index(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    plan = write_programme(tmp_path / "data", targets=2, nods=0)
+    file, out = batch.write_plan(plan, tmp_path / "data" / "plan.json"), tmp_path / "out"
+    for _ in range(2):  # the second time all are there already
+        assert run(file, "-o", out, "--save-report", "-q") == 0
+        index = (out / "webbkg_index.html").read_text()
+        assert all(f"t000{i}_backgroundstep_report.html" in index for i in range(2))
+        assert index.count("data:image/png") >= 2
+    assert len(list(out.glob("*_report.html"))) == 2
+
+
+def test_a_folder_is_planned_first(data, tmp_path, capsys):
+    for path in data.glob("*.fits"):
+        path.rename(path.with_suffix(".other"))
+    assert run(data, "-o", tmp_path / "out") == 3
+    assert "nothing is planned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["--shard", "0/2"], "shard must be i/n"),
+        (["--shard", "half"], "shard must be i/n"),
+        (["--workers", "100000"], "workers must be 1 to"),
+        (["--sigma=-1"], "--sigma must be a number of at least 0"),
+    ],
+)
+def test_bad_usage(data, tmp_path, capfd, given, reason):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(data / "plan.json"), "-o", str(tmp_path / "out"), *given])
+    assert ended.value.code == 2
+    assert reason in capfd.readouterr().err
+    assert not products(tmp_path / "out")
+
+
+def test_the_live_table():
+    from rich.console import Console
+
+    shown = Console(width=60, record=True, file=io.StringIO())
+    far = Progress(total=40, done=10, kept=4, failed=1, running=2, seconds=22, workers=2)
+    shown.print(running._table(far))
+    text = shown.export_text()
+    for told in ("10 of 40", "there already  4", "30 a minute", "50 s", "running        2"):
+        assert told in text
+    assert Progress(total=4).remaining is None
+
+
+def test_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(running, "LINE_EVERY", 0.0)
+    live = running.Live()
+    with live.shown():
+        for done in (1, 2):
+            live(Progress(total=4, done=done, seconds=10, dashboard="http://here"))
+    assert capsys.readouterr().err.splitlines() == [
+        "dashboard: http://here",
+        "done 1 of 4, running 0, failed 0, rate 6 a minute, remaining 30 s, workers 1",
+        "done 2 of 4, running 0, failed 0, rate 12 a minute, remaining 10 s, workers 1",
+    ]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Begin a scheduler and two workers as a batch system's jobs do; give the address."""
+    pytest.importorskip("distributed")
+    file = tmp_path / "cluster.json"
+    shared = ["--scheduler-file", str(file)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    host = ["--host", "127.0.0.1"]
+    commands = [
+        [SCHEDULER, *shared, *host, "--port", "0", "--no-dashboard"],
+        *([WORKER, *shared, *host, "--nthreads", "1", "--no-dashboard"] for _ in range(2)),
+    ]
+    processes = [subprocess.Popen([sys.executable, "-m", *one], **quiet) for one in commands]
+    try:
+        from distributed import Client
+
+        while not file.exists() or not file.read_text().strip():
+            assert processes[0].poll() is None
+        with Client(scheduler_file=str(file), timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield json.loads(file.read_text())["address"]
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait()
+
+
+def test_a_cluster_that_is_there(data, tmp_path, cluster):
+    """The recipe for a cluster, with the jobs on this machine."""
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(data / "plan.json"), "-o", str(tmp_path / "out"), "--scheduler", cluster])
+    assert ended.value.code == 0
+    batch.run(batch.read_plan(data / "plan.json"), tmp_path / "other", engine="none")
+    assert products(tmp_path / "out") == products(tmp_path / "other")
