@@ -509,7 +509,7 @@ def demo(
     for result in results:
         typer.echo(f"\n{result.name}: {result.status} {result.reason}".rstrip())
         for label, value in result.lines():
-            typer.echo(f"  {label:<38}{value}")
+            typer.echo(f"  {label:<42}{value}")
     say("")
     say(f"exposures, products and reports are in {folder}")
     try:
