@@ -267,6 +267,7 @@ def seal(ledger, folder, owner, name="p.fits", content=b"whole"):
         (DEAD, 60, Claim.OURS),
         (f"{HERE} {os.getpid()} over", 60, Claim.OURS),  # it could not give it up
     ],
+    ids=["elsewhere", "time over", "busy", "dead", "not given up"],
 )
 def test_who_may_take_what_is_claimed(ledger, former, lease, expected):
     assert ledger.claim([entry()], former, lease) is Claim.OURS
