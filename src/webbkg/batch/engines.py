@@ -358,6 +358,8 @@ def _local_client(
         "distributed.scheduler.allowed-failures": TRIES - 1,
         "distributed.admin.tick.limit": "1h",
         "distributed.comm.timeouts.connect": "60s",
+        # Not Dask's own, which has memory given back at once, and made anew for each array.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, 1),
     }
     opened.enter_context(_environment_restored())  # the libraries of its workers have one thread
     opened.enter_context(dask.config.set(quiet))
