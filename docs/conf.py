@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from numpydoc import xref
 
 import webbkg
@@ -75,7 +76,15 @@ numpydoc_xref_aliases = {
 xref.DEFAULT_LINKS.clear()
 
 
+def keep_errors(app, tree):
+    """Keep a number and its error on one line of a table."""
+    for entry in tree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+
+
 def setup(app):
     """Write the tables that the pages include, and take the signatures in hand."""
     tables.write(Path(app.srcdir) / "_tables")
     app.connect("autodoc-process-signature", signatures.give)
+    app.connect("doctree-read", keep_errors)

@@ -190,18 +190,19 @@ ELSEWHERE = {
     "--steps.": "strun: parameters of a pipeline's steps",
     **dict.fromkeys(("--array", "--cpus-per-task", "--mem", "--ntasks", "--time"), "SLURM"),
     **dict.fromkeys(("--nthreads", "--scheduler-file"), "dask"),
-    **dict.fromkeys(("--figure", "--seed", "--only", "--exposures"), "benchmarks"),
 }
 """Options in the pages that are not webbkg's, and whose they are."""
 
 
 def known_options():
-    """Collect the options of the command and the step's parameters as strun takes them."""
+    """Collect the options of the command, of studies, and the step's parameters for strun."""
     group = typer.main.get_command(app)
     ours = [one for command in group.commands.values() for one in command.params] + group.params
     names = {name for one in ours for name in (*one.opts, *one.secondary_opts)}
     of_stpipe = {"output_dir", "output_file", "suffix", "save_results", "skip"}
     references = {f"override_{kind}" for kind in ("bkg", "wavelengthrange")}
+    studies = "".join(page.read_text() for page in (ROOT / "benchmarks").glob("*.py"))
+    names |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', studies))
     return names | {f"--{name}" for name in {*parameters(), *of_stpipe, *references}}
 
 

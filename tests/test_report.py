@@ -5,6 +5,7 @@ import logging
 import pickle
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from webbkg.report.afterwards import _difference
 from webbkg.report.content import Content
 from webbkg.report.index import INDEX_NAME, Row, write_index
 from webbkg.report.page import render
-from webbkg.report.snapshot import Profile, Sides, Snapshot, Times, shrink
+from webbkg.report.snapshot import Profile, Sides, Snapshot, Times, shrink, take
+from webbkg.results import Outcome, Status
 
 pytest.importorskip("matplotlib", reason="needs Matplotlib (extra 'report')")
 pytest.importorskip("jinja2", reason="needs Jinja2 (extra 'report')")
@@ -200,6 +202,17 @@ def test_what_was_skipped_has_a_page_that_says_why(folder):  # noqa: F811
     page = told_page(Path(REPORT))
     assert "no background exposures were given" in page.text
     assert len(page.find("svg")) == 1
+
+
+def test_a_grism_exposure_that_failed_shows_its_mask(tmp_path):
+    sky = np.zeros((16, 24), np.bool_)
+    sky[:2] = True
+    planes = ArrayPlanes.of(SCI=np.ones(sky.shape, np.float32))
+    shot = take(planes, Outcome(status=Status.FAILED, reason="too little sky", sky_mask=sky))
+    assert shot.after is None
+    text = render(replace(grism(), snapshot=shot, status="FAILED", reason="too little sky"))
+    assert "12.5 % are sky" in text
+    assert "too little sky" in check_strict(text).text
 
 
 def test_several_targets_get_an_index(folder, capsys):  # noqa: F811

@@ -74,11 +74,20 @@ def color(browser, selector):
     return browser.execute_script(script, selector)
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Write a page of each mode."""
+    folder, written = tmp_path_factory.mktemp("pages"), {}
+    for content in (told("image"), grism(), series(rmse=SERIES)):
+        written[content.mode] = folder / f"{content.mode}.html"
+        written[content.mode].write_text(render(content), "utf-8")
+    return written
+
+
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("content", [told("image"), grism(), series(rmse=SERIES)])
-def test_a_page_opens_without_a_complaint_and_fetches_nothing(browser, tmp_path, content, width):
-    path = tmp_path / "page.html"
-    path.write_text(render(content), "utf-8")
+@pytest.mark.parametrize("mode", ["image", "wfss", "soss"])
+def test_a_page_opens_without_a_complaint_and_fetches_nothing(browser, pages, mode, width):
+    path = pages[mode]
     look(browser, path, width)
     assert browser.get_log("browser") == []
     assert requests(browser) == [path.as_uri()]
@@ -97,12 +106,10 @@ def test_a_page_opens_without_a_complaint_and_fetches_nothing(browser, tmp_path,
     assert "Content Security Policy" in browser.get_log("browser")[0]["message"]
 
 
-def test_the_ink_of_pictures_is_the_page_s_by_day_and_by_night(browser, tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text(render(told("image")), "utf-8")
+def test_the_ink_of_pictures_is_the_page_s_by_day_and_by_night(browser, pages):
     inks = {}
     for scheme in ("light", "dark"):
-        look(browser, path, 1280, scheme)
+        look(browser, pages["image"], 1280, scheme)
         script = "return getComputedStyle(document.querySelector('svg text')).fill"
         inks[scheme] = browser.execute_script(script)
         assert inks[scheme] == color(browser, "body")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from webbkg import subtract
+from webbkg.numerics.planes import ArrayPlanes, PartOfRows
 from webbkg.options import SossOptions
 from webbkg.results import Status
 from webbkg.simulate.detector import Readout
@@ -70,6 +71,19 @@ def test_full_frame(whole):
     assert not background.covered[:1792].any()
     assert not background.sci[:1792].any()
     assert background.variances.poisson.shape == (2048, 2048)
+
+
+def test_a_part_of_the_rows_is_counted_from_its_first():
+    planes = ArrayPlanes.of(SCI=np.arange(2 * 9 * 4, dtype=np.float32).reshape(2, 9, 4))
+    part = PartOfRows(planes, 3, 8)
+    assert part.shape == (2, 5, 4)
+    assert part.has("SCI")
+    assert not part.has("DQ")
+    room = np.empty((1, 2, 4), np.uint32)
+    (rows,) = part.rows(("SCI",), 1, 2, 4, room)
+    np.testing.assert_array_equal(rows, planes.planes["SCI"][1, 5:7])
+    assert part.read(("SCI",), 1, 2, 4, room) is False
+    np.testing.assert_array_equal(room[0].view(np.float32), rows)
 
 
 def test_full_frame_by_percentiles_is_skipped_as_ever(whole):

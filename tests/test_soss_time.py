@@ -179,6 +179,14 @@ def test_errors_that_are_too_small_are_enlarged():
     assert found.is_constant
 
 
+@pytest.mark.parametrize(("number", "factor"), [(100, 1 / 3), (20, 1)])
+def test_errors_that_are_too_large_are_made_smaller_where_many_tell(number, factor):
+    measured = draw_measured(np.zeros((number, 2)), np.linspace(0, 6, number), 8)
+    large = replace(measured, information=measured.information / 9)
+    found = smooth(large)
+    np.testing.assert_allclose(found.measured_errs, factor * large.errors, rtol=0.3)
+
+
 @pytest.mark.parametrize(
     ("hours", "clock", "most"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -348,3 +349,31 @@ def test_through_strun_and_the_command_in_processes_of_their_own(folder):
     assert details["model"] == "+offset"
     assert details["profile"] == [pytest.approx(0.05, abs=0.02)]
     assert [one["name"] for one in details["model_trials"]] == ["template", "+offset", "+profile"]
+
+
+BITS = """
+from test_wfss_model import *
+import test_wfss_robust as robust
+sky = exposure((400, 512), 3, scales=(0.6, 0.3), profile=0.04 * np.sin(np.arange(512) / 60))
+found = models.fit_model(sky, common(sky), "+profile").fit
+print(found.scales, found.free.tolist(), found.covariance.sum())
+print(robust.fit(robust.struck(5)).scale)
+"""
+
+
+def test_the_same_to_the_last_bit_for_any_threads_of_the_linear_algebra():
+    """In processes of their own, as workers with other settings are."""
+    folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    told = []
+    for threads in ("1", "4"):
+        settings = {"PYTHONPATH": folders, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", BITS],
+            env={**os.environ, **settings},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        told.append(done.stdout)
+    assert told[0] == told[1] != ""

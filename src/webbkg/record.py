@@ -709,10 +709,10 @@ def _mixture_summary(robust: SossRobust) -> Iterator[tuple[str, str]]:
     if robust.mixture is not None:
         yield "sky", f"a mixture of templates {', '.join(map(str, robust.mixture.templates))}"
         changed = ", ".join(f"{100 * part:.2g} %" for part in robust.mixture.changed)
-        yield "changed by the mixture, left and right", changed
+        yield "changed by mixture", f"{changed}, left and right"
     if math.isfinite(robust.gain):
-        gain = f"{robust.gain:+.3g} ± {robust.gain_err:.2g} in log-likelihood"
-        yield "held-out columns gain by a mixture", gain
+        gain = f"{robust.gain:+.3g} ± {robust.gain_err:.2g} in log-likelihood of held-out columns"
+        yield "gain by a mixture", gain
 
 
 # Templates of the user's own.

@@ -790,8 +790,8 @@ class SossTime(Frozen):
     chi2 : tuple of float
         Chi-square of the constant scales, and of the spline.
     noise : float
-        Scatter of neighbours in time over that which their errors make; the errors are enlarged
-        by it where it is above 1.
+        Scatter of neighbours in time over that which their errors would make by the model of the
+        noise; the errors are multiplied by it, of fewer than 60 integrations where it is above 1.
     outliers : int
         Integrations left out because they are off.
     segments : tuple of int

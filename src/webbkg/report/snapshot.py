@@ -224,15 +224,16 @@ def take(
     """
     background = outcome.background
     before, after = _before_and_after(planes, background)
+    sky = None if outcome.sky_mask is None else shrink(outcome.sky_mask)
     if background is None:
-        return Snapshot(before=before)
+        return Snapshot(before=before, sky=sky)
     is_soss = isinstance(outcome.result, SossResult)
     sample = draw(planes, background, outcome, *((TIMES, TIME_PIXELS) if is_soss else ()))
     return Snapshot(
         before=before,
         after=after,
         background=shrink(background.sci),
-        sky=None if outcome.sky_mask is None else shrink(outcome.sky_mask),
+        sky=sky,
         counts=shrink(background.counts) if isinstance(background, CombinedBackground) else None,
         rows=_profile(sample, sample.row, planes.shape[1]),
         columns=_profile(sample, sample.column, planes.shape[2]),

@@ -262,12 +262,13 @@ def _both_ways(given: _Set, start: float, judged: Judge, tell: Tell) -> DemoResu
     del done  # its memory
     tell(f"{given.name}: the same with the preset robust")
     robust = judged(*_subtract(given, "robust"))
+    gc.collect()  # before the next set is simulated
     return replace(result, robust=robust)
 
 
 def _subtract(given: _Set, preset: str | None) -> tuple[DemoResult, Outcome, Any]:
     """Subtract a set; write the products, or with a preset the reports alone."""
-    gc.collect()  # planes of the set before, in cycles: in the command's process nobody else does
+    gc.collect()  # planes that were written, in cycles: in the command's process nobody else does
     named = given.targets if len(given.targets) > 1 else given.targets[0]  # an association, maybe
     items = run.items_of(resolve(named, given.backgrounds))
     references = {f"override_{kind}": str(path) for kind, path in given.references.items()}

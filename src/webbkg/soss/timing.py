@@ -36,9 +36,12 @@ PAYS_MORE = (
 ENOUGH_KNOTS = 12  # so many are tried in any case
 PATIENCE = 4  # numbers of knots without a gain, after which no more is tried
 OFF = 5.0  # standard deviations of an integration that is left out
+LEAST_NOISE = 0.05  # scatter over errors, at least
+FAR = 4.0  # in robust standard deviations, from which on a step in time is no noise
 HUBER = 1.5  # standard deviations from which on a distance counts by itself, not by its square
 ROUNDS_OF_WEIGHTS = 10
-ENOUGH_SCATTER = 10  # integrations from which on their scatter is believed
+ENOUGH_SCATTER = 10  # integrations from which on their scatter enlarges the errors
+MUCH_SCATTER = 60  # and from which on it makes them smaller, too
 
 
 def follow(fit: Fit, stream: Stream, hours: Values, clock: str) -> SossTime:
@@ -103,9 +106,21 @@ class Measured:
         information = np.where(dropped[:, np.newaxis, np.newaxis], 0.0, self.information)
         return replace(self, values=values, information=information)
 
-    def with_errors_times(self, factor: float) -> Measured:
-        """Enlarge all errors."""
-        return replace(self, information=self.information / factor**2)
+    @property
+    def of_both(self) -> npt.NDArray[np.bool_]:
+        """Integrations of which both sides are known."""
+        return np.asarray((np.diagonal(self.information, axis1=1, axis2=2) > 0).all(axis=1))
+
+    def with_errors_of(self, excess: Values) -> Measured:
+        """Multiply all covariances by a matrix, (2, 2), of which 1 changes nothing.
+
+        In units of the errors: a covariance L L' becomes L `excess` L'.
+        """
+        own = np.diag(excess)
+        information = self.information / np.sqrt(own[:, np.newaxis] * own)
+        root = np.linalg.cholesky(np.linalg.inv(self.information[self.of_both]))
+        information[self.of_both] = np.linalg.inv(root @ excess @ root.transpose(0, 2, 1))
+        return replace(self, information=information)
 
 
 # Measuring.
@@ -190,7 +205,9 @@ def _solve(matrix: Values, vector: Values) -> tuple[Values, Values]:
 
 def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTime:
     """Choose the spline that the likelihood pays for, constant unless it does."""
-    kept, noise, outliers = _clean(measured, clock)
+    excess = _excess(measured)
+    scattered = measured.with_errors_of(_believed(excess, measured))
+    kept = _without_outliers(scattered, clock)
     constant = _fit_spline(kept, np.zeros(1), together=True)
     tried = list(_candidates(kept, clock))
     best = constant
@@ -203,7 +220,7 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
         hours=measured.hours,
         clock=clock,
         measured=1 + measured.values,
-        measured_errs=max(noise, 1.0) * measured.errors,
+        measured_errs=scattered.errors,
         scales=scales,
         scale_errs=errors,
         knots=best.knots,
@@ -213,8 +230,8 @@ def smooth(measured: Measured, clock: str, segments: tuple[int, ...]) -> SossTim
         change=line[0],
         change_err=line[1],
         chi2=(constant.chi2, best.chi2),
-        noise=noise,
-        outliers=outliers,
+        noise=math.sqrt(float(np.trace(excess)) / 2),
+        outliers=int(np.count_nonzero(measured.known) - np.count_nonzero(kept.known)),
         segments=segments,
         reason=_reason(kept, clock) if best is constant else "",
     )
@@ -270,14 +287,37 @@ def _line(measured: Measured) -> tuple[float, float]:
     return float(spline.found[2]), math.sqrt(max(float(spline.covariance[2, 2]), 0.0))
 
 
-def _clean(measured: Measured, clock: str) -> tuple[Measured, float, int]:
-    """Leave integrations out that are off, and enlarge errors that are too small."""
-    noise = _scatter(measured)
-    kept = measured.with_errors_times(max(noise, 1.0))
-    if np.count_nonzero(kept.known) >= ENOUGH_SCATTER:
-        kept = kept.without(_off(kept, min(_most_knots(kept, clock), ENOUGH_KNOTS)))
-    left_out = np.count_nonzero(measured.known) - np.count_nonzero(kept.known)
-    return kept, noise, int(left_out)
+def _excess(measured: Measured) -> Values:
+    """Covariance of neighbours' differences in time, (2, 2), in units of the errors.
+
+    1 where too few tell. It need not be isotropic: what the sides have in common, the columns'
+    levels, may be modelled better or worse than the rest.
+    """
+    order = np.argsort(measured.hours, kind="stable")
+    order = order[measured.of_both[order]]
+    if len(order) < ENOUGH_SCATTER:
+        return np.eye(2)
+    covariance = np.linalg.inv(measured.information[order])
+    root = np.linalg.cholesky((covariance[1:] + covariance[:-1]) / 2)
+    steps = np.diff(measured.values[order], axis=0) / math.sqrt(2)
+    pulls = np.linalg.solve(root, steps[:, :, np.newaxis])[:, :, 0]
+    spread = MAD_TO_SIGMA * np.median(np.abs(pulls), axis=0)
+    near = pulls[(np.abs(pulls) <= FAR * spread).all(axis=1)]
+    return np.asarray(near.T @ near / max(len(near), 1) + LEAST_NOISE**2 * np.eye(2))
+
+
+def _believed(excess: Values, measured: Measured) -> Values:
+    """Tell what the covariances are to be multiplied by: a few can only enlarge them."""
+    if np.count_nonzero(measured.of_both) >= MUCH_SCATTER:
+        return excess
+    return np.eye(2) * max(float(np.linalg.eigvalsh(excess).max()), 1.0)
+
+
+def _without_outliers(measured: Measured, clock: str) -> Measured:
+    """Leave integrations out that are off."""
+    if np.count_nonzero(measured.known) < ENOUGH_SCATTER:
+        return measured
+    return measured.without(_off(measured, min(_most_knots(measured, clock), ENOUGH_KNOTS)))
 
 
 def _off(measured: Measured, knots: int) -> npt.NDArray[np.bool_]:
@@ -290,19 +330,6 @@ def _off(measured: Measured, knots: int) -> npt.NDArray[np.bool_]:
         pull = np.nanmax(np.abs(residual) / errors, axis=1, initial=0.0)
         weight = np.minimum(1.0, HUBER / np.maximum(pull, 1e-300))
     return np.asarray(pull > OFF)
-
-
-def _scatter(measured: Measured) -> float:
-    """Scatter of neighbours in time over that which their errors make; 1 where too few tell."""
-    order = np.argsort(measured.hours, kind="stable")
-    order = order[measured.known[order]]
-    if len(order) < ENOUGH_SCATTER:
-        return 1.0
-    steps = np.diff(measured.values[order], axis=0)
-    expected = np.hypot(measured.errors[order][1:], measured.errors[order][:-1])
-    pulls = np.abs(steps / expected)
-    pulls = pulls[np.isfinite(pulls)]
-    return MAD_TO_SIGMA * float(np.median(pulls)) if len(pulls) else 1.0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ RIDGE = 1e-5
 can stand for each other, as with a sky that is smooth along dispersion, it leaves to the spline what
 the template cannot do. It biases their sum by less than a ten-thousandth of the sky."""
 
+ROWS = 64
+"""Rows of a matrix that are multiplied at a time."""
+
 START_PIXELS = 1 << 15
 START_STEPS = 10
 """Pixels and steps of the first guess, which minimises the absolute residuals."""
@@ -403,7 +406,7 @@ class Sample(NamedTuple):
 
     def own_share(self, design: Design) -> float:
         """Tell how much of what tells a template's scale no other column has, of the least so."""
-        normal = self.matrix.T @ self.matrix
+        normal = _products(self.matrix, self.matrix)
         normal += design.penalty(normal)
         unit = 1 / np.sqrt(np.maximum(np.diagonal(normal), 1e-300))
         try:
@@ -426,10 +429,22 @@ def first_guess(sky: Sky, design: Design, common: Common) -> Doubles:
     weight = np.ones(len(values))
     for _ in range(START_STEPS):
         weighted = matrix * weight[:, np.newaxis]
-        found = solve(weighted.T @ matrix, weighted.T @ values, design)
-        left = np.abs(values - matrix @ found)
+        right = np.einsum("ij,i->j", weighted, values)
+        found = solve(_products(weighted, matrix), right, design)
+        left = np.abs(values - np.einsum("ij,j->i", matrix, found))
         weight = 1 / np.maximum(left, 0.1 * np.median(left) + 1e-30)
     return found
+
+
+def _products(one: Doubles, other: Doubles) -> Doubles:
+    """Multiply the transposed of one with the other, some rows at a time.
+
+    So few that BLAS uses no threads for them: their number would change the last bits.
+    """
+    padded = [np.pad(matrix, ((0, -len(matrix) % ROWS), (0, 0))) for matrix in (one, other)]
+    first, second = (matrix.reshape(-1, ROWS, matrix.shape[1]) for matrix in padded)
+    products: Doubles = (first.transpose(0, 2, 1) @ second).sum(axis=0)
+    return products
 
 
 def solve(normal: Doubles, right: Doubles, design: Design) -> Doubles:

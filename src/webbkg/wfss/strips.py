@@ -79,9 +79,10 @@ def measure_scatters(sums: StripSums) -> dict[int, float]:
 
 def join(sums: StripSums, length: int) -> tuple[Doubles, Doubles]:
     """Return inverse variance and mean residual (NaN where not judged) of longer strips."""
-    starts = np.arange(0, sums.weight.shape[1], length)
-    weight = np.add.reduceat(sums.weight, starts, axis=1)
-    cross = np.add.reduceat(sums.cross, starts, axis=1)
+    weight, cross = sums.weight, sums.cross
+    if length > 1:
+        starts = np.arange(0, weight.shape[1], length)
+        weight, cross = (np.add.reduceat(one, starts, axis=1) for one in (weight, cross))
     least = LEAST_WEIGHT * float(weight.sum()) / max(int(np.count_nonzero(weight)), 1)
     judged = weight > least
     return weight, np.divide(cross, weight, out=np.full_like(cross, np.nan), where=judged)
