@@ -166,10 +166,10 @@ def constant_rows(fields: int) -> Iterator[dict[str, str]]:
     narrow = scene_of(44.0, 50, traces=(ORDER_1,), transit_depth=0.0, **few)
     wide = scene_of(440.0, 15, **few)
     for name, scene, strip, first in (
-        ("SUBSTRIP96, 44 DN/s, order 1", narrow, SUBSTRIP96, 1200),
-        ("SUBSTRIP256, 440 DN/s, transit", wide, SUBSTRIP256, 3200),
+        ("SUBSTRIP96, 44 DN/s, order 1", narrow, SUBSTRIP96, 1300),
+        ("SUBSTRIP256, 440 DN/s, transit", wide, SUBSTRIP256, 3300),
     ):
-        number = fields if strip is SUBSTRIP96 else max(fields // 6, 1)
+        number = fields if strip is SUBSTRIP96 else max(fields // 3, 1)
         yield constant_row(name, scene, strip, range(first, first + number))
 
 

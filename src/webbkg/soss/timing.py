@@ -29,7 +29,7 @@ Values = npt.NDArray[np.float64]
 APART = 1.0  # hours between knots, at least
 A_KNOT = 3  # integrations, at least
 UNTIMED_A_KNOT = 8  # the same where the times are unknown
-PAYS = 9.0  # chi-square that each parameter must gain before the scales change at all
+PAYS = 16.0  # chi-square that each parameter must gain before the scales change at all
 PAYS_MORE = (
     4.0  # and then those of both sides together; the logarithm of their number, if more (BIC)
 )
