@@ -299,7 +299,7 @@ def bench_many(folder):
 
 
 def killed(folder):
-    """Kill a run of two workers at random moments, again and again; compare with one that was not."""
+    """Kill runs at random moments, with workers and without; compare with one that was not."""
     from webbkg.batch import write_plan
 
     folder = Path(folder)
@@ -309,9 +309,9 @@ def killed(folder):
     whole = planes(folder / "whole")
     rng, counts = random.Random(19), {"killed": 0, "finished": 0, "taken up": 0}
     output = folder / "out"
-    for _ in range(KILLS):
+    for number in range(KILLS):
         shutil.rmtree(output, ignore_errors=True)
-        kill_once(file, output, rng, counts)
+        kill_once(file, output, ("none", "processes")[number % 2], rng, counts)
         found = planes(output)
         assert found.items() <= whole.items(), "a product is not whole"
         counts["taken up"] += len(found)
@@ -321,12 +321,20 @@ def killed(folder):
     return counts
 
 
-def kill_once(file, output, rng, counts):
+def kill_once(file, output, engine, rng, counts):
+    """Begin a run, and kill it at some moment after it has claimed its first target."""
+    from webbkg.batch.ledger import Ledger
+
     command = [sys.executable, "-m", "webbkg.cli", "run", str(file), "-o", str(output), "-q"]
-    begun = subprocess.Popen([*command, "--engine", "processes", "--workers", "2"])
+    begun = subprocess.Popen(
+        [*command, "--engine", engine, "--workers", "2"], stderr=subprocess.DEVNULL
+    )
     while not (output / "webbkg-ledger.sqlite").exists() and begun.poll() is None:
         time.sleep(0.005)
-    time.sleep(rng.uniform(0, 3.0))
+    with Ledger(output) as ledger:
+        while not ledger.counts() and begun.poll() is None:
+            time.sleep(0.002)
+    time.sleep(rng.uniform(0, 1.0))
     counts["killed" if begun.poll() is None else "finished"] += 1
     begun.kill()
     begun.wait()

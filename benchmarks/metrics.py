@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from webbkg.soss.fit import fit_templates, template_background
 BRIGHT = Population(stars=1500, galaxies=500, faintest=10.0, brightest=2000.0)
 BLANK = Population(stars=0, galaxies=0)
 ROBUST = ImageOptions.of({"preset": "robust"})
+GRISM_ROBUST = WfssOptions.of({"preset": "robust"})
 
 
 def window(x: int, y: int, side: int) -> Subarray:
@@ -151,38 +153,36 @@ def grism_right(seed: int, options=None) -> Metrics:
 
 def grism_robust(seed: int) -> Metrics:
     """Scaled to the pixels with the least predicted light, as the preset has it."""
-    return grism_right(seed, WfssOptions.of({"preset": "robust"}))
+    return grism_right(seed, GRISM_ROBUST)
 
 
-def grism_template(seed: int) -> Metrics:
+def grism_template(seed: int, options=None) -> Metrics:
     """A template of another filter: what lies outside the field is seen elsewhere."""
     scene = SCENES[seed % len(SCENES)]
     other = replace(
         scene, shadow_at=0.0, shadow_depth=0.2, fall_at=-0.1, slope=(-0.1, 0.08), bow=0.05
     )
-    return grism(seed, scene, template=other)
+    return grism(seed, scene, template=other, options=options)
 
 
 def grism_mask(seed: int) -> Metrics:
     return grism(seed, busy(seed), side=768, catalog="none")
 
 
-def grism_catalog(seed: int) -> Metrics:
-    return grism(seed, busy(seed), side=768, catalog="other")
+def grism_catalog(seed: int, options=None) -> Metrics:
+    return grism(seed, busy(seed), side=768, catalog="other", options=options)
 
 
 # SOSS.
 
 
-def series(
-    seed: int, scene=None, *, library=None, integrations: int = 3, strip=soss.SUBSTRIP256
-) -> Metrics:
+def series(seed: int, scene=None, *, library=None, options: SossOptions | None = None) -> Metrics:
     scene = scene or soss.SossScene()
-    run = soss.draw_series(soss.draw_field(scene, seed, strip), integrations)
+    run = soss.draw_series(soss.draw_field(scene, seed, soss.SUBSTRIP256), 3)
     (segment,) = soss.split_series(run, 1)
     target = soss.segment_model(run, segment, variances=False)
     references = {"bkg": soss.template_model(library or scene, seed)}
-    return measured(target, Request(references=references))
+    return measured(target, Request(references=references, options=options))
 
 
 def soss_right(seed: int) -> Metrics:
@@ -216,6 +216,12 @@ def soss_default(seed: int) -> Metrics:
     return series(seed, soss.SossScene(template=seed % 8))
 
 
+def soss_robust(seed: int) -> Metrics:
+    """From end to end, as the preset has it."""
+    scene = soss.SossScene(template=seed % 8)
+    return series(seed, scene, options=SossOptions.of({"preset": "robust"}))
+
+
 def soss_jump(seed: int) -> Metrics:
     """A library whose jump lies elsewhere."""
     scene = soss.SossScene()
@@ -231,11 +237,14 @@ RIGHT = {
     "grism": (grism_right, 60),
     "grism, robust": (grism_robust, 24),
     "SOSS": (soss_right, 50),
+    "SOSS, robust": (soss_robust, 24),
 }
 WRONG = {
     "a template of another filter": grism_template,
     "a mask that misses sources": grism_mask,
     "a wrong catalogue": grism_catalog,
+    "a template of another filter, robust": partial(grism_template, options=GRISM_ROBUST),
+    "a wrong catalogue, robust": partial(grism_catalog, options=GRISM_ROBUST),
     "a background with the source in it": image_source,
     "backgrounds with sources, none masked": image_sources,
     "another unit": image_unit,

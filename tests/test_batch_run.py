@@ -224,6 +224,25 @@ def test_reports_pickle(plan, tmp_path):
     assert report.peak > 0
 
 
+def test_a_process_does_one_group_at_a_time(plan, tmp_path):
+    """Two threads ask, as those of a worker may: neither has the other's lines in its log."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    order = runner.make_order(plan, tmp_path / "out", {})
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(run_group, plan.groups, [order] * 2))
+    go(plan, tmp_path / "alone")
+    for name in products(tmp_path / "out"):
+        logs = [cal_log(tmp_path / folder / name) for folder in ("out", "alone")]
+        assert len(logs[0]) == len(logs[1]) > 0
+
+
+def cal_log(path):
+    with fits.open(path) as hdus:
+        content = hdus["ASDF"].data.tobytes()
+    return [line for line in content.splitlines() if b" - webbkg." in line]
+
+
 def test_a_target_that_another_run_is_at_is_waited_for(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "RETRY_AFTER", 0.1)
     order = runner.make_order(plan, tmp_path / "out", {})

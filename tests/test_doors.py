@@ -133,6 +133,16 @@ def test_a_compressed_image_of_nothing_takes_no_memory(folder):
         read_mask("m.fits", SHAPE, "t")
 
 
+@pytest.mark.parametrize("card", ["ZVAL1", "ZVAL2"])
+def test_compressed_by_what_does_not_exist(folder, card):
+    """The library behind would leave the process by a segmentation fault."""
+    image = fits.CompImageHDU(np.ones(SHAPE, "i4"), name="MASK")
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto("m.fits")
+    set_card(folder / "m.fits", card, "2000000000", b"")
+    with pytest.raises(InputError, match=rf"m\.fits: B.* \({card}\) must be one of"):
+        read_mask("m.fits", SHAPE, "t")
+
+
 def test_a_gzip_bomb_is_not_unpacked(folder, monkeypatch):
     """300 MB of zeros in 300 kB: neither after the last extension nor in a claimed one."""
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

@@ -7,7 +7,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from factories import DO_NOT_USE, checksum
-from webbkg import BackgroundStep
+from webbkg import BackgroundStep, batch
 
 pytestmark = pytest.mark.real
 
@@ -121,3 +121,14 @@ def test_agreement_with_jwst(exposures, subtracted):
     np.testing.assert_array_equal(subtracted.dq, theirs.dq)
     np.testing.assert_array_equal(subtracted.err, theirs.err)
     assert np.nanmedian(theirs.data) == pytest.approx(-0.392, abs=5e-4)
+
+
+def test_all_of_them_as_a_programme(exposures, subtracted, tmp_path):
+    """Each by the mean of the others; they are dithers by 0.11 arcsec, so they must be asked for."""
+    plan = batch.plan(exposures, min_separation=0, cache=False)
+    table = batch.run(plan, tmp_path, engine="none")
+    assert list(table["status"]) == ["COMPLETE"] * 25
+    assert list(table["backgrounds"]) == [24] * 25
+    with datamodels.open(tmp_path / "jw01093020001_03102_00001_nis_backgroundstep.fits") as first:
+        np.testing.assert_array_equal(first.data, subtracted.data)
+        np.testing.assert_array_equal(first.dq, subtracted.dq)

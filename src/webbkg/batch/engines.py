@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -153,9 +154,10 @@ class Processes:
     def _made_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = get_context("spawn")
-            self._stop = context.Event()
+            # No Event: to set one that a killed process was waiting for waits for ever.
+            told, self._stop = context.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(
-                self.workers, context, initializer=_begin_worker, initargs=(self._stop,)
+                self.workers, context, initializer=_begin_worker, initargs=(told,)
             )
         return self._pool
 
@@ -187,8 +189,9 @@ class Processes:
         pool, self._pool = self._pool, None
         if pool is not None:
             if self._running:
-                self._stop.set()
+                self._stop.close()
             pool.shutdown(wait=True, cancel_futures=True)
+            self._stop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -209,16 +212,16 @@ def _outcome(future: Future[Any]) -> Any:
     return future.result() if error is None else error
 
 
-def _begin_worker(stop: Any) -> None:
+def _begin_worker(told: Connection) -> None:
     """Leave an interrupt to the process that began this one, and end when that ends or says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    for ended in (stop.wait, parent.join if parent else stop.wait):
-        threading.Thread(target=_end_after, args=(ended,), daemon=True).start()
+    threading.Thread(target=_end_after, args=(told,), daemon=True).start()
 
 
-def _end_after(ended: Callable[[], object]) -> None:
-    ended()
+def _end_after(told: Connection) -> None:
+    """Wait for the other end of a pipe to be closed, as the system does when its process ends."""
+    with contextlib.suppress(EOFError, OSError):
+        told.recv_bytes()
     os._exit(1)
 
 
@@ -358,6 +361,8 @@ def _local_client(
         "distributed.scheduler.allowed-failures": TRIES - 1,
         "distributed.admin.tick.limit": "1h",
         "distributed.comm.timeouts.connect": "60s",
+        # Not Dask's own, which has memory given back at once, and made anew for each array.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, 1),
     }
     opened.enter_context(_environment_restored())  # the libraries of its workers have one thread
     opened.enter_context(dask.config.set(quiet))

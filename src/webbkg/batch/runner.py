@@ -348,8 +348,8 @@ class Run:
             client=manner.client,
         )
         with made as engine, suppress(_FailedFastError):
-            size = -(-self.total // (SHARE * engine.workers))
-            size = min(max(size, FEWEST_TARGETS), MOST_TARGETS)
+            size = min(max(-(-self.total // engine.workers), FEWEST_TARGETS), MOST_TARGETS)
+            size = self.total if engine.workers == 1 else size
             queue = _Queue(engine, order, [p for g in groups for p in _divided(g, size)])
             while queue:
                 for group, came_to in queue.turn(TICK):
@@ -400,9 +400,6 @@ class Run:
             )
         )
 
-
-SHARE = 4
-"""Into so many tasks a worker's share is divided, so that all end at about the same time."""
 
 DEPTH = 4
 """Tasks for each worker that the engine has at a time: none waits for the next."""

@@ -143,10 +143,15 @@ class Report:
     process: int = 0
 
 
+_alone = threading.Lock()
+"""Held by the group that this process is at: its log is the process's."""
+
+
 def run_group(group: Group, order: Order) -> Report:
     """Take the targets of a group from their files to their products.
 
-    What fails fails for its own target, and is told in its result.
+    What fails fails for its own target, and is told in its result. A process does one group at a
+    time, whatever number of threads ask for it.
 
     Parameters
     ----------
@@ -165,15 +170,16 @@ def run_group(group: Group, order: Order) -> Report:
     OutputError
         If the ledger cannot be used.
     """
-    wall, cpu = time.perf_counter(), time.process_time()
     results = []
     with (
+        _alone,
         owning() as owner,
         use_threads(order.threads),
         Ledger(Path(order.output_dir)) as ledger,
         _sharing(group, order) as shared,
         _staying_alive(owner, order),
     ):
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             worker = _Worker(group, order, ledger, owner, shared)
             for members in units(group):

@@ -35,6 +35,10 @@ MOST_AXES = MOST_FIELDS = 999
 LARGEST_EXPANSION = 2000
 """Bytes that a byte of a compressed image may stand for; gzip reaches 1032."""
 
+_RICE = {"BLOCKSIZE": (16, 32), "BYTEPIX": (1, 2, 4, 8)}
+"""Parameters of Rice compression and their values (FITS standard 4.0, section 10.4.1), which astropy
+does not check before it decompresses, so that others can end the process."""
+
 LARGEST_ZEROS = 2**31
 LARGEST_GAIN = 100
 """A gzip file may unpack to so many bytes, and so many times its size besides."""
@@ -442,6 +446,14 @@ def _check_compressed(header: Header) -> None:
             f"{header.name}: a compressed image of {claimed} bytes cannot come out of {stored}; "
             "fetch it again"
         )
+    for keyword in (one for one in header if one.startswith("ZNAME")):
+        name, value = header.text(keyword).strip().upper(), keyword.replace("NAME", "VAL")
+        allowed = _RICE.get(name, ())
+        if allowed and header.integer(value) not in allowed:
+            raise InputError(
+                f"{header.name}: {name} of a compressed image ({value}) must be one of {allowed} "
+                f"(got {header[value]}); fetch it again"
+            )
 
 
 def data_length(header: Mapping[str, Any], prefix: str = "", name: str = "a header") -> int:
