@@ -423,14 +423,25 @@ def parsed(spec):
     return found
 
 
+OFF = {
+    "soss_time": "constant",
+    "wfss_model": "template",
+    "flat_error": 0.0,
+    "flat_length": 100.0,  # of flat_error
+    "template_sky": "curved",  # of template
+}
+"""What the parameters do that have no word for nothing."""
+
+
 def test_every_parameter_has_the_type_and_the_default_of_jwst():
     ours, theirs = (parsed(step.load_spec_file()) for step in (BackgroundStep, oracle.jwst.step))
     assert {"bkg_list", "wfss_outlier_percent", "override_bkg", "output_ext"} <= theirs.keys()
     assert theirs["soss_bkg_percentile"][2] == (("max", "2"), ("min", "2"))
     assert {name: ours[name] for name in theirs} == theirs
-    # Each of those that webbkg adds is off, whatever it is.
-    added = {ours[name][-1] for name in ours.keys() - theirs.keys()}
-    assert added <= {"False", "None", "none"}
+    # Each of those that webbkg adds is off, whatever it is, or says how one that is off works.
+    added = {name: ours[name][-1] for name in ours.keys() - theirs.keys()}
+    assert {name for name, off in added.items() if off not in ("False", "None", "none")} <= set(OFF)
+    assert {name: added[name] for name in OFF} == OFF
 
 
 @pytest.mark.parametrize(
