@@ -1,6 +1,7 @@
 """The engines, with real processes: what is done, what fails, and who is lost."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -55,6 +56,17 @@ def test_who_is_lost_costs_its_own_task_only(engine, tmp_path):
     done = drain(engine, 6)
     assert isinstance(done.pop("poison"), WorkerLostError)
     assert done == {"unlucky": "second time", **{i: 2 * i for i in range(4)}}
+
+
+def test_a_worker_that_is_lost_while_it_waits_costs_nothing(engine):
+    if isinstance(engine, engines.Here):
+        pytest.skip("this process has no workers")
+    engine.submit("who", engine_tasks.threads_of_libraries, 0)
+    _, process = drain(engine, 1)["who"]
+    os.kill(process, signal.SIGKILL)
+    time.sleep(0.3)  # so that it is known before the next begins
+    engine.submit("next", engine_tasks.double, 4)
+    assert drain(engine, 1) == {"next": 8}
 
 
 def test_workers_have_libraries_of_one_thread(engine):

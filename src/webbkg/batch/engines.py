@@ -143,13 +143,23 @@ class Processes:
             alone = bool(self._suspects)
             if len(self._running) >= (1 if alone else self.workers):
                 return
-            key = (self._suspects or self._waiting).pop(0)
-            function, arguments = self._tasks[key]
-            with _single_threaded_libraries():
-                future = self._made_pool().submit(function, *arguments)
-            self._running[future] = key
-            if alone:
-                return
+            line = self._suspects or self._waiting
+            if self._begun(line[0]):
+                del line[0]
+                if alone:
+                    return
+            elif self._running:
+                return  # `wait` finds that they are lost
+            else:
+                self._close()
+
+    def _begun(self, key: Hashable) -> bool:
+        """Begin a task; False if a process was lost meanwhile, and the pool with it."""
+        function, arguments = self._tasks[key]
+        with _single_threaded_libraries(), contextlib.suppress(BrokenProcessPool):
+            self._running[self._made_pool().submit(function, *arguments)] = key
+            return True
+        return False
 
     def _made_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -256,6 +266,9 @@ def _environment_restored() -> Iterator[None]:
 class Dask:
     """A Dask cluster: processes of this machine, or that of a client or a scheduler's address.
 
+    Dask blames a lost worker on every task that waited there. So those that it gives up are begun
+    again, one at a time: what is lost then has lost it.
+
     Parameters
     ----------
     workers : int
@@ -292,6 +305,8 @@ class Dask:
         self._open = contextlib.ExitStack()
         self._keys: dict[Any, tuple[Hashable, Any]] = {}
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._tasks: dict[Hashable, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+        self._suspects: list[Hashable] = []  # only the first is under way
 
     def __enter__(self) -> Self:
         try:
@@ -319,27 +334,40 @@ class Dask:
 
     def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
         """Take a task."""
+        self._tasks[key] = function, arguments
+        self._begin(key)
+
+    def _begin(self, key: Hashable) -> None:
+        function, arguments = self._tasks[key]
         future = self._client.submit(function, *arguments, pure=False, retries=0)
         self._keys[future.key] = key, future
         future.add_done_callback(self._done.put)
 
     def wait(self, seconds: float) -> list[Done]:
         """Return what has been done since, once there is something, or that time is over."""
-        done = []
+        done: list[Done] = []
         with contextlib.suppress(queue.Empty):
             if self._keys:
-                done.append(self._take(self._done.get(timeout=seconds)))
+                done += self._take(self._done.get(timeout=seconds))
             while True:
-                done.append(self._take(self._done.get_nowait()))
+                done += self._take(self._done.get_nowait())
         return done
 
-    def _take(self, future: Any) -> Done:
+    def _take(self, future: Any) -> list[Done]:
+        """Tell what a task came to; nothing if it is to be begun again."""
         key, _ = self._keys.pop(future.key)
-        if future.status == "finished":
-            return key, future.result()
-        error = future.exception() if future.status == "error" else _lost()
-        is_lost = type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
-        return key, _lost() if is_lost else error
+        came_to = _outcome_of(future)
+        is_judged = bool(self._suspects) and self._suspects[0] == key
+        if isinstance(came_to, WorkerLostError) and not is_judged:
+            self._suspects.append(key)
+            told, is_next = [], len(self._suspects) == 1
+        else:
+            del self._tasks[key]
+            told, is_next = [(key, came_to)], is_judged
+            del self._suspects[:is_judged]
+        if is_next and self._suspects:
+            self._begin(self._suspects[0])
+        return told
 
     def __exit__(self, *_: object) -> None:
         if self._keys:
@@ -347,6 +375,15 @@ class Dask:
                 self._client.cancel([future for _, future in self._keys.values()], force=True)
         self._keys.clear()
         self._open.close()
+
+
+def _outcome_of(future: Any) -> Any:
+    """Tell what a task of Dask's came to: a value, or an error."""
+    if future.status == "finished":
+        return future.result()
+    error = future.exception() if future.status == "error" else _lost()
+    is_lost = type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
+    return _lost() if is_lost else error
 
 
 def _local_client(
