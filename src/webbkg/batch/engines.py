@@ -29,6 +29,9 @@ TRIES = 3
 CONNECT = 10.0
 """How long is waited for a scheduler that is to be there (seconds)."""
 
+CLOSE = 20.0
+"""How long is waited for a cluster of our own to end (seconds)."""
+
 ENGINES = ("auto", "dask", "processes", "none")
 
 MissingDask = MissingExtraError(
@@ -417,8 +420,19 @@ def _local_client(
         raise OptionError(
             f"memory_limit must be a size such as 4GB (got {memory_limit!r}: {error})"
         ) from error
-    opened.enter_context(cluster)
+    opened.callback(_end, cluster)
     return opened.enter_context(distributed.Client(cluster, set_as_default=False))
+
+
+def _end(cluster: Any) -> None:
+    """Close a cluster of our own; kill what does not end, as Dask waits for a lost worker for ever."""
+    processes = [worker.pid for worker in cluster.workers.values()]
+    try:
+        cluster.close(timeout=CLOSE)
+    except TimeoutError:
+        for process in filter(None, processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def share_cores(workers: int | None) -> tuple[int, int]:
