@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from webbkg import record
 from webbkg.errors import WebbkgError
 from webbkg.files import door
-from webbkg.files.exposures import Exposure
+from webbkg.files.exposures import Exposure, ExposureInfo
 from webbkg.files.models import is_model
-from webbkg.modes import find_mode
 from webbkg.numerics.planes import PlaneSource
 from webbkg.options import RunOptions
 from webbkg.report.content import Content, Pairs, facts_of, versions
@@ -127,7 +126,7 @@ def content_of(item: Item, group: Sequence[Item], setting: Setting) -> Content:
         snapshot=shot,
         times=times,
         lines=tuple(record.lines(outcome)),
-        parameters=_parameters(setting.parameters, info.exposure_type),
+        parameters=_parameters(setting, info),
         references=tuple(item.references),
         versions=versions(),
         product="" if item.product is None else item.product.name,
@@ -138,11 +137,11 @@ def content_of(item: Item, group: Sequence[Item], setting: Setting) -> Content:
     )
 
 
-def _parameters(given: Any, exposure_type: str | None) -> Pairs:
+def _parameters(setting: Setting, info: ExposureInfo) -> Pairs:
     """Tell what held, given or not: what is of every mode, and of the target's own."""
     told = []
-    for kind in (RunOptions, find_mode(exposure_type).options):
-        options = kind.of(given)
+    for kind in (RunOptions, setting.mode_of(info).options):
+        options = kind.of(setting.parameters)
         for field, one in kind.parameters().items():
             value = getattr(options, field)
             if one.name != "bkg_list":

@@ -15,6 +15,7 @@ from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan
 from webbkg.errors import InputError, OutputError
 from webbkg.files import door
 from webbkg.files.disk import settle
+from webbkg.files.json import read_json
 from webbkg.files.output import make_folder, writing_whole
 
 MARK, FORM = "webbkg_plan", 1
@@ -200,29 +201,15 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
 
 
 def _read_json(path: Path) -> Any:
-    door.regular_file(path, "plan", "a JSON file, as `webbkg plan -o` writes it")
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LONGEST + 1)
-        if len(content) > LONGEST:
-            raise InputError(f"{path}: has more than {LONGEST} bytes; cut the plan into several")
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
-            "correct it there"
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as a plan ({door.brief(error)})") from error
-
-
-def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{door.brief(ValueError(repr(twice)))} stands twice in one object")
-    return content
+    return read_json(
+        path,
+        "plan",
+        "a plan",
+        LONGEST,
+        wanted="a JSON file, as `webbkg plan -o` writes it",
+        too_long="cut the plan into several",
+        unique=True,
+    )
 
 
 class _Reader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from webbkg.errors import AssociationError, InputError, MissingFileError
 from webbkg.files import door
+from webbkg.files.json import read_json
 from webbkg.files.models import is_model
 
 Input = Any
@@ -158,30 +158,14 @@ LONGEST = 2**24
 
 
 def _read_json(path: Path) -> Any:
-    """Read a JSON file of bounded length.
-
-    Raises
-    ------
-    AssociationError
-        If it is none, with line and column.
-    """
-    door.regular_file(path, "association", "a JSON file")
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LONGEST + 1)
-        if len(content) > LONGEST:
-            raise AssociationError(f"{path}: has more than {LONGEST} bytes; it is no association")
-        return json.loads(content.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise AssociationError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise AssociationError(f"{path}: not a text file ({error})") from error
-    except RecursionError as error:
-        raise AssociationError(f"{path}: is nested too deep to be an association") from error
-    except (OSError, ValueError) as error:  # ValueError: a number of over 4300 digits
-        raise AssociationError(f"{path}: cannot be read ({door.brief(error)})") from error
+    return read_json(
+        path,
+        "association",
+        "an association",
+        LONGEST,
+        too_long="it is no association",
+        error=AssociationError,
+    )
 
 
 def _members(content: Any, name: str) -> tuple[dict[str, list[Any]], list[str]]:
