@@ -340,6 +340,15 @@ def test_the_sky_is_subtracted_too_if_that_is_asked_for(folder):
     assert done.metrics.find("gradient_rows") is not None
 
 
+def test_the_page_tells_the_parameters_of_templates(folder):
+    webbkg.BackgroundStep.call(
+        "t_rate.fits", template=["one.npy"], save_results=True, save_report=True
+    )
+    (page,) = folder.glob("*_report.html")
+    assert "template_subtract_sky" in page.read_text()
+    assert "match_background" not in page.read_text()
+
+
 def test_a_full_frame_is_cut_to_the_target_and_unknown_pixels_stay(folder):
     full = np.zeros((2048, 2048))
     rows, columns = slice(AT[1], AT[1] + SHAPE[0]), slice(AT[0], AT[0] + SHAPE[1])
