@@ -235,6 +235,7 @@ _TYPES |= dict.fromkeys(_LISTS, str)  # with commas between
 _PAIR = tuple[float, float]
 _TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
 _TAKEN[_PAIR] = "LOW HIGH"
+_METAVARS = {"metric_limits": "NAME=LOOK:BAD,..."}
 
 
 def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
@@ -275,7 +276,9 @@ def _as_option(one: Parameter) -> inspect.Parameter:
         *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
-        metavar="|".join(one.choices) or _LISTS.get(one.kind, _TAKEN[kind]),
+        metavar=_METAVARS.get(one.name)
+        or "|".join(one.choices)
+        or _LISTS.get(one.kind, _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, option]
@@ -606,6 +609,14 @@ _AllCatalog = Annotated[
         metavar="FILE",
     ),
 ]
+_Templates = Annotated[
+    bool,
+    _option(
+        "--templates",
+        panel=PLANNING,
+        text="Plan each image by itself, to be run with --template.",
+    ),
+]
 _Cache = Annotated[
     bool,
     _option("--cache/--no-cache", panel=PLANNING, text="Keep headers in the user's cache."),
@@ -623,6 +634,7 @@ def plan(
     min_separation: _MinSeparation = MIN_SEPARATION,
     background_target: _BackgroundTarget = None,
     pairs: _Pairs = True,
+    templates: _Templates = False,
     cache: _Cache = True,
     output: _PlanFile = None,
     associations: _Associations = None,
@@ -646,6 +658,7 @@ def plan(
                 background_target=background_target or (),
                 pairs=pairs,
                 catalog=catalog,
+                templates=templates,
                 cache=cache,
                 progress=None if bar is None else partial(bar.count, "reading headers"),
             )
@@ -729,7 +742,7 @@ def run_command(
     programme: _Programme,
     *,
     catalog: _AllCatalog = None,
-    min_separation: _MinSeparation = 0.5,
+    min_separation: _MinSeparation = MIN_SEPARATION,
     background_target: _BackgroundTarget = None,
     pairs: _Pairs = True,
     engine: _Engine = "auto",
@@ -756,12 +769,14 @@ def run_command(
     """
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
     given["preset"] = "robust" if robust else given["preset"]
-    rules = {"min_separation": min_separation, "background_target": background_target or ()}
+    rules: dict[str, Any] = {"min_separation": min_separation, "pairs": pairs}
+    rules |= {"background_target": background_target or (), "catalog": catalog}
     driven = {"engine": engine, "workers": workers, "memory_limit": memory_limit}
     driven |= {"scheduler": scheduler, "shard": shard, "fail_fast": fail_fast}
     named = {"suffix": suffix, "overwritten": overwrite}
-    with _told_errors(), _told_compiling(Display(hidden=quiet or as_json)):
-        plan = _read_or_plan(expand_globs(programme), **rules, pairs=pairs, catalog=catalog)
+    display = Display(hidden=quiet or as_json)
+    with _told_errors(), _told_compiling(display):
+        plan = _read_or_plan(expand_globs(programme), rules, given["template"], display)
         status = _run(plan, driven, (output_dir or "", given, named), quiet=quiet, as_json=as_json)
     raise typer.Exit(status)
 
@@ -785,18 +800,41 @@ def _run(
     if interrupted:
         return running.INTERRUPTED
     if not plan.groups:
-        say("nothing is planned; `webbkg plan` tells why", err=True)
+        say("nothing is planned; `webbkg plan` tells more", err=True)
         return Exit.SKIPPED
     return _worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results)
 
 
-def _read_or_plan(names: list[str], **rules: Any) -> Plan:
+def _read_or_plan(
+    names: list[str], rules: dict[str, Any], template: str | None, display: Display
+) -> Plan:
     """Read the plan that is named, or plan what is."""
-    from webbkg.batch import planfile, planner
+    from webbkg.batch import planfile, planner, table
 
-    if len(names) == 1 and planfile.is_plan(names[0]):
-        return planfile.read_plan(names[0])
-    return planner.plan(names, **rules)
+    plans = [name for name in names if planfile.is_plan(name)]
+    if not plans:
+        with display.bar(names[0]) as bar:
+            tell = None if bar is None else partial(bar.count, "reading headers")
+            made = planner.plan(names, **rules, templates=template is not None, progress=tell)
+        if not display.hidden:
+            for line in table.lines(made) if not made.groups else [table.first_line(made)]:
+                say(as_options(line), err=True)
+        return made
+    _refuse_beside_plan([name for name in names if name not in plans[:1]], rules)
+    return planfile.read_plan(plans[0])
+
+
+def _refuse_beside_plan(others: list[str], rules: dict[str, Any]) -> None:
+    """Refuse what a plan, which is made already, would not heed."""
+    defaults = {"min_separation": MIN_SEPARATION, "background_target": (), "pairs": True}
+    given = [name for name, value in rules.items() if value != defaults.get(name)]
+    told = ["no-pairs" if name == "pairs" else name.replace("_", "-") for name in given]
+    beside = [*others, *(f"--{name}" for name in told)]
+    if beside:
+        raise OptionError(
+            f"a plan is run by itself, as it was made (got {', '.join(beside)} besides); leave that "
+            "out, or plan anew with it"
+        )
 
 
 def split_commas(names: list[str]) -> list[str]:
