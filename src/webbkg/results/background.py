@@ -140,6 +140,10 @@ class Background(Shown):
         factor = self.drift.factor(self.drift.scales, integration, rows, here.shape[1])
         return np.asarray(factor**power * here, np.float32)
 
+    def err_of(self, rows: range) -> FloatImage:
+        """Return `err` of some rows: (rows, columns)."""
+        return self.err[rows.start : rows.stop : rows.step]
+
     def drift_err(self, integration: int, rows: Any) -> FloatImage:
         """Return the standard error of `sky` that the change in time has, for rows as there."""
         sky: FloatImage = self.sci[rows]
