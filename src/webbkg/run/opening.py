@@ -118,4 +118,5 @@ def unopened_target(item: Item, opened: ExitStack) -> Target:
         open=cache(partial(open_model, item.path)),
         wcs=item.survey.wcs,
         path=item.path,
+        planes=exposure.planes,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from webbkg.files.associations import Input, Job, find_file
 from webbkg.files.exposures import Exposure
 from webbkg.modes import Request, Services, Target
+from webbkg.numerics.planes import PlaneSource
 from webbkg.results import Outcome, Status
 from webbkg.run.items import Item, Setting
 from webbkg.run.opening import as_segment, as_target, open_target, unopened_target
@@ -130,25 +131,32 @@ def _look_at(item: Item, target: Target, request: Request, setting: Setting) -> 
     measured = request.metrics and item.outcome.background is not None
     if not measured and not setting.options.save_report:
         return
-    if item.path is not None and (item.survey is not None or item.streamed):
-        exposure = Exposure.from_file(item.path, needed=("SCI", "DQ"))
-    else:
-        exposure = Exposure.from_model(target.model)
-    with exposure:
+    with ExitStack() as opened:
+        planes = _planes(item, target, opened)
         if measured:
-            item.outcome = _with_metrics(item.outcome, exposure, request)
+            item.outcome = _with_metrics(item.outcome, planes, request)
         if setting.options.save_report:
             from webbkg.reporting import take_snapshot
 
-            item.snapshot = take_snapshot(item, exposure, item.outcome)
+            item.snapshot = take_snapshot(item, planes, item.outcome)
 
 
-def _with_metrics(outcome: Outcome, exposure: Exposure, request: Request) -> Outcome:
+def _planes(item: Item, target: Target, opened: ExitStack) -> PlaneSource:
+    """Give the planes of a target as it was, from its file unless its model has them."""
+    if target.planes is not None:
+        return target.planes
+    if item.path is not None and item.streamed:
+        exposure = Exposure.from_file(item.path, needed=("SCI", "DQ"))
+        return opened.enter_context(exposure).planes
+    return Exposure.from_model(target.model).planes
+
+
+def _with_metrics(outcome: Outcome, planes: PlaneSource, request: Request) -> Outcome:
     from webbkg.report.limits import set_limits
     from webbkg.report.metrics import measure_metrics
 
     limits = set_limits(request.metric_limits)
-    return replace(outcome, metrics=measure_metrics(exposure.planes, outcome, limits))
+    return replace(outcome, metrics=measure_metrics(planes, outcome, limits))
 
 
 def _done_already(name: str) -> Outcome:
