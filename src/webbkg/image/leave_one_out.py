@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from webbkg.image.average import ImageReader, make_stack, share_memory
+from webbkg.image.average import ImageReader, share_memory
+from webbkg.image.jackknife import make_jackknife
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import DO_NOT_USE, ImageOptions
@@ -135,9 +136,7 @@ class _BandAverager:
         self._sources = sources
         self._keep = keep
         self._reader = ImageReader(sources, columns, options, height, errors)
-        self._stack = make_stack(len(sources) - 1, height, columns, options, errors)
-        self._spare = np.empty((2, height, columns), np.float32)  # SCI and ERR of who is left out
-        self._moved = np.empty((2, height, columns), np.float32)
+        self._samples = make_jackknife(len(sources), height, columns, options, errors)
         self._flags = np.empty((len(sources), height, columns), np.uint32)
         self._later = np.empty((len(sources), height, columns), np.uint32)
         self._before = np.empty((height, columns), np.uint32)
@@ -149,18 +148,20 @@ class _BandAverager:
         integrations = self._read(start, stop)
         every = sum(integrations, SampleCounts())
         self._collect_flags(stop - start)
+        self._samples.begin(stop - start)
         told = []
         for index, own in enumerate(integrations):
             if index:
-                self._put_back(index - 1, stop - start)
+                before = self._before[: stop - start]
+                np.bitwise_or(before, self._flags[index - 1, : stop - start], out=before)
             told.append((self._average_one(index, start, stop), _without(every, own)))
         return told
 
     def _read(self, start: int, stop: int) -> list[SampleCounts]:
-        """Read the band of every exposure: the first waits aside, the others are stacked."""
+        """Read the band of every exposure."""
         told, height = [], stop - start
         for index, source in enumerate(self._sources):
-            sci, err = self._stack.images(index - 1, height) if index else self._spare[:, :height]
+            sci, err = self._samples.images(index, height)
             flags = self._flags[index, :height]
             flags.fill(0)
             told.append(self._reader.read(source, (start, stop), start, sci, err, flags))
@@ -174,23 +175,11 @@ class _BandAverager:
             here = self._later[index, :height], self._flags[index, :height]
             np.bitwise_or(*here, out=self._later[index - 1, :height])
 
-    def _put_back(self, index: int, height: int) -> None:
-        """Put the exposure that was left out in the place of the next one, which is so now."""
-        spare, moved = self._spare[:, :height], self._moved[:, :height]
-        for image, waiting, aside in zip(
-            self._stack.images(index, height), spare, moved, strict=True
-        ):
-            aside[...] = image
-            image[...] = waiting
-        self._spare, self._moved = self._moved, self._spare
-        before = self._before[:height]
-        np.bitwise_or(before, self._flags[index, :height], out=before)
-
     def _average_one(self, index: int, start: int, stop: int) -> SampleCounts:
-        height, samples = stop - start, len(self._sources) - 1
+        height = stop - start
         sci, err, counts = self._sci[:height], self._err[:height], self._counts[:height]
         dq = self._dq[:height]
-        counted = self._stack.average(samples, height, sci, err, counts)
+        counted = self._samples.average(index, height, sci, err, counts)
         np.bitwise_or(self._before[:height], self._later[index, :height], out=dq)
         np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=counts == 0)
         self._keep(index, start, Rows(sci, err, dq, counts))
