@@ -374,6 +374,7 @@ def _request(item: Item, setting: Setting, together: tuple[Any, ...]) -> Request
         metrics=not options.skip_metrics,
         metric_limits=as_names(options.metric_limits, "metric_limits") or (),
         keep_background=kept or item.streamed,
+        report=options.save_report,
     )
 
 
