@@ -19,6 +19,7 @@ from webbkg.errors import OptionError
 from webbkg.files.associations import Input
 from webbkg.files.exposures import ExposureInfo
 from webbkg.files.windows import DetectorWindow, Place
+from webbkg.numerics.planes import PlaneSource
 from webbkg.options import ImageOptions, Options, SossOptions, TemplateOptions, WfssOptions
 from webbkg.results import Outcome
 
@@ -78,6 +79,8 @@ class Target:
         The model, if it is open.
     path : Path or None
         Its file, where it comes from one.
+    planes : PlaneSource or None
+        Its SCI, ERR and DQ by row, where its file is open already.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Target:
     wcs: Callable[[], Any]
     model: Any = None
     path: Path | None = None
+    planes: PlaneSource | None = None
 
     @property
     def place(self) -> Place:

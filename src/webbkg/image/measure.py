@@ -222,11 +222,14 @@ def _match(combined: Combined, target: Target, pool: FilePool) -> Combined:
         return combined
     from webbkg.image.prepare import match_to_target
 
-    if target.path is not None:
-        exposure = Exposure.from_file(target.path, pool, needed=("SCI", "DQ"))
+    if target.planes is not None:
+        planes = target.planes
+    elif target.path is not None:
+        planes = Exposure.from_file(target.path, pool, needed=("SCI", "DQ")).planes
     else:
-        exposure = Exposure.from_model(target.model)
-    placed = Placed(exposure.planes, Overlap.whole(exposure.shape))
+        planes = Exposure.from_model(target.model).planes
+    _, rows, columns = planes.shape
+    placed = Placed(planes, Overlap.whole((rows, columns)))
     background, levels = match_to_target(placed, combined.background, combined.levels)
     return replace(combined, background=background, levels=levels)
 
