@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from webbkg.image.average import ImageReader, share_memory
+from webbkg.image.average import ImageReader, Tally, share_memory
 from webbkg.image.jackknife import make_jackknife
+from webbkg.image.unkept import on_lines
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import DO_NOT_USE, ImageOptions
@@ -75,7 +76,7 @@ def average_others(
     *,
     errors: bool = True,
     threads: int | None = None,
-) -> list[tuple[SampleCounts, SampleCounts]]:
+) -> list[Tally]:
     """Average, for each exposure, all the others; see `is_covered` for when.
 
     Parameters
@@ -95,8 +96,8 @@ def average_others(
 
     Returns
     -------
-    list of (SampleCounts, SampleCounts)
-        For each average: over the exposures, and over their integrations.
+    list of Tally
+        What became of the samples of each average.
     """
     rows, columns = shape
     errors = errors or options.clip_noise == "model"
@@ -104,15 +105,26 @@ def average_others(
     memory = min(options.band_memory, MOST_MEMORY)
     height, crew = share_memory(_bytes_a_row(sources, columns), memory, threads)
 
-    def make_worker() -> Callable[[int, int], list[tuple[SampleCounts, SampleCounts]]]:
+    def make_worker() -> Callable[[int, int], list[Tally]]:
         return _BandAverager(sources, columns, options, min(height, rows), errors, keep).average
 
     parts = over_bands(split(rows, height), make_worker, threads=crew)
-    return [_total([part[index] for part in parts]) for index in range(len(sources))]
+    return [sum((part[index] for part in parts), Tally()) for index in range(len(sources))]
 
 
-def _total(parts: Sequence[tuple[SampleCounts, SampleCounts]]) -> tuple[SampleCounts, SampleCounts]:
-    return sum((p[0] for p in parts), SampleCounts()), sum((p[1] for p in parts), SampleCounts())
+def errors_of_others(
+    sources: Sequence[Placed], columns: int, options: ImageOptions, lines: range
+) -> FloatImage:
+    """Return ERR of each average in some rows alone: (averages, lines, columns) float32."""
+    errors = np.empty((len(sources), len(lines), columns), np.float32)
+
+    def keep(index: int, start: int, rows: Rows) -> None:
+        errors[index, start : start + len(rows.err)] = rows.err
+
+    if lines:
+        placed = [on_lines(source, lines) for source in sources]
+        average_others(placed, (len(lines), columns), options, keep)
+    return errors
 
 
 def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
@@ -143,7 +155,7 @@ class _BandAverager:
         self._sci, self._err = np.empty((2, height, columns), np.float32)
         self._dq, self._counts = np.empty((2, height, columns), np.uint32)
 
-    def average(self, start: int, stop: int) -> list[tuple[SampleCounts, SampleCounts]]:
+    def average(self, start: int, stop: int) -> list[Tally]:
         """Average the others of each exposure in rows `start` to `stop`."""
         integrations = self._read(start, stop)
         every = sum(integrations, SampleCounts())
@@ -154,7 +166,7 @@ class _BandAverager:
             if index:
                 before = self._before[: stop - start]
                 np.bitwise_or(before, self._flags[index - 1, : stop - start], out=before)
-            told.append((self._average_one(index, start, stop), _without(every, own)))
+            told.append(self._average_one(index, start, stop, _without(every, own)))
         return told
 
     def _read(self, start: int, stop: int) -> list[SampleCounts]:
@@ -175,15 +187,16 @@ class _BandAverager:
             here = self._later[index, :height], self._flags[index, :height]
             np.bitwise_or(*here, out=self._later[index - 1, :height])
 
-    def _average_one(self, index: int, start: int, stop: int) -> SampleCounts:
+    def _average_one(self, index: int, start: int, stop: int, integrations: SampleCounts) -> Tally:
         height = stop - start
         sci, err, counts = self._sci[:height], self._err[:height], self._counts[:height]
         dq = self._dq[:height]
         counted = self._samples.average(index, height, sci, err, counts)
         np.bitwise_or(self._before[:height], self._later[index, :height], out=dq)
-        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=counts == 0)
+        unknown = counts == 0
+        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=unknown)
         self._keep(index, start, Rows(sci, err, dq, counts))
-        return counted
+        return Tally(counted, integrations, int(np.count_nonzero(unknown)))
 
 
 def _without(every: SampleCounts, one: SampleCounts) -> SampleCounts:
