@@ -535,7 +535,9 @@ def _find_certain(
         low = 0.5 * (np.float64(before[p]) + np.float64(here[p]))  # without the highest
         high = 0.5 * (np.float64(before_after[p]) + np.float64(after[p]))  # without the lowest
         inner = max(mean - second[p], next_to_highest[p] - mean)
-        loses = _can_lose(number, least, lowest[p] - mean, highest[p] - high, high - second[p], sigma)
+        loses = _can_lose(
+            number, least, lowest[p] - mean, highest[p] - high, high - second[p], sigma
+        )
         loses |= _can_lose(
             number, least, highest[p] - mean, next_to_highest[p] - low, low - lowest[p], sigma
         )

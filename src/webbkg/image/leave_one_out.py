@@ -1,10 +1,9 @@
 """Image from image: the averages of a group of exposures without each of them in turn.
 
 Nods and dithers see a source in another place each, so that each exposure's background is the
-average of the others. One pass over the exposures gives all of these averages: of the samples of a
-band all but one are stacked, and from "without i" to "without i + 1" one of them changes place.
-(Taking a sample off a total would round differently.) Every average has the very samples, in the
-same order, that `average_exposures` would stack for it, and so the same bits.
+average of the others. One pass over the exposures gives all of these averages: a band of each is
+read once, and what the averages of its samples have in common is found once (see
+`webbkg.image.jackknife`). Every average has the bits that `average_exposures` gives of the others.
 """
 
 from __future__ import annotations
