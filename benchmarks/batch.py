@@ -204,6 +204,7 @@ def combinations(folder):
     from benchmarks.image import average
     from webbkg.image.group import Others
     from webbkg.image.measure import Combination
+    from webbkg.image.unkept import Wanted
     from webbkg.numerics.parallel import use_threads
     from webbkg.numerics.planes import Overlap
     from webbkg.options import ImageOptions
@@ -219,8 +220,7 @@ def combinations(folder):
                 places=(Overlap.whole(shape),) * (NODS - 1),
                 shape=shape,
                 options=options,
-                errors=True,
-                propagated=False,
+                wanted=Wanted(whole=True),
             )
             yield group.get(key, lambda: None).background
         group.close()

@@ -98,7 +98,7 @@ def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, sing
 
 
 def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
-    from webbkg.image import average, leave_one_out, measure
+    from webbkg.image import leave_one_out, measure, unkept
 
     made = []
 
@@ -109,7 +109,7 @@ def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(measure, "average_exposures", counting(average.average_exposures, "all"))
+    monkeypatch.setattr(measure, "average_unkept", counting(unkept.average_unkept, "all"))
     from webbkg.image import group
 
     passed = counting(leave_one_out.average_others, "others")

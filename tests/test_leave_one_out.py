@@ -60,7 +60,8 @@ def assert_as_single(sources, options, **more):
         for name, plane in planes.items():
             theirs = np.ascontiguousarray(getattr(single, name))
             np.testing.assert_array_equal(plane.view(np.uint32), theirs.view(np.uint32), name)
-        assert told == (single.exposures, single.integrations)
+        assert (told.exposures, told.integrations) == (single.exposures, single.integrations)
+        assert told.unknown == np.count_nonzero(single.counts == 0)
     return single
 
 

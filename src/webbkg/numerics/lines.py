@@ -28,3 +28,8 @@ def sampled_lines(
     # An odd step, so that even and odd rows of an amplifier come alike.
     step = max(1, rows // wanted) | 1
     return range(min(step // 2, rows - 1), rows, step)
+
+
+def lines_above(lines: range, row: int) -> int:
+    """Count the lines, in rising order, that come before a row."""
+    return len(range(lines.start, min(row, lines.stop), lines.step))

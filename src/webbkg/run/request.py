@@ -34,6 +34,7 @@ def request_of(item: Item, setting: Setting, together: tuple[Any, ...]) -> Reque
         metrics=not options.skip_metrics,
         metric_limits=as_names(options.metric_limits, "metric_limits") or (),
         keep_background=kept or item.streamed,
+        report=options.save_report,
     )
 
 
