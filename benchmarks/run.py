@@ -12,6 +12,16 @@ from benchmarks.measure import apart
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
+HEADER = """# Benchmark results
+
+Made by `make bench`, each section at the time, and with the versions, that it tells.
+
+Both implementations run in turn on the same files, which are in the page cache; a figure is the \
+median of the rounds after a warm-up, a ratio the median of the ratios of neighbouring rounds. \
+Seconds differ from machine to machine and from hour to hour: compare the ratios. The exposures are \
+simulated (`webbkg.simulate`), with sources, cosmic rays, bad pixels and noise.
+"""
+
 
 def table(rows):
     """Lay rows out as a Markdown table."""
@@ -21,19 +31,14 @@ def table(rows):
     return "\n".join(lines)
 
 
-def header(rounds):
+def circumstances(rounds):
+    """Tell when, on what and with what a section was measured."""
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("webbkg", "jwst", "stdatamodels", "numpy", "numba")
     )
     return (
-        "# Benchmark results\n\n"
-        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, {packages}.\n\n"
-        "Both implementations run in turn on the same files, which are in the page cache; a "
-        f"figure is the median of {rounds} runs after a warm-up, a ratio the median of the ratios "
-        "of neighbouring runs. Seconds differ from machine to machine and from hour to hour: "
-        "compare the ratios. The exposures are simulated (`webbkg.simulate`), with sources, "
-        "cosmic rays, bad pixels and noise.\n"
+        f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, {packages}."
     )
 
 
@@ -65,22 +70,30 @@ SECTIONS = {
 """Module of this package and section of its ``bench``; and the title."""
 
 
+def put(title, text):
+    """Put a section in its place among the results, in that of a former one of its title."""
+    _, *parts = RESULTS.read_text().split("\n## ") if RESULTS.exists() else [""]
+    kept = {part.partition("\n")[0]: part.partition("\n")[2].strip("\n") for part in parts}
+    kept[title] = text
+    found = [f"## {one}\n\n{kept[one]}\n" for one in SECTIONS.values() if one in kept]
+    RESULTS.write_text("\n".join([HEADER, *found]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "webbkg-bench")
-    parser.add_argument("--only", help="sections whose name begins so, printed and not written")
+    parser.add_argument("--only", default="", help="sections whose name begins so")
+    parser.add_argument("--write", action="store_true", help="put those into the results, too")
     options = parser.parse_args()
-    parts = [header(options.rounds)]
     for section, title in SECTIONS.items():
-        if section.startswith(options.only or ""):
+        if section.startswith(options.only):
             module, part = section.split()
             rows = apart(module, "bench", part, options.data, options.rounds)
-            parts += [f"## {title}\n", table(rows) + "\n"]
-    report = "\n".join(parts)
-    if not options.only:
-        RESULTS.write_text(report)
-    print(report)
+            text = f"{table(rows)}\n\n{circumstances(options.rounds)}"
+            print(f"## {title}\n\n{text}\n", flush=True)
+            if options.write or not options.only:
+                put(title, text)
 
 
 if __name__ == "__main__":

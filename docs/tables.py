@@ -92,7 +92,7 @@ def averaging(label: str, case: str) -> tuple[str, ...]:
     time, memory = (
         one(rows, "case", case)
         for title, rows in results().items()
-        if title.startswith(("Image from image: files", "Image from image: growth"))
+        if title.startswith(("Image from image: files →", "Image from image: growth"))
     )
     own, other = (
         f"{time[f'{name} (s)']} s, {memory[f'{name} (MB)']} MB" for name in ("webbkg", "jwst")
@@ -102,7 +102,8 @@ def averaging(label: str, case: str) -> tuple[str, ...]:
 
 def whole(label: str, mode: str, case: str) -> tuple[str, ...]:
     """Give the time and the peak of memory of a whole process of `webbkg subtract`."""
-    title = next(title for title in results() if title.startswith(mode) and "whole" in title)
+    end = ": whole process, file to file"
+    title = next(one for one in results() if one.startswith(mode) and one.endswith(end))
     rows = [row for row in results()[title] if row["process"] == "webbkg subtract"]
     row = one(rows, next(iter(rows[0])), case)
     own = f"{row['seconds']} s, {row['peak (MB)']} MB"

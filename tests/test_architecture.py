@@ -13,16 +13,17 @@ from statistics import median
 import pytest
 
 import webbkg
+import webbkg.results
 
 SOURCE = Path(webbkg.__file__).parent
 WINGS = ("image", "wfss", "soss", "template")
 GATHERING = ("measure", "segments", "group")
 """Rooms of a wing that look into files and models; all others hold its method and kernels."""
+CLOSED = ("results", "run")
+"""Packages that others import by their own names alone."""
 
 LAYERS = (
     ("cli",),
-    ("running",),
-    ("terminal",),
     ("report.notebook", "subtraction"),
     ("command", "batch", "build", "simulate"),
     ("pipelines",),
@@ -54,10 +55,17 @@ MOST_LINES, MEDIAN_LINES, MOST_CLASS_LINES = 45, 8, 200
 @cache
 def modules():
     """Return the syntax tree of each module but the package's own, by its name in it."""
+    return {name: ast.parse(path.read_text()) for name, path in paths().items() if name}
+
+
+@cache
+def paths():
+    """Return the file of each module by its name in the package, "" for the package's own."""
+    files = sorted(SOURCE.rglob("*.py"))
+    places = [path.parent if path.name == "__init__.py" else path.with_suffix("") for path in files]
     return {
-        ".".join(path.relative_to(SOURCE).with_suffix("").parts): ast.parse(path.read_text())
-        for path in sorted(SOURCE.rglob("*.py"))
-        if path.name != "__init__.py"
+        ".".join(place.relative_to(SOURCE).parts): path
+        for place, path in zip(places, files, strict=True)
     }
 
 
@@ -125,6 +133,30 @@ def test_wings_do_not_know_each_other(name):
     assert {other.split(".")[0] for other in others} <= {name.split(".")[0]}
 
 
+@pytest.mark.parametrize("wing", WINGS)
+def test_results_of_a_mode_know_no_other_mode(wing):
+    assert not neighbours(f"results.{wing}") & {f"results.{other}" for other in WINGS}
+
+
+def test_all_results_are_imported_from_their_package():
+    made = [node for room in rooms_of("results") for node in modules()[room].body]
+    classes = {node.name for node in made if isinstance(node, ast.ClassDef)}
+    assert "WfssResult" in classes
+    assert classes <= {*webbkg.results.__all__}
+
+
+@pytest.mark.parametrize("package", CLOSED)
+def test_rooms_behind_one_door_are_imported_by_no_other(package):
+    rooms = rooms_of(package)
+    assert rooms
+    others = modules().keys() - rooms - {package}
+    assert not {one for name in others for one in neighbours(name) & rooms}
+
+
+def rooms_of(package):
+    return {name for name in modules() if name.startswith(f"{package}.")}
+
+
 @pytest.mark.parametrize("name", [name for name in modules() if name.startswith("numerics.")])
 def test_numerics_stand_on_their_own(name):
     assert {other.split(".")[0] for other in neighbours(name)} <= {*NUMERICS_MAY_USE}
@@ -157,7 +189,7 @@ def definitions(*kinds):
 
 def code_lines(name, node):
     """Count a definition's lines with code in them; the docstring is none."""
-    lines = (SOURCE / f"{name.replace('.', '/')}.py").read_text().splitlines()
+    lines = paths()[name].read_text().splitlines()
     counted = set(range(node.lineno, node.end_lineno + 1))
     if ast.get_docstring(node) is not None:
         counted -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))

@@ -69,6 +69,27 @@ def test_products_are_those_of_single_calls(plan, tmp_path, singly):
     assert left_behind(tmp_path / "out") == []
 
 
+def in_memory(path):
+    """Tell whether the system holds a file's first bytes in memory; None where it does not say."""
+    with path.open("rb") as stream:
+        try:
+            return os.preadv(stream.fileno(), [bytearray(8)], 0, os.RWF_NOWAIT) > 0
+        except BlockingIOError:
+            return False
+        except (AttributeError, OSError):
+            return None
+
+
+def test_products_do_not_fill_the_memory_of_the_system(plan, tmp_path):
+    if in_memory(target := Path(plan.folder) / targets_of(plan)[0]) is None:
+        pytest.skip("this system does not say what of a file it holds in memory")
+    assert in_memory(target)  # was just written
+    go(plan, tmp_path / "out")
+    made = list((tmp_path / "out").glob("*_backgroundstep.fits"))
+    assert len(made) == 6
+    assert [path.name for path in made if in_memory(path)] == []
+
+
 def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, singly):
     go(plan, tmp_path / "out")
     for name in singly:
@@ -78,7 +99,7 @@ def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, sing
 
 
 def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
-    from webbkg.image import average, leave_one_out, measure
+    from webbkg.image import leave_one_out, measure, unkept
 
     made = []
 
@@ -89,7 +110,7 @@ def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(measure, "average_exposures", counting(average.average_exposures, "all"))
+    monkeypatch.setattr(measure, "average_unkept", counting(unkept.average_unkept, "all"))
     from webbkg.image import group
 
     passed = counting(leave_one_out.average_others, "others")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from factories import NIRSPEC, make_model, ramp, save
-from webbkg import ImageOptions, run
+from webbkg import ImageOptions, WebbkgError, run
 from webbkg.files.associations import Job
 from webbkg.files.planes import FitsPlanes
 from webbkg.image.average import average_exposures
@@ -60,7 +60,8 @@ def assert_as_single(sources, options, **more):
         for name, plane in planes.items():
             theirs = np.ascontiguousarray(getattr(single, name))
             np.testing.assert_array_equal(plane.view(np.uint32), theirs.view(np.uint32), name)
-        assert told == (single.exposures, single.integrations)
+        assert (told.exposures, told.integrations) == (single.exposures, single.integrations)
+        assert told.unknown == np.count_nonzero(single.counts == 0)
     return single
 
 
@@ -223,7 +224,7 @@ def test_a_damaged_exposure_fails_those_that_need_it_as_singly(tmp_path):
     for path in (paths[0], paths[2]):
         others = tuple(one for one in paths if one != path)
         item = run.Item(source=path, job=Job(targets=(path,), backgrounds=others))
-        with pytest.raises(run.WebbkgError, match=paths[1].name):
+        with pytest.raises(WebbkgError, match=paths[1].name):
             run.process([item], setting)
     shared.close()
 

@@ -278,6 +278,13 @@ def test_a_system_without_the_special_calls_does_it_too(files, monkeypatch):
     check_disk(files)
 
 
+def test_pages_are_kept_where_the_system_cannot_drop_them(tmp_path, monkeypatch):
+    (tmp_path / "made").write_bytes(b"content")
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)  # as on macOS
+    disk.drop_pages(tmp_path / "made")
+    assert (tmp_path / "made").read_bytes() == b"content"
+
+
 def test_a_system_that_takes_bytes_in_parts_gets_them_all(files, monkeypatch):
     write, read, copy = os.pwrite, os.preadv, os.copy_file_range
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:1000], at))

@@ -34,10 +34,10 @@ from factories import (
     soss_sky,
     write_mask,
 )
-from webbkg import run
 from webbkg.command import subtract
 from webbkg.errors import WebbkgError
 from webbkg.files.cards import Cards, format_card, keywords
+from webbkg.files.exposures import Exposure
 from webbkg.files.output import save_whole
 from webbkg.files.product import Draft, survey
 
@@ -90,10 +90,12 @@ def both_ways(monkeypatch, target="t_rate.fits", backgrounds=(), opened=False, *
     """Subtract by way of the target's file and of its data model; return the two products."""
     with monkeypatch.context() as patched:
         if not opened:
-            patched.setattr(run, "open_model", lambda path: pytest.fail(f"{path} is opened"))
+            patched.setattr(
+                "webbkg.run.opening.open_model", lambda path: pytest.fail(f"{path} is opened")
+            )
         (own,) = _subtract(target, backgrounds, {**parameters, "output_dir": "own"})
     with monkeypatch.context() as patched:
-        patched.setattr(run, "survey", lambda *_, **__: "not here")
+        patched.setattr("webbkg.run.opening.survey", lambda *_, **__: "not here")
         (other,) = _subtract(target, backgrounds, {**parameters, "output_dir": "model"})
     assert own.error is None, own.error
     assert own.outcome.status == other.outcome.status
@@ -149,6 +151,25 @@ def test_an_image_from_images(monkeypatch, kind, shape, meta, names):
         assert product.meta.cal_step.bkg_subtract == "COMPLETE"
         assert np.isnan(product.data[..., 5, 5]).all()
         np.testing.assert_array_equal(product.meta.of_a_user.array, np.arange(1000))
+
+
+def test_a_target_that_is_open_is_not_opened_anew_for_its_level_or_its_metrics(monkeypatch):
+    write_target("ImageModel", SHAPE)
+    backgrounds = ["niriss1_rate.fits", "niriss2_rate.fits"]
+    options = {"match_background": "scale"}
+    assert_same(*both_ways(monkeypatch, backgrounds=backgrounds, **options))
+    opened, from_file = [], Exposure.from_file
+    monkeypatch.setattr(
+        Exposure,
+        "from_file",
+        lambda path, *more, **needed: (
+            opened.append(Path(path).name) or from_file(path, *more, **needed)
+        ),
+    )
+    (done,) = _subtract("t_rate.fits", backgrounds, options)
+    assert done.outcome.metrics.find("background_levels") is not None
+    # Once for a look at its headers, and once for all that is read of it.
+    assert opened.count("t_rate.fits") == 2
 
 
 @pytest.mark.parametrize(

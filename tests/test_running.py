@@ -14,9 +14,9 @@ from astropy.table import Table
 
 from factories import IMAGING, make_model, save
 from programme import products, targets_of, write_programme
-from webbkg import batch, running
+from webbkg import batch
 from webbkg.batch.runner import Progress
-from webbkg.cli import main
+from webbkg.cli import live, main
 
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
 
@@ -151,12 +151,12 @@ def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys):
 
 
 def test_many_failures_of_one_reason_are_counted(tmp_path, capsys):
-    plan = write_programme(tmp_path / "data", targets=running.MOST_NAMED + 3, nods=0, copies=True)
+    plan = write_programme(tmp_path / "data", targets=live.MOST_NAMED + 3, nods=0, copies=True)
     file = batch.write_plan(plan, tmp_path / "data" / "plan.json")
     (tmp_path / "data" / "sky0_rate.fits").unlink()
     assert run(file, "-o", tmp_path / "out") == 1
     *named, last = capsys.readouterr().err.splitlines()
-    assert len(named) == running.MOST_NAMED
+    assert len(named) == live.MOST_NAMED
     assert last.startswith("  … and 3 more: ERROR: ")
     assert "sky0_rate.fits" in last
 
@@ -183,7 +183,7 @@ def test_the_live_table():
 
     shown = Console(width=60, record=True, file=io.StringIO())
     far = Progress(total=40, done=10, kept=4, failed=1, running=2, seconds=22, workers=2)
-    shown.print(running._table(far))
+    shown.print(live._table(far))
     text = shown.export_text()
     for told in ("10 of 40", "there already  4", "30 a minute", "50 s", "running        2"):
         assert told in text
@@ -191,11 +191,11 @@ def test_the_live_table():
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(running, "LINE_EVERY", 0.0)
-    live = running.Live()
-    with live.shown():
+    monkeypatch.setattr(live, "LINE_EVERY", 0.0)
+    shown = live.Live()
+    with shown.shown():
         for done in (1, 2):
-            live(Progress(total=4, done=done, seconds=10, dashboard="http://here"))
+            shown(Progress(total=4, done=done, seconds=10, dashboard="http://here"))
     assert capsys.readouterr().err.splitlines() == [
         "dashboard: http://here",
         "done 1 of 4, running 0, failed 0, rate 6 a minute, remaining 30 s, workers 1",

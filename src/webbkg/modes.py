@@ -19,6 +19,7 @@ from webbkg.errors import OptionError
 from webbkg.files.associations import Input
 from webbkg.files.exposures import ExposureInfo
 from webbkg.files.windows import DetectorWindow, Place
+from webbkg.numerics.planes import PlaneSource
 from webbkg.options import ImageOptions, Options, SossOptions, TemplateOptions, WfssOptions
 from webbkg.results import Outcome
 
@@ -78,6 +79,8 @@ class Target:
         The model, if it is open.
     path : Path or None
         Its file, where it comes from one.
+    planes : PlaneSource or None
+        Its SCI, ERR and DQ by row, where its file is open already.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Target:
     wcs: Callable[[], Any]
     model: Any = None
     path: Path | None = None
+    planes: PlaneSource | None = None
 
     @property
     def place(self) -> Place:
@@ -154,7 +158,10 @@ class Request:
         Limits of metrics in place of the table's, see `webbkg.report.limits.set_limits`.
     keep_background : bool
         Whether the outcome is to hold what was subtracted, with its ERR. If not, its memory is
-        free before the result is copied from the target.
+        free before the result is copied from the target, and of an average of exposures there is
+        only what subtracting it and looking at it needs.
+    report : bool
+        Whether pictures will be drawn of the outcome, background and all.
     """
 
     backgrounds: tuple[Input, ...] = ()
@@ -169,6 +176,7 @@ class Request:
     metrics: bool = True
     metric_limits: tuple[str, ...] = ()
     keep_background: bool = True
+    report: bool = False
 
     def mode(self, exposure_type: str | None) -> Mode:
         """Return the mode of an exposure of this type, with what is asked for."""
@@ -198,6 +206,11 @@ class Shared:
     def __init__(self) -> None:
         self._key: Any = None
         self._made: Any = None
+
+    @property
+    def key(self) -> Any:
+        """What the latest was made of; None before there is one."""
+        return self._key
 
     def get(self, key: Any, make: Callable[[], Made]) -> Made:
         """Return what was made of the same `key`, or make it, and forget what was made before."""

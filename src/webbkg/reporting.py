@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def take_snapshot(item: Item, exposure: Exposure, outcome: Outcome) -> Snapshot | None:
+def take_snapshot(item: Item, planes: PlaneSource, outcome: Outcome) -> Snapshot | None:
     """Take what the pictures of a target are drawn from, while it is as it was."""
     try:
         with door.reading(item.name, "its pictures cannot be made"):
-            return take(exposure.planes, outcome, _backgrounds(item, outcome))
+            return take(planes, outcome, _backgrounds(item, outcome))
     except WebbkgError as error:
         log.warning("%s; its report goes without them", error)
         return None

@@ -35,6 +35,7 @@ from webbkg.batch.ledger import (
 from webbkg.errors import WebbkgError
 from webbkg.files import door
 from webbkg.files.associations import Job
+from webbkg.files.disk import drop_pages
 from webbkg.modes import Shared
 from webbkg.numerics.parallel import use_threads
 
@@ -351,6 +352,8 @@ class _Worker:
             results = [self._result(m, i) for m, i in zip(members, items, strict=True)]
             told = self._by_product(members, results)
             self._ledger.seal(self._owner, told, zip(unfinished, places, strict=True))
+            for path in unfinished:
+                drop_pages(path)
 
         setting = replace(self._setting, sealed=seal)
         existing = command.Existing(overwritten=self._order.overwritten)

@@ -115,6 +115,18 @@ def settle(stream: IO[bytes]) -> None:
     os.fsync(stream.fileno())
 
 
+def drop_pages(path: Path) -> None:
+    """Give back the memory in which the system holds a file that is on the disk, where it can.
+
+    Who writes many files pushes everything else out of memory, and new pages are dearer than
+    those that were in use just before: on virtual machines several times what a copy costs.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def settle_folder(folder: Path) -> None:
     """Wait until a folder's names are on the disk, where the system can."""
     with contextlib.suppress(OSError):

@@ -130,6 +130,7 @@ class Header(Mapping[str, Any]):
     def __init__(self, cards: Mapping[str, Any], name: str) -> None:
         self.cards = cards
         self.name = name
+        self._values: dict[str, Any] = {}
 
     def __getitem__(self, keyword: str) -> Any:
         """Return a value, None if it is blank.
@@ -139,6 +140,11 @@ class Header(Mapping[str, Any]):
         InputError
             If the card is damaged.
         """
+        if keyword not in self._values:
+            self._values[keyword] = self._parsed(keyword)
+        return self._values[keyword]
+
+    def _parsed(self, keyword: str) -> Any:
         if keyword not in self.cards:
             raise KeyError(keyword)
         with door.reading(self.name, f"the card {keyword} is damaged"):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,12 +58,12 @@ class Hdu:
     raw: bytes = field(repr=False)
     offset: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Its EXTNAME."""
         return str(self.header.get("EXTNAME", "")).upper()
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Bytes of its data, without padding."""
         return data_length(self.header)
@@ -72,7 +73,7 @@ class Hdu:
         """Whether it is an image extension."""
         return self.header.text("XTENSION").strip() == "IMAGE"
 
-    @property
+    @cached_property
     def type(self) -> type[np.float32] | type[np.uint32] | None:
         """What its words are once in native order, if they are float32 or uint32."""
         scaling = self.header.number("BSCALE", 1), self.header.number("BZERO", 0)

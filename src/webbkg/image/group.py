@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,11 +14,13 @@ from webbkg.errors import WebbkgError
 from webbkg.files.exposures import Exposure
 from webbkg.files.pool import FilePool
 from webbkg.files.scratch import Scratch
-from webbkg.image.leave_one_out import Rows, average_others, is_covered
+from webbkg.image.average import Tally
+from webbkg.image.leave_one_out import Rows, average_others, errors_of_others, is_covered
 from webbkg.image.measure import Combination, Combined
+from webbkg.image.unkept import counts_type
 from webbkg.modes import Shared
 from webbkg.numerics.planes import Placed
-from webbkg.results import CombinedBackground, SampleCounts
+from webbkg.results import CombinedBackground, UnkeptBackground
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +44,17 @@ class Others(Shared):
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__()
         self._files = tuple(files)
-        self._made_for: Any = None
+        self._asked: Combination | None = None
         self._scratch: Scratch | None = None
-        self._told: list[tuple[SampleCounts, SampleCounts]] = []
+        self._told: list[Tally] = []
+        self._errors = np.empty((0, 0, 0), np.float32)
 
     def get(self, key: Any, make: Callable[[], Made]) -> Made:
         """Return the average of the others, from the pass if it gives that."""
         index = self._left_out(key)
         if index is None or not self._has(key):
             return super().get(key, make)
-        return cast(Made, Combined(self._background(index, key)))
+        return cast(Made, Combined(self._background(index)))
 
     def close(self) -> None:
         """Give the space back."""
@@ -60,7 +64,7 @@ class Others(Shared):
 
     def _left_out(self, key: Any) -> int | None:
         """Tell which one exposure is not averaged; None if it is not one of the group's."""
-        if not isinstance(key, Combination) or key.propagated or key.masks:
+        if not isinstance(key, Combination) or key.wanted.variances or key.masks:
             return None
         missing = [i for i, file in enumerate(self._files) if file not in key.sources]
         rest = self._files[: missing[0]] + self._files[missing[0] + 1 :] if missing else ()
@@ -68,12 +72,13 @@ class Others(Shared):
 
     def _has(self, key: Combination) -> bool:
         """Make the pass for what is asked for, unless it is made; tell whether there is one."""
-        made_for = key.shape, key.options, key.errors
-        if made_for != self._made_for:
+        asked = replace(key, sources=(), places=())  # what is the same for all of the group
+        asked = asked.serving(self._asked)
+        if asked != self._asked:
             self.close()
-            self._made_for = made_for
+            self._asked = asked
             try:
-                self._make(key)
+                self._make(asked)
             except WebbkgError as error:
                 log.debug("the exposures of the group are averaged singly: %s", error)
                 self.close()
@@ -88,31 +93,41 @@ class Others(Shared):
                 self._average(placed, key)
 
     def _average(self, placed: Sequence[Placed], key: Combination) -> None:
-        planes = {
-            "sci": np.dtype(np.float32),
-            "dq": np.dtype(np.uint32),
-            "counts": np.min_scalar_type(len(placed)),
-        }
-        if key.errors:
+        wanted, planes = key.wanted, {"sci": np.dtype(np.float32), "dq": np.dtype(np.uint32)}
+        if wanted.whole:
             planes["err"] = np.dtype(np.float32)
+        if wanted.whole or wanted.counts:
+            planes["counts"] = counts_type(len(placed))
         self._scratch = scratch = Scratch(len(placed), key.shape, planes)
 
         def keep(index: int, start: int, rows: Rows) -> None:
             scratch.put(index, start, **{name: getattr(rows, name) for name in planes})
 
-        self._told = average_others(placed, key.shape, key.options, keep, errors=key.errors)
+        self._told = average_others(placed, key.shape, key.options, keep, errors=wanted.whole)
+        self._errors = errors_of_others(placed, key.shape[1], key.options, wanted.lines)
 
-    def _background(self, index: int, key: Combination) -> CombinedBackground:
-        scratch = self._scratch
+    def _background(self, index: int) -> CombinedBackground | UnkeptBackground:
+        scratch, asked, told = self._scratch, self._asked, self._told[index]
         assert scratch is not None
-        unknown = np.broadcast_to(np.float32(np.nan), key.shape)
-        exposures, integrations = self._told[index]
-        return CombinedBackground(
-            sci=scratch.get(index, "sci"),
-            err=scratch.get(index, "err") if key.errors else unknown,
-            dq=scratch.get(index, "dq"),
-            covered=np.ones(key.shape, np.bool_),
-            counts=scratch.get(index, "counts").astype(np.uint32),
-            exposures=exposures,
-            integrations=integrations,
+        assert asked is not None
+        common: dict[str, Any] = {
+            "sci": scratch.get(index, "sci"),
+            "dq": scratch.get(index, "dq"),
+            "exposures": told.exposures,
+            "integrations": told.integrations,
+        }
+        if asked.wanted.whole:
+            return CombinedBackground(
+                err=scratch.get(index, "err"),
+                covered=np.ones(asked.shape, np.bool_),
+                counts=scratch.get(index, "counts").astype(np.uint32),
+                **common,
+            )
+        return UnkeptBackground(
+            covered=np.broadcast_to(np.True_, asked.shape),
+            lines=asked.wanted.lines,
+            errors=self._errors[index],
+            counts=scratch.get(index, "counts") if asked.wanted.counts else None,
+            unknown=told.unknown,
+            **common,
         )

@@ -1,7 +1,6 @@
 """Pixels of a subtraction that its metrics look at: rows of the target, background taken off.
 
-Not every row: the error of a median falls with the root of the number of pixels, and
-`SAMPLE_PIXELS` make it 0.003 of a pixel's noise, far below any limit. No plane is held.
+Not every row (see `webbkg.numerics.lines`), and no plane is held.
 """
 
 from __future__ import annotations
@@ -11,18 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.numerics.lines import MOST_INTEGRATIONS, SAMPLE_PIXELS, sampled_lines
 from webbkg.numerics.planes import PLANES, PlaneSource
 from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, SOSS_LAST_COLUMN
 from webbkg.results import Background, BoolImage, Outcome, SossResult, TemplateResult
 
 Values = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int32]
-
-SAMPLE_PIXELS = 2**18
-"""About so many pixels are looked at, over all integrations."""
-
-MOST_INTEGRATIONS = 4
-"""So many integrations of a cube are looked at, evenly in time."""
 
 CLIP = 3.0
 """Image mode: what is further from the sky than this is a source (robust standard deviations)."""
@@ -121,18 +115,15 @@ def draw(
 
 def _read(planes: PlaneSource, background: Background, most: int, pixels: int) -> Sample:
     """Read every usable pixel of the sampled rows."""
-    number, rows, columns = shape = planes.shape
+    number, _, columns = shape = planes.shape
     chosen = np.unique(np.linspace(0, number - 1, min(number, most)).round())
-    wanted = max(1, pixels // (len(chosen) * columns))
-    # An odd step, so that even and odd rows of an amplifier come alike.
-    step = max(1, rows // wanted) | 1
-    lines = np.arange(min(step // 2, rows - 1), rows, step)
+    lines = sampled_lines(shape, most, pixels)
     names = [name for name in PLANES if name == "SCI" or planes.has(name)]
     stack = np.zeros((3, len(chosen), len(lines), columns), np.uint32)
     stack.view(np.float32)[1] = np.nan
     room = np.empty((len(names), 1, columns), np.uint32)
     for i, integration in enumerate(chosen.astype(int)):
-        for j, line in enumerate(lines.tolist()):
+        for j, line in enumerate(lines):
             found = planes.rows(names, integration, line, line + 1, room)
             for name, values in zip(names, found, strict=True):
                 stack[PLANES.index(name), i, j] = values.reshape(-1).view(np.uint32)
@@ -145,13 +136,18 @@ def _usable(
     err: Values,
     dq: npt.NDArray[np.uint32],
     background: Background,
-    places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int_]],
+    places: tuple[npt.NDArray[np.int32], range],
     shape: tuple[int, int, int],
 ) -> Sample:
     """Take the background off, and keep what can be used."""
-    integrations, lines = places
+    integrations, sampled = places
+    lines = np.array(sampled)
     sky = np.stack([background.sky(one, lines) for one in integrations.tolist()])
-    own, flags, covered = (getattr(background, name)[lines] for name in ("err", "dq", "covered"))
+    own, flags, covered = (
+        background.err_of(sampled),
+        background.dq[lines],
+        background.covered[lines],
+    )
     with np.errstate(invalid="ignore", over="ignore"):
         residual = sci - sky
         lit = (dq & REFERENCE_PIXEL) == 0

@@ -19,8 +19,8 @@ from webbkg.batch import outcomes
 from webbkg.batch.groups import Plan
 from webbkg.batch.runner import Manner, Progress, Run
 from webbkg.batch.work import Fate, Order, Result
+from webbkg.cli.terminal import say
 from webbkg.options import as_options
-from webbkg.terminal import say
 
 LINE_EVERY = 60.0
 """How often a line tells how far a run has come, where there is no terminal (seconds)."""
