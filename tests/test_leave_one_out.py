@@ -84,6 +84,12 @@ def test_neither_bands_nor_threads_matter():
     assert_as_single(sources, ImageOptions(), threads=3)
 
 
+@pytest.mark.parametrize("number", [2, 3, 5, 9])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 1.0])
+def test_flags_are_voted_on_by_the_others(number, threshold):
+    assert_as_single(group(number, (1, 4)), ImageOptions(dq_threshold=threshold))
+
+
 def test_without_errors_the_rest_is_the_same():
     sources = group(3)
     with_errors, without = (collect(sources, ImageOptions(), errors=e) for e in (True, False))
@@ -97,7 +103,7 @@ def test_what_one_pass_cannot_give():
     sources = group(3)
     assert is_covered(sources, SHAPE, ImageOptions())
     assert not is_covered(sources[:1], SHAPE, ImageOptions())
-    for asked in ({"match_background": "scale"}, {"mask_sources": True}, {"dq_threshold": 0.5}):
+    for asked in ({"match_background": "scale"}, {"mask_sources": True}):
         assert not is_covered(sources, SHAPE, ImageOptions(**asked))
     part = Overlap((0, 5), (0, 5), (0, 5), (0, 5))
     assert not is_covered([*sources, Placed(sources[0].planes, part)], SHAPE, ImageOptions())

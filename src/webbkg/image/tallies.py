@@ -77,3 +77,33 @@ def add_frequent(digits: Array, covering: Array, needed: Array, flags: Array) ->
             more |= equal & digits[k, p] & ~digit
             equal &= ~(digits[k, p] ^ digit)
         flags[p] |= more | equal
+
+
+@compiled
+def note_carried(flags: Array, once: Array, twice: Array) -> None:
+    """Note the flags (1-D, uint32) of one sample: those carried by any, and by two or more."""
+    for p in range(flags.size):
+        twice[p] |= once[p] & flags[p]
+        once[p] |= flags[p]
+
+
+@compiled
+def list_differences(
+    every: Array, lost: Array, flags: Array, counts: Array, unknown: int, differences: Array
+) -> int:
+    """List the pixels whose flags without one sample are not `every` (1-D, uint32).
+
+    They lack what the sample carries, `flags`, of what goes with any one that does, `lost`; where
+    no sample is left, as `counts` (uint32) tells, they have the flag `unknown`. Returns how many
+    are listed in `differences` (2, pixels; uint32): their place, and the bits that differ.
+    """
+    listed = 0
+    for p in range(every.size):
+        found = every[p] & ~(lost[p] & flags[p])
+        if counts[p] == 0:
+            found |= np.uint32(unknown)
+        if found != every[p]:
+            differences[0, listed] = p
+            differences[1, listed] = found ^ every[p]
+            listed += 1
+    return listed
