@@ -45,8 +45,10 @@ def collect(sources, options, **more):
     made = [{name: np.empty(SHAPE, kind) for name, kind in planes.items()} for _ in sources]
 
     def keep(index, start, rows):
+        (places, bits), dq = rows.differences, rows.flags.copy()
+        dq.reshape(-1)[places] ^= bits
         for name, plane in made[index].items():
-            part = getattr(rows, name)
+            part = dq if name == "dq" else getattr(rows, name)
             plane[start : start + len(part)] = part
 
     told = average_others(sources, SHAPE, options, keep, **more)
@@ -235,14 +237,35 @@ def test_a_damaged_exposure_fails_those_that_need_it_as_singly(tmp_path):
     shared.close()
 
 
-def test_no_space_to_keep_them_is_no_end(tmp_path, monkeypatch):
+def test_what_is_kept_may_be_in_files(tmp_path, monkeypatch):
+    from webbkg.files import scratch
+
+    monkeypatch.setattr(scratch, "IN_MEMORY", 0)
+    monkeypatch.setattr(scratch, "LISTS_IN_MEMORY", 4000)  # some of them
+    paths = nods(tmp_path, 4)
+    shared = Others(paths)
+    _, ours = reduce_all(paths, tmp_path / "group", shared, save_combined_background=True)
+    _, alone = reduce_all(paths, tmp_path / "singly", None, save_combined_background=True)
+    shared.close()
+    for name in ("sci", "err", "dq", "counts"):
+        for one, other in zip(ours, alone, strict=True):
+            planes = (getattr(each.background, name) for each in (one, other))
+            np.testing.assert_array_equal(*planes)
+
+
+@pytest.mark.parametrize("limit", ["IN_MEMORY", "LISTS_IN_MEMORY"])
+def test_no_space_to_keep_them_is_no_end(tmp_path, monkeypatch, caplog, limit):
     from webbkg.files import scratch
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scratch, "allocate", full)
+    monkeypatch.setattr(scratch, limit, 0)
+    monkeypatch.setattr(scratch, "write_exactly", full)
     paths = nods(tmp_path, 3)
     shared = Others(paths)
-    _, outcomes = reduce_all(paths, tmp_path / "group", shared)
+    with caplog.at_level("DEBUG"):
+        _, outcomes = reduce_all(paths, tmp_path / "group", shared)
+    assert "averaged singly" in caplog.text
+    assert "TMPDIR" in caplog.text
     assert all(one.status == "COMPLETE" for one in outcomes)

@@ -22,8 +22,8 @@ from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
-MOST_MEMORY = 8 * 2**20
-"""Bytes for samples: a band is gone through once for each exposure, and is to stay in the caches."""
+MOST_MEMORY = 12 * 2**20
+"""Bytes for a band: it is gone through once for each exposure, and is to stay in the caches."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,6 @@ class Rows:
     flags: FlagImage
     differences: FlagImage
     counts: FlagImage
-
-    @property
-    def dq(self) -> FlagImage:
-        """Flags of the average, (rows, columns) uint32."""
-        return with_differences(self.flags, self.differences)
-
-
-def with_differences(flags: FlagImage, differences: FlagImage) -> FlagImage:
-    """Return flags (rows, columns) with the bits inverted that differ; see `Rows`."""
-    changed = flags.copy()
-    places, bits = differences
-    changed.reshape(-1)[places] ^= bits
-    return changed
 
 
 Keep = Callable[[int, int, Rows], None]
@@ -144,9 +131,13 @@ def errors_of_others(
 
 
 def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
-    """Memory of a row on one thread: SCI, ERR and twice the flags of each, integrations, rest."""
+    """Memory of a row on one thread.
+
+    SCI, ERR and flags of each exposure, and once more of those that are averaged one by one;
+    integrations; the rest.
+    """
     most = max(source.planes.shape[0] for source in sources)
-    return columns * (16 * (len(sources) + 2) + 8 * (most + 2) + 12)
+    return columns * (24 * (len(sources) + 4) + 8 * (most + 2))
 
 
 class _BandAverager:

@@ -6,6 +6,8 @@ import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled
 
+CHUNK = 64  # pixels that are looked at together
+
 
 @compiled
 def add_shares(
@@ -98,12 +100,20 @@ def list_differences(
     are listed in `differences` (2, pixels; uint32): their place, and the bits that differ.
     """
     listed = 0
-    for p in range(every.size):
-        found = every[p] & ~(lost[p] & flags[p])
-        if counts[p] == 0:
-            found |= np.uint32(unknown)
-        if found != every[p]:
-            differences[0, listed] = p
-            differences[1, listed] = found ^ every[p]
-            listed += 1
+    bit = np.uint32(unknown)
+    for start in range(0, every.size, CHUNK):
+        size = min(CHUNK, every.size - start)
+        here = slice(start, start + size)
+        flags_of_all, going, own, number = every[here], lost[here], flags[here], counts[here]
+        differ = np.uint32(0)
+        for p in range(size):  # all at once: in most chunks there are none
+            none_left = bit if number[p] == 0 else np.uint32(0)
+            differ |= (going[p] & own[p]) | (~flags_of_all[p] & none_left)
+        for p in range(size if differ else 0):
+            none_left = bit if number[p] == 0 else np.uint32(0)
+            bits = flags_of_all[p] ^ ((flags_of_all[p] & ~(going[p] & own[p])) | none_left)
+            if bits != 0:
+                differences[0, listed] = start + p
+                differences[1, listed] = bits
+                listed += 1
     return listed
