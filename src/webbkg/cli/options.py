@@ -124,6 +124,7 @@ _TYPES |= dict.fromkeys(_LISTS, str)  # with commas between
 _PAIR = tuple[float, float]
 _TAKEN: dict[Any, str | None] = {float: "NUMBER", int: "N", bool: None, str: "FILE"}
 _TAKEN[_PAIR] = "LOW HIGH"
+_METAVARS = {"metric_limits": "NAME=LOOK:BAD,..."}
 
 
 def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
@@ -164,7 +165,9 @@ def _as_option(one: Parameter) -> inspect.Parameter:
         *flags,
         text=f"{text[0].upper()}{text[1:]}.",
         panel=_panel(one),
-        metavar="|".join(one.choices) or _LISTS.get(one.kind, _TAKEN[kind]),
+        metavar=_METAVARS.get(one.name)
+        or "|".join(one.choices)
+        or _LISTS.get(one.kind, _TAKEN[kind]),
         show_default=shown,
     )
     annotation: Any = Annotated[kind | None, made]

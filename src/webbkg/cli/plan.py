@@ -57,6 +57,14 @@ _Associations = Annotated[
 _ReplacePlan = Annotated[
     bool, option("--overwrite", panel=OUTPUT, text="Replace plans that are there already.")
 ]
+_Templates = Annotated[
+    bool,
+    option(
+        "--templates",
+        panel=PLANNING,
+        text="Plan each image by itself, to be run with --template.",
+    ),
+]
 _Cache = Annotated[
     bool,
     option("--cache/--no-cache", panel=PLANNING, text="Keep headers in the user's cache."),
@@ -73,6 +81,7 @@ def plan(
     min_separation: MinSeparation = MIN_SEPARATION,
     background_target: BackgroundTarget = None,
     pairs: Pairs = True,
+    templates: _Templates = False,
     cache: _Cache = True,
     output: _PlanFile = None,
     associations: _Associations = None,
@@ -96,6 +105,7 @@ def plan(
                 background_target=background_target or (),
                 pairs=pairs,
                 catalog=catalog,
+                templates=templates,
                 cache=cache,
                 progress=None if bar is None else partial(bar.count, "reading headers"),
             )

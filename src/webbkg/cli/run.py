@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,7 +27,8 @@ from webbkg.cli.options import (
 )
 from webbkg.cli.status import Exit, told_compiling, told_errors, worst
 from webbkg.cli.terminal import Display, say
-from webbkg.options import MIN_SEPARATION
+from webbkg.errors import OptionError
+from webbkg.options import MIN_SEPARATION, as_options
 
 if TYPE_CHECKING:
     from webbkg.batch.groups import Plan
@@ -124,12 +126,14 @@ def run(
     """
     given |= {"override_bkg": override_bkg, "override_wavelengthrange": override_wavelengthrange}
     given["preset"] = "robust" if robust else given["preset"]
-    rules = {"min_separation": min_separation, "background_target": background_target or ()}
+    rules: dict[str, Any] = {"min_separation": min_separation, "pairs": pairs}
+    rules |= {"background_target": background_target or (), "catalog": catalog}
     driven = {"engine": engine, "workers": workers, "memory_limit": memory_limit}
     driven |= {"scheduler": scheduler, "shard": shard, "fail_fast": fail_fast}
     named = {"suffix": suffix, "overwritten": overwrite}
-    with told_errors(), told_compiling(Display(hidden=quiet or as_json)):
-        plan = _read_or_plan(expand_globs(programme), **rules, pairs=pairs, catalog=catalog)
+    display = Display(hidden=quiet or as_json)
+    with told_errors(), told_compiling(display):
+        plan = _read_or_plan(expand_globs(programme), rules, given["template"], display)
         status = _run(plan, driven, (output_dir or "", given, named), quiet=quiet, as_json=as_json)
     raise typer.Exit(status)
 
@@ -153,15 +157,38 @@ def _run(
     if interrupted:
         return live.INTERRUPTED
     if not plan.groups:
-        say("nothing is planned; `webbkg plan` tells why", err=True)
+        say("nothing is planned; `webbkg plan` tells more", err=True)
         return Exit.SKIPPED
     return worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results)
 
 
-def _read_or_plan(names: list[str], **rules: Any) -> Plan:
+def _read_or_plan(
+    names: list[str], rules: dict[str, Any], template: str | None, display: Display
+) -> Plan:
     """Read the plan that is named, or plan what is."""
-    from webbkg.batch import planfile, planner
+    from webbkg.batch import planfile, planner, table
 
-    if len(names) == 1 and planfile.is_plan(names[0]):
-        return planfile.read_plan(names[0])
-    return planner.plan(names, **rules)
+    plans = [name for name in names if planfile.is_plan(name)]
+    if not plans:
+        with display.bar(names[0]) as bar:
+            tell = None if bar is None else partial(bar.count, "reading headers")
+            made = planner.plan(names, **rules, templates=template is not None, progress=tell)
+        if not display.hidden:
+            for line in table.lines(made) if not made.groups else [table.first_line(made)]:
+                say(as_options(line), err=True)
+        return made
+    _refuse_beside_plan([name for name in names if name not in plans[:1]], rules)
+    return planfile.read_plan(plans[0])
+
+
+def _refuse_beside_plan(others: list[str], rules: dict[str, Any]) -> None:
+    """Refuse what a plan, which is made already, would not heed."""
+    defaults = {"min_separation": MIN_SEPARATION, "background_target": (), "pairs": True}
+    given = [name for name, value in rules.items() if value != defaults.get(name)]
+    told = ["no-pairs" if name == "pairs" else name.replace("_", "-") for name in given]
+    beside = [*others, *(f"--{name}" for name in told)]
+    if beside:
+        raise OptionError(
+            f"a plan is run by itself, as it was made (got {', '.join(beside)} besides); leave that "
+            "out, or plan anew with it"
+        )
