@@ -24,8 +24,6 @@ CLOSED = ("results", "run")
 
 LAYERS = (
     ("cli",),
-    ("running",),
-    ("terminal",),
     ("report.notebook", "subtraction"),
     ("command", "batch", "build", "simulate"),
     ("pipelines",),

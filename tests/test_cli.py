@@ -8,7 +8,8 @@ from stdatamodels.jwst import datamodels
 from typer.testing import CliRunner
 
 from factories import make_model, ramp, save
-from webbkg.cli import app, expand_globs, repeat_background_flag
+from webbkg.cli import app
+from webbkg.cli.names import expand_globs, repeat_background_flag
 
 SHAPE = (6, 8)
 

@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 
 from factories import make_model, ramp, save
 from webbkg import BackgroundStep, options
-from webbkg.cli import app, repeat_background_flag
+from webbkg.cli import app
+from webbkg.cli.names import repeat_background_flag
 from webbkg.errors import OptionError
 from webbkg.options import PRESETS, ImageOptions, RunOptions, WfssOptions, parameters
 

@@ -24,7 +24,8 @@ import webbkg
 import webbkg.image.measure
 from factories import GRISM, checksum, grism_template, make_model, ramp, save, write_mask
 from webbkg import BackgroundStep, ImageOptions, SossOptions, WfssOptions, subtract_background
-from webbkg.cli import app, repeat_background_flag
+from webbkg.cli import app
+from webbkg.cli.names import repeat_background_flag
 from webbkg.errors import InputError, MismatchError, OptionError, OutputError
 from webbkg.files.naming import product_path
 from webbkg.modes import Request

@@ -149,6 +149,7 @@ def as_json(
             "status": str(outcome.status),
             "reason": outcome.reason,
             "already_done": outcome.already_done,
+            "unit": outcome.unit,
             "median_before": outcome.median_before,
             "median_after": outcome.median_after,
             "details": details(outcome),
@@ -186,7 +187,8 @@ def totals(counts: Mapping[str, int]) -> str:
     '14 targets: 13 COMPLETE, 1 FAILED'
     """
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{sum(counts.values())} targets: {told}"
+    total = sum(counts.values())
+    return f"{total} target{'' if total == 1 else 's'}{': ' if told else ''}{told}"
 
 
 def members(job: Job, catalog: Any) -> Details:
