@@ -21,6 +21,9 @@ TARGETS, BACKGROUNDS, NODS, WORKERS = 40, 8, 10, 2
 PEER_TARGETS, PEER_NODS = 3, 2
 """Of how many the reference implementation is timed: what it takes is the same for each."""
 
+PARTS = 8
+"""Groups that the targets are divided into, where the memory of workers is measured."""
+
 COUNTS = (10, 100, 500, 2000)
 SMALL = 64
 KILLS = 50
@@ -130,11 +133,32 @@ def whole(folder, engine):
     return {"cpu": spent, "work": work, "seconds": seconds}
 
 
+def work_and_tell(group, order):
+    """Do a group in a worker; tell the memory of its process in MB: the peak, and what is shared."""
+    from webbkg.batch import work
+
+    report = work.run_group(group, order)
+    told = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
+    program = int(told["RssFile"].split()[0]) / 1024
+    return [report.peak / 2**20, program]
+
+
 def peaks(folder, engine):
-    """Largest memory of a worker (MB), and after its first task and its last."""
-    made = run(programme(Path(folder)), Path(folder) / "out", engine=engine, workers=WORKERS)
-    peak = [report.peak / 1e6 for report in made.reports]
-    return {"first": min(peak), "last": max(peak)}
+    """Largest memory of the workers: after the first groups, at the end, and what they share."""
+    from webbkg.batch import runner
+    from webbkg.batch.engines import make_engine
+
+    plan, output = programme(Path(folder)), Path(folder) / "out"
+    shutil.rmtree(output, ignore_errors=True)
+    order, members, told = runner.make_order(plan, output, {}), plan.groups[0].members, []
+    with make_engine(engine, WORKERS) as made:
+        for number in range(PARTS):
+            part = replace(plan.groups[0], members=members[number::PARTS])
+            made.submit(number, work_and_tell, part, order)
+        while len(told) < PARTS:
+            told += [came_to for _, came_to in made.wait(1.0)]
+    firsts = max(peak for peak, _ in told[:WORKERS])
+    return {"first": firsts, "last": max(told)[0], "program": min(shared for _, shared in told)}
 
 
 def bench_shared(folder):
@@ -159,7 +183,9 @@ def bench_shared(folder):
                 "× less (bar ≥ 25)": f"{theirs * TARGETS / told['cpu']:.1f}",
                 "wall (s)": f"{told['seconds']:.1f}",
                 "outside the work (s)": f"{told['cpu'] - told['work']:.1f}",
-                "a worker (MB; bar ≤ 200)": f"{memory['first']:.0f}, {memory['last']:.0f}",
+                "a worker, first and last (MB; bar ≤ 200)": f"{memory['first']:.0f}, "
+                f"{memory['last']:.0f}",
+                "of that program files, which workers share": f"{memory['program']:.0f}",
             }
         )
     columns = dict.fromkeys(name for row in rows for name in row)
@@ -178,6 +204,7 @@ def combinations(folder):
     from benchmarks.image import average
     from webbkg.image.group import Others
     from webbkg.image.measure import Combination
+    from webbkg.image.unkept import Wanted
     from webbkg.numerics.parallel import use_threads
     from webbkg.numerics.planes import Overlap
     from webbkg.options import ImageOptions
@@ -193,8 +220,7 @@ def combinations(folder):
                 places=(Overlap.whole(shape),) * (NODS - 1),
                 shape=shape,
                 options=options,
-                errors=True,
-                propagated=False,
+                wanted=Wanted(whole=True),
             )
             yield group.get(key, lambda: None).background
         group.close()

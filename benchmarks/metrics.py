@@ -18,11 +18,12 @@ import numpy as np
 
 from benchmarks.run import table
 from webbkg.files.exposures import DetectorWindow
+from webbkg.modes import Request
 from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import SOSS_SUBSTRIP96_ROWS, ImageOptions, SossOptions, WfssOptions
 from webbkg.report.metrics import measure_metrics
 from webbkg.results import Grade, Metrics, Outcome, SossResult, Status
-from webbkg.run import Request, subtract_background
+from webbkg.run import subtract_background
 from webbkg.simulate import imaging, soss, wfss
 from webbkg.simulate.detector import Subarray
 from webbkg.simulate.grism_scene import NIRCAM_C, NIRCAM_R, NIRISS_C, NIRISS_R, WfssScene

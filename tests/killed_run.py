@@ -57,7 +57,7 @@ def run_until(point, plan, folder):
 
 if __name__ == "__main__":
     import webbkg.cli
-    import webbkg.running  # noqa: F401
+    import webbkg.cli.live  # noqa: F401
     from webbkg.image import average, group, measure  # noqa: F401
 
     print(json.dumps({point: run_until(point, *sys.argv[1:]) for point in POINTS}))

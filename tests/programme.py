@@ -15,7 +15,7 @@ def write_exposure(path, rng, shape=SHAPE):
     sci = rng.normal(10, 1, shape).astype(np.float32)
     err = rng.uniform(0.5, 1.5, shape).astype(np.float32)
     dq = np.where(rng.random(shape) < 0.1, 4, 0).astype(np.uint32)
-    return save(make_model(sci, err, dq, at=(5, 8)), path).name
+    return save(make_model(sci, err, dq, at=(5, 8), meta__bunit_data="DN/s"), path).name
 
 
 def write_programme(folder, targets=3, backgrounds=2, nods=3, shape=SHAPE, seed=1, copies=False):

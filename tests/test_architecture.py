@@ -19,11 +19,11 @@ SOURCE = Path(webbkg.__file__).parent
 WINGS = ("image", "wfss", "soss", "template")
 GATHERING = ("measure", "segments", "group")
 """Rooms of a wing that look into files and models; all others hold its method and kernels."""
+CLOSED = ("record", "results", "run")
+"""Packages that others import by their own names alone."""
 
 LAYERS = (
     ("cli",),
-    ("running",),
-    ("terminal",),
     ("report.notebook", "subtraction"),
     ("command", "batch", "build", "simulate"),
     ("pipelines",),
@@ -134,18 +134,28 @@ def test_wings_do_not_know_each_other(name):
 
 
 @pytest.mark.parametrize("wing", WINGS)
-def test_results_of_a_mode_know_no_other_mode(wing):
-    assert not neighbours(f"results.{wing}") & {f"results.{other}" for other in WINGS}
+@pytest.mark.parametrize("package", ["record", "results"])
+def test_rooms_of_a_mode_know_no_other_mode(package, wing):
+    assert not neighbours(f"{package}.{wing}") & {f"{package}.{other}" for other in WINGS}
 
 
-def test_results_have_one_door():
-    rooms = [name for name in modules() if name.startswith("results.")]
-    made = [node for room in rooms for node in modules()[room].body]
+def test_all_results_are_imported_from_their_package():
+    made = [node for room in rooms_of("results") for node in modules()[room].body]
     classes = {node.name for node in made if isinstance(node, ast.ClassDef)}
     assert "WfssResult" in classes
     assert classes <= {*webbkg.results.__all__}
-    others = [name for name in modules() if not name.startswith("results")]
-    assert not {one for name in others for one in neighbours(name) & {*rooms}}
+
+
+@pytest.mark.parametrize("package", CLOSED)
+def test_rooms_behind_one_door_are_imported_by_no_other(package):
+    rooms = rooms_of(package)
+    assert rooms
+    others = modules().keys() - rooms - {package}
+    assert not {one for name in others for one in neighbours(name) & rooms}
+
+
+def rooms_of(package):
+    return {name for name in modules() if name.startswith(f"{package}.")}
 
 
 @pytest.mark.parametrize("name", [name for name in modules() if name.startswith("numerics.")])

@@ -124,25 +124,6 @@ def test_images_and_cubes_anywhere_on_the_target(mixed, sigma, maxiters):
     assert_same(ours, reference.average(exposures, shape, sigma, maxiters), atol=1e-5)
 
 
-@given(mixed_exposures(), st.sampled_from([1.0, 3.0]))
-def test_nothing_but_the_error_depends_on_whether_it_is_wanted(mixed, sigma):
-    """ERR is not even read then."""
-    shape, exposures = mixed
-    options = ImageOptions(sigma=sigma)
-    placed = [place(one, shape) for one in exposures]
-    wanted = average_exposures(placed, shape, options, threads=1)
-    without = [
-        Placed(ArrayPlanes({n: p for n, p in one.planes.planes.items() if n != "ERR"}), one.overlap)
-        for one in placed
-    ]
-    ours = average_exposures(without, shape, options, errors=False, threads=1)
-    for name in ("sci", "dq", "counts", "covered"):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(wanted, name))
-    assert (ours.exposures, ours.integrations) == (wanted.exposures, wanted.integrations)
-    assert ours.err.shape == shape
-    assert np.isnan(ours.err).all()
-
-
 @pytest.mark.parametrize("samples", [4, 7, 8, 9, 15, 16, 40])
 @pytest.mark.parametrize("step", [1.0, 0.5, 0.1])
 def test_ties_are_decided_as_astropy_decides_them(samples, step):

@@ -92,6 +92,15 @@ def test_a_worker_with_too_much_memory_is_ended(monkeypatch):
     assert "memory" in str(lost)
 
 
+@pytest.mark.parametrize("limit", ["lots", "1MB", "-5GB", "0.000001", "3"])
+def test_a_limit_in_which_no_worker_can_live(limit):
+    """Dask would begin it again for ever."""
+    pytest.importorskip("distributed")
+    with pytest.raises(OptionError, match="memory_limit must be"):  # noqa: SIM117
+        with make_engine("dask", 1, memory_limit=limit):
+            pass
+
+
 def test_a_scheduler_by_its_address():
     """Two processes and TCP, as on a cluster."""
     distributed = pytest.importorskip("distributed")
@@ -112,7 +121,7 @@ def test_a_scheduler_by_its_address():
 def test_nobody_answers(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(engines, "CONNECT", 0.5)
-    with pytest.raises(OptionError, match="no Dask scheduler answers"):  # noqa: SIM117
+    with pytest.raises(OptionError, match="where a Dask scheduler answers"):  # noqa: SIM117
         with make_engine("dask", 1, scheduler="tcp://127.0.0.1:9"):
             pass
 
@@ -161,7 +170,7 @@ def test_without_dask(monkeypatch):
     assert isinstance(make_engine("auto", 1), engines.Processes)
     with pytest.raises(engines.MissingExtraError, match=r"webbkg\[batch\]"), make_engine("dask", 1):
         pass
-    with pytest.raises(OptionError, match="engine dask"):
+    with pytest.raises(OptionError, match="engine must be dask"):
         make_engine("processes", 1, memory_limit="1GB")
 
 

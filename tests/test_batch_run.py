@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from astropy.table import Table
 from programme import left_behind, products, targets_of, write_programme
 from webbkg import batch
 from webbkg.batch import runner, work
-from webbkg.batch.groups import Kind
+from webbkg.batch.groups import Group, Kind
 from webbkg.batch.identity import FileIdentity
 from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State, owning
 from webbkg.batch.outcomes import as_table, write_results
@@ -98,7 +99,7 @@ def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, sing
 
 
 def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
-    from webbkg.image import average, leave_one_out, measure
+    from webbkg.image import leave_one_out, measure, unkept
 
     made = []
 
@@ -109,7 +110,7 @@ def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(measure, "average_exposures", counting(average.average_exposures, "all"))
+    monkeypatch.setattr(measure, "average_unkept", counting(unkept.average_unkept, "all"))
     from webbkg.image import group
 
     passed = counting(leave_one_out.average_others, "others")
@@ -402,6 +403,46 @@ def test_the_table_on_disk(plan, tmp_path):
     assert told[1]["status"] == "ERROR"
     assert told[0]["metrics"]["verdict"] in ("good", "look", "bad")
     assert told[0]["kind"] == Kind.DEDICATED
+
+
+def test_the_table_tells_levels_in_their_unit_and_metrics_apart(plan, tmp_path):
+    table = go(plan, tmp_path / "out", metric_limits=["scatter=1e-9:1e-8"])
+    ledger = Ledger(tmp_path / "out")
+    told = ledger.result("t0000_backgroundstep.fits")["metrics"]
+    ledger.close()
+    row = table[0]
+    assert row["level_scatter"] == told["scatter"] != told["values"]["scatter"]["value"]
+    assert row["scatter"] == told["values"]["scatter"]["value"]
+    assert row["background"] == told["background"]
+    assert set(table["unit"]) == {"DN/s"}
+    assert {str(table[name].unit) for name in ("seconds", "cpu")} == {"s"}
+    assert "ERR" in table["sky_level"].description
+    assert row["verdict"] == "bad"
+    assert row["remarks"].startswith("the sky scatters ")
+
+
+def test_segments_that_are_fitted_together_take_their_time_once(plan, tmp_path):
+    series = Group(name="series", kind=Kind.SOSS, members=plan.groups[0].members[:2])
+    series = replace(series, members=tuple(replace(m, backgrounds=()) for m in series.members))
+    table = go(replace(plan, groups=(series,)), tmp_path / "out")
+    assert table["seconds"][0] > 0
+    assert table["seconds"][1] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"metric_limits": ["sky=1:2"]}, "no metric 'sky'"),
+        ({"suffix": "a/b"}, "suffix must be part of a file's name"),
+        ({"template": ["wisps.fits"]}, "must not be given with a plan of background exposures"),
+        ({"scheduler": "tcp://there:8786", "workers": 2}, "workers = 2"),
+        ({"scheduler": "tcp://there:8786", "memory_limit": "4GB"}, "memory_limit = 4GB"),
+    ],
+)
+def test_what_no_target_could_be_run_with_is_refused_once(plan, tmp_path, given, told):
+    with pytest.raises(OptionError, match=told):
+        batch.run(plan, tmp_path / "out", **given)
+    assert not products(tmp_path / "out")
 
 
 def test_no_results_are_a_table_too():

@@ -12,6 +12,7 @@ from webbkg import ImageOptions, average_background
 from webbkg.errors import OptionError
 from webbkg.files.exposures import DetectorWindow
 from webbkg.image.average import average_exposures
+from webbkg.image.unkept import Wanted, average_unkept
 from webbkg.simulate.detector import BadPixels, Setup, expose
 from webbkg.simulate.imaging import ImagingScene, sky_on
 from webbkg.simulate.sources import Population
@@ -156,7 +157,7 @@ def test_errors_are_read_though_nobody_wants_them():
     sci, err, dq = make_stack(1, 3, rows=1)
     sci[1, 0, 11] += 30
     placed = [place(reference.Placed(*one), (1, 40)) for one in zip(sci, err, dq, strict=True)]
-    ours = average_exposures(placed, (1, 40), MODEL, errors=False)
+    ours = average_unkept(placed, (1, 40), MODEL, Wanted(counts=True))
     assert ours.counts[0, 11] == 2
 
 

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from crds_cache import without_crds
 from factories import GRISM, checksum, grism_template, make_model, ramp, save, write_mask
 from webbkg import BackgroundStep
-from webbkg.cli import EXAMPLES, app, repeat_background_flag
+from webbkg.cli import app
+from webbkg.cli.names import repeat_background_flag
+from webbkg.cli.subtract import EXAMPLES
 from webbkg.files.product import is_own_product
 from webbkg.files.windows import DetectorWindow
 from webbkg.options import as_options, parameters

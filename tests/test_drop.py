@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from factories import MIRI, NIRSPEC, make_model, ramp, save, write_fits
 from webbkg import BackgroundStep
-from webbkg.cli import app, repeat_background_flag
+from webbkg.cli import app
+from webbkg.cli.names import repeat_background_flag
 from webbkg.errors import InputError, MismatchError
 from webbkg.modes import Request
 from webbkg.options import ImageOptions

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from factories import NIRSPEC, make_model, ramp, save
-from webbkg import ImageOptions, run
+from webbkg import ImageOptions, WebbkgError, run
 from webbkg.files.associations import Job
 from webbkg.files.planes import FitsPlanes
 from webbkg.image.average import average_exposures
@@ -45,8 +45,10 @@ def collect(sources, options, **more):
     made = [{name: np.empty(SHAPE, kind) for name, kind in planes.items()} for _ in sources]
 
     def keep(index, start, rows):
+        (places, bits), dq = rows.differences, rows.flags.copy()
+        dq.reshape(-1)[places] ^= bits
         for name, plane in made[index].items():
-            part = getattr(rows, name)
+            part = dq if name == "dq" else getattr(rows, name)
             plane[start : start + len(part)] = part
 
     told = average_others(sources, SHAPE, options, keep, **more)
@@ -60,7 +62,8 @@ def assert_as_single(sources, options, **more):
         for name, plane in planes.items():
             theirs = np.ascontiguousarray(getattr(single, name))
             np.testing.assert_array_equal(plane.view(np.uint32), theirs.view(np.uint32), name)
-        assert told == (single.exposures, single.integrations)
+        assert (told.exposures, told.integrations) == (single.exposures, single.integrations)
+        assert told.unknown == np.count_nonzero(single.counts == 0)
     return single
 
 
@@ -83,6 +86,12 @@ def test_neither_bands_nor_threads_matter():
     assert_as_single(sources, ImageOptions(), threads=3)
 
 
+@pytest.mark.parametrize("number", [2, 3, 5, 9])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 1.0])
+def test_flags_are_voted_on_by_the_others(number, threshold):
+    assert_as_single(group(number, (1, 4)), ImageOptions(dq_threshold=threshold))
+
+
 def test_without_errors_the_rest_is_the_same():
     sources = group(3)
     with_errors, without = (collect(sources, ImageOptions(), errors=e) for e in (True, False))
@@ -96,7 +105,7 @@ def test_what_one_pass_cannot_give():
     sources = group(3)
     assert is_covered(sources, SHAPE, ImageOptions())
     assert not is_covered(sources[:1], SHAPE, ImageOptions())
-    for asked in ({"match_background": "scale"}, {"mask_sources": True}, {"dq_threshold": 0.5}):
+    for asked in ({"match_background": "scale"}, {"mask_sources": True}):
         assert not is_covered(sources, SHAPE, ImageOptions(**asked))
     part = Overlap((0, 5), (0, 5), (0, 5), (0, 5))
     assert not is_covered([*sources, Placed(sources[0].planes, part)], SHAPE, ImageOptions())
@@ -223,19 +232,40 @@ def test_a_damaged_exposure_fails_those_that_need_it_as_singly(tmp_path):
     for path in (paths[0], paths[2]):
         others = tuple(one for one in paths if one != path)
         item = run.Item(source=path, job=Job(targets=(path,), backgrounds=others))
-        with pytest.raises(run.WebbkgError, match=paths[1].name):
+        with pytest.raises(WebbkgError, match=paths[1].name):
             run.process([item], setting)
     shared.close()
 
 
-def test_no_space_to_keep_them_is_no_end(tmp_path, monkeypatch):
+def test_what_is_kept_may_be_in_files(tmp_path, monkeypatch):
+    from webbkg.files import scratch
+
+    monkeypatch.setattr(scratch, "IN_MEMORY", 0)
+    monkeypatch.setattr(scratch, "LISTS_IN_MEMORY", 4000)  # some of them
+    paths = nods(tmp_path, 4)
+    shared = Others(paths)
+    _, ours = reduce_all(paths, tmp_path / "group", shared, save_combined_background=True)
+    _, alone = reduce_all(paths, tmp_path / "singly", None, save_combined_background=True)
+    shared.close()
+    for name in ("sci", "err", "dq", "counts"):
+        for one, other in zip(ours, alone, strict=True):
+            planes = (getattr(each.background, name) for each in (one, other))
+            np.testing.assert_array_equal(*planes)
+
+
+@pytest.mark.parametrize("limit", ["IN_MEMORY", "LISTS_IN_MEMORY"])
+def test_no_space_to_keep_them_is_no_end(tmp_path, monkeypatch, caplog, limit):
     from webbkg.files import scratch
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scratch, "allocate", full)
+    monkeypatch.setattr(scratch, limit, 0)
+    monkeypatch.setattr(scratch, "write_exactly", full)
     paths = nods(tmp_path, 3)
     shared = Others(paths)
-    _, outcomes = reduce_all(paths, tmp_path / "group", shared)
+    with caplog.at_level("DEBUG"):
+        _, outcomes = reduce_all(paths, tmp_path / "group", shared)
+    assert "averaged singly" in caplog.text
+    assert "TMPDIR" in caplog.text
     assert all(one.status == "COMPLETE" for one in outcomes)

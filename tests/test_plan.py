@@ -211,6 +211,28 @@ def test_segments_are_together(folder):
     assert "seg001_nis_rateints.fits, which is planned" in reasons(made)[whole.name]
 
 
+def test_images_for_templates_are_planned_one_by_one(folder):
+    for number in (1, 2):
+        expose(folder, number, at=(3.0 * number, 0))
+    background = expose(folder, 3, BKGDTARG=True)
+    grism = expose(folder, 4, EXP_TYPE="MIR_WFSS", FILTER="P750L")
+    cube = expose(folder, 5, kind="rateints", shape=(2, 3, 4))
+    slit = expose(folder, 6, EXP_TYPE="MIR_LRS-FIXEDSLIT", FILTER="P750L")
+    soss = {"INSTRUME": "NIRISS", "DETECTOR": "NIS", "EXP_TYPE": "NIS_SOSS"}
+    series = expose(folder, 7, kind="rateints", shape=(2, 3, 4), **soss)
+    made = plan(folder, templates=True)
+    kinds = {group.members[0].target: group.kind for group in made.groups}
+    assert kinds.pop(grism.name) is Kind.GRISM
+    assert set(kinds.values()) == {Kind.TEMPLATE}
+    assert len(kinds) == 3
+    assert background.name in kinds
+    assert not any(who(made).values())
+    told = reasons(made)
+    assert "rate product" in told[cube.name]
+    assert "is no image" in told[slit.name]
+    assert "override_bkg" in told[series.name]
+
+
 GRISM = {"EXP_TYPE": "NIS_WFSS", "INSTRUME": "NIRISS", "DETECTOR": "NIS", "FILTER": "GR150C"}
 
 

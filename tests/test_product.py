@@ -34,7 +34,6 @@ from factories import (
     soss_sky,
     write_mask,
 )
-from webbkg import run
 from webbkg.command import subtract
 from webbkg.errors import WebbkgError
 from webbkg.files.cards import Cards, format_card, keywords
@@ -91,10 +90,12 @@ def both_ways(monkeypatch, target="t_rate.fits", backgrounds=(), opened=False, *
     """Subtract by way of the target's file and of its data model; return the two products."""
     with monkeypatch.context() as patched:
         if not opened:
-            patched.setattr(run, "open_model", lambda path: pytest.fail(f"{path} is opened"))
+            patched.setattr(
+                "webbkg.run.opening.open_model", lambda path: pytest.fail(f"{path} is opened")
+            )
         (own,) = _subtract(target, backgrounds, {**parameters, "output_dir": "own"})
     with monkeypatch.context() as patched:
-        patched.setattr(run, "survey", lambda *_, **__: "not here")
+        patched.setattr("webbkg.run.opening.survey", lambda *_, **__: "not here")
         (other,) = _subtract(target, backgrounds, {**parameters, "output_dir": "model"})
     assert own.error is None, own.error
     assert own.outcome.status == other.outcome.status

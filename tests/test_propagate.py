@@ -126,7 +126,7 @@ def test_a_cube_that_is_streamed_by_its_data_model(folder, monkeypatch):
     monkeypatch.setattr(streaming, "SMALLEST", 0)
     monkeypatch.setattr(streaming, "COPY_CHUNK", 1)
     with monkeypatch.context() as patched:
-        patched.setattr("webbkg.run.survey", lambda *_, **__: "not here")
+        patched.setattr("webbkg.run.opening.survey", lambda *_, **__: "not here")
         (item,) = subtract(
             ["t_rateints.fits"],
             BACKGROUNDS,

@@ -22,9 +22,19 @@ from typer.testing import CliRunner
 
 import webbkg
 import webbkg.image.measure
-from factories import GRISM, checksum, grism_template, make_model, ramp, save, write_mask
+from factories import (
+    GRISM,
+    checksum,
+    grism_template,
+    make_model,
+    ramp,
+    save,
+    save_multiples,
+    write_mask,
+)
 from webbkg import BackgroundStep, ImageOptions, SossOptions, WfssOptions, subtract_background
-from webbkg.cli import app, repeat_background_flag
+from webbkg.cli import app
+from webbkg.cli.names import repeat_background_flag
 from webbkg.errors import InputError, MismatchError, OptionError, OutputError
 from webbkg.files.naming import product_path
 from webbkg.modes import Request
@@ -47,8 +57,7 @@ IMAGE_OF_NIRCAM = {**GRISM, "meta.exposure.type": "NRC_IMAGE"}
 def folder(tmp_path, monkeypatch):
     """Write a target, three times the sky, and two backgrounds, once and twice; go there."""
     monkeypatch.chdir(tmp_path)
-    for name, level in (("t", 3), ("b1", 1), ("b2", 2)):
-        save(make_model(level * SKY), tmp_path / f"{name}_rate.fits")
+    save_multiples(SKY, tmp_path, t=3, b1=1, b2=2)
     return tmp_path
 
 
@@ -200,13 +209,13 @@ def test_subtract_background_takes_paths_and_says_what_else_is_needed(folder):
 
 def counted_averages(monkeypatch):
     made = []
-    average = webbkg.image.measure.average_exposures
+    average = webbkg.image.measure.average_unkept
 
     def count(*args, **kwargs):
         made.append(len(args[0]))
         return average(*args, **kwargs)
 
-    monkeypatch.setattr(webbkg.image.measure, "average_exposures", count)
+    monkeypatch.setattr(webbkg.image.measure, "average_unkept", count)
     return made
 
 
@@ -474,13 +483,13 @@ def test_the_command_leaves_crds_parameters_in_force(folder, tmp_path):
 
 def test_threads_are_those_of_the_option(folder, monkeypatch):
     granted = []
-    average = webbkg.image.measure.average_exposures
+    average = webbkg.image.measure.average_unkept
 
     def note(*args, **kwargs):
         granted.append(available_threads())
         return average(*args, **kwargs)
 
-    monkeypatch.setattr(webbkg.image.measure, "average_exposures", note)
+    monkeypatch.setattr(webbkg.image.measure, "average_unkept", note)
     assert webbkg_subtract("t_rate.fits", "-b", "b1_rate.fits", "--threads", "3").exit_code == 0
     assert granted == [3]
     assert webbkg_subtract("t_rate.fits", "-b", "b1_rate.fits", "--threads", "0").exit_code == 2

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.table import Table
 
+from factories import IMAGING, make_model, save
 from programme import products, targets_of, write_programme
-from webbkg import batch, running
+from webbkg import batch
 from webbkg.batch.runner import Progress
-from webbkg.cli import main
+from webbkg.cli import live, main
 
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
 
@@ -86,12 +88,85 @@ def test_a_folder_is_planned_first(data, tmp_path, capsys):
     assert "nothing is planned" in capsys.readouterr().err
 
 
+def test_templates_are_run_from_a_folder(tmp_path, capsys, monkeypatch):
+    """As `webbkg subtract` does, image by image, and none as the background of another."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(2)
+    wisp = np.zeros((40, 48), np.float32)
+    wisp[10:30, 12:36] = 1
+    np.save("wisps.npy", wisp)
+    for number in (1, 2):
+        meta = {"meta.observation.exposure_number": str(number), **IMAGING}
+        sci = 1 + number * wisp + rng.normal(0, 0.05, wisp.shape)
+        model = make_model(sci, np.full(wisp.shape, 0.05), meta=meta, meta__dither__x_offset=number)
+        save(model, tmp_path / f"t{number}_rate.fits")
+    given = ["--template", "wisps.npy", "--template-sky", "level"]
+    assert run(".", "-o", "out", *given) == 0
+    assert "2 targets in 2 groups, 0 files left out" in capsys.readouterr().err
+    for number in (1, 2):
+        with pytest.raises(SystemExit):
+            main(["subtract", f"t{number}_rate.fits", *given, "-o", "singly", "-q"])
+    assert products(tmp_path / "out") == products(tmp_path / "singly")
+    table = Table.read("out/webbkg-results.ecsv")
+    assert set(table["kind"]) == {"template"}
+
+
+def test_a_plan_for_templates_needs_them(data, tmp_path, capsys):
+    plan = batch.plan(data, templates=True)
+    batch.write_plan(plan, tmp_path / "templates.json")
+    assert run(tmp_path / "templates.json", "-o", tmp_path / "out") == 2
+    assert "--template must be given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("besides", "told"),
+    [
+        (["--min-separation", "2"], "--min-separation"),
+        (["--no-pairs"], "--no-pairs"),
+        (["--catalog", "cat.ecsv"], "--catalog"),
+        (["--background-target", "SKY"], "--background-target"),
+        (["."], "got ."),
+    ],
+)
+def test_a_plan_is_run_by_itself(data, tmp_path, capsys, besides, told):
+    assert run(data / "plan.json", *besides, "-o", tmp_path / "out") == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_why_nothing_is_planned(tmp_path, capsys):
+    (tmp_path / "plan.json").write_text('{"webbkg_plan": 1,')
+    assert run(tmp_path / "plan.json", "-o", tmp_path / "out") == 3
+    said = capsys.readouterr()
+    assert "Expecting property name" in said.err
+    assert said.out.startswith("0 targets; ")
+
+
+def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys):
+    given = "--metric-limits", "scatter=1e-9:1e-8"
+    assert run(data / "plan.json", "-o", tmp_path / "out", *given) == 0
+    said = capsys.readouterr()
+    assert "verdicts: 6 bad" in said.out
+    assert said.err.count(": bad: the sky scatters ") == 6
+
+
+def test_many_failures_of_one_reason_are_counted(tmp_path, capsys):
+    plan = write_programme(tmp_path / "data", targets=live.MOST_NAMED + 3, nods=0, copies=True)
+    file = batch.write_plan(plan, tmp_path / "data" / "plan.json")
+    (tmp_path / "data" / "sky0_rate.fits").unlink()
+    assert run(file, "-o", tmp_path / "out") == 1
+    *named, last = capsys.readouterr().err.splitlines()
+    assert len(named) == live.MOST_NAMED
+    assert last.startswith("  … and 3 more: ERROR: ")
+    assert "sky0_rate.fits" in last
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (["--shard", "0/2"], "shard must be i/n"),
-        (["--shard", "half"], "shard must be i/n"),
-        (["--workers", "100000"], "workers must be 1 to"),
+        (["--shard", "0/2"], "--shard must be i/n"),
+        (["--shard", "half"], "--shard must be i/n"),
+        (["--workers", "100000"], "--workers must be 1 to"),
         (["--sigma=-1"], "--sigma must be a number of at least 0"),
     ],
 )
@@ -108,7 +183,7 @@ def test_the_live_table():
 
     shown = Console(width=60, record=True, file=io.StringIO())
     far = Progress(total=40, done=10, kept=4, failed=1, running=2, seconds=22, workers=2)
-    shown.print(running._table(far))
+    shown.print(live._table(far))
     text = shown.export_text()
     for told in ("10 of 40", "there already  4", "30 a minute", "50 s", "running        2"):
         assert told in text
@@ -116,11 +191,11 @@ def test_the_live_table():
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(running, "LINE_EVERY", 0.0)
-    live = running.Live()
-    with live.shown():
+    monkeypatch.setattr(live, "LINE_EVERY", 0.0)
+    shown = live.Live()
+    with shown.shown():
         for done in (1, 2):
-            live(Progress(total=4, done=done, seconds=10, dashboard="http://here"))
+            shown(Progress(total=4, done=done, seconds=10, dashboard="http://here"))
     assert capsys.readouterr().err.splitlines() == [
         "dashboard: http://here",
         "done 1 of 4, running 0, failed 0, rate 6 a minute, remaining 30 s, workers 1",

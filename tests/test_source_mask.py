@@ -77,9 +77,9 @@ def test_targets_that_share_their_backgrounds_are_matched_each_to_its_own_sky(fo
     from webbkg.image import measure
 
     averaged = []
-    average = measure.average_exposures
+    average = measure.average_unkept
     monkeypatch.setattr(
-        measure, "average_exposures", lambda *a, **k: averaged.append(1) or average(*a, **k)
+        measure, "average_unkept", lambda *a, **k: averaged.append(1) or average(*a, **k)
     )
     together = command("t1_rate.fits", "t2_rate.fits", "--match-background", "scale")
     assert len(averaged) == 1

@@ -50,7 +50,7 @@ def changes(background: Background, uncertainties: Collection[str] = ()) -> dict
         For SCI, for DQ where the background has any flag, and for `uncertainties` where it has
         variances.
     """
-    everywhere = bool(background.covered.all())
+    everywhere = background.is_everywhere
 
     def where(start: int, stop: int) -> Any:
         return True if everywhere else background.covered[start:stop]

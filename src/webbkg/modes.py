@@ -158,7 +158,10 @@ class Request:
         Limits of metrics in place of the table's, see `webbkg.report.limits.set_limits`.
     keep_background : bool
         Whether the outcome is to hold what was subtracted, with its ERR. If not, its memory is
-        free before the result is copied from the target.
+        free before the result is copied from the target, and of an average of exposures there is
+        only what subtracting it and looking at it needs.
+    report : bool
+        Whether pictures will be drawn of the outcome, background and all.
     """
 
     backgrounds: tuple[Input, ...] = ()
@@ -173,6 +176,7 @@ class Request:
     metrics: bool = True
     metric_limits: tuple[str, ...] = ()
     keep_background: bool = True
+    report: bool = False
 
     def mode(self, exposure_type: str | None) -> Mode:
         """Return the mode of an exposure of this type, with what is asked for."""
@@ -202,6 +206,11 @@ class Shared:
     def __init__(self) -> None:
         self._key: Any = None
         self._made: Any = None
+
+    @property
+    def key(self) -> Any:
+        """What the latest was made of; None before there is one."""
+        return self._key
 
     def get(self, key: Any, make: Callable[[], Made]) -> Made:
         """Return what was made of the same `key`, or make it, and forget what was made before."""

@@ -662,9 +662,12 @@ def option_name(name: str) -> str:
 
 _COMMAND_ONLY = (
     *("output_dir", "output_file", "override_bkg", "override_wavelengthrange"),
-    *("background_target", "min_separation"),
+    *("background_target", "min_separation", "memory_limit"),
 )
-_ENGLISH = ("sigma", "preset", "suffix", "template")
+_ENGLISH = (
+    *("sigma", "preset", "suffix", "template"),
+    *("scheduler", "engine", "shard", "workers"),
+)
 """Parameters whose names are words, too: they are meant where a message demands or offers them."""
 
 

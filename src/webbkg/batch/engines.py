@@ -29,6 +29,9 @@ TRIES = 3
 CONNECT = 10.0
 """How long is waited for a scheduler that is to be there (seconds)."""
 
+LEAST_MEMORY = 400_000_000
+"""Of a worker (bytes): with less it would be ended, and begun again, before it does anything."""
+
 CLOSE = 20.0
 """How long is waited for a cluster of our own to end (seconds)."""
 
@@ -329,8 +332,9 @@ class Dask:
                 found = distributed.Client(self._scheduler, timeout=CONNECT, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise OptionError(
-                    f"scheduler: no Dask scheduler answers at {self._scheduler} ({error}); start "
-                    "one (dask scheduler), or leave it out for processes of this machine"
+                    f"scheduler must be where a Dask scheduler answers, such as tcp://host:8786 (got "
+                    f"{self._scheduler!r}: {error}); start one (dask scheduler), or leave it out for "
+                    "processes of this machine"
                 ) from error
             return self._open.enter_context(found)
         return _local_client(distributed, self._open, self.workers, self._memory_limit)
@@ -397,6 +401,7 @@ def _local_client(
 
     import dask
 
+    _check_memory(memory_limit)
     quiet = {
         "distributed.scheduler.allowed-failures": TRIES - 1,
         "distributed.admin.tick.limit": "1h",
@@ -406,22 +411,46 @@ def _local_client(
     }
     opened.enter_context(_environment_restored())  # the libraries of its workers have one thread
     opened.enter_context(dask.config.set(quiet))
-    try:
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory_limit or "auto",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-            silence_logs=logging.CRITICAL,
-        )
-    except ValueError as error:
-        raise OptionError(
-            f"memory_limit must be a size such as 4GB (got {memory_limit!r}: {error})"
-        ) from error
+    cluster = distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=memory_limit or "auto",
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        silence_logs=logging.CRITICAL,
+    )
     opened.callback(_end, cluster)
     return opened.enter_context(distributed.Client(cluster, set_as_default=False))
+
+
+def _check_memory(limit: str | None) -> None:
+    """Refuse a limit in which no worker can live: Dask would begin it again for ever."""
+    from dask.utils import parse_bytes
+    from distributed.system import MEMORY_LIMIT
+
+    if limit is None or limit == "auto":
+        return
+    try:
+        found = parse_bytes(limit) if not _is_number(limit) else float(limit)
+    except ValueError as error:
+        raise OptionError(
+            f"memory_limit must be a size such as 4GB (got {limit!r}: {error})"
+        ) from error
+    size = found * MEMORY_LIMIT if _is_number(limit) and found <= 1 else found
+    if size != 0 and size < LEAST_MEMORY:  # 0 is no limit
+        raise OptionError(
+            f"memory_limit must be at least {LEAST_MEMORY // 10**6}MB: a worker takes some 300 "
+            f"for small exposures (got {limit!r})"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _end(cluster: Any) -> None:
@@ -479,7 +508,8 @@ def make_engine(
     wants_dask = client is not None or bool(scheduler) or memory_limit is not None
     if name in ("processes", "none") and wants_dask:
         raise OptionError(
-            f"engine {name} has neither memory_limit nor scheduler; choose the engine dask for them"
+            f"engine must be dask for memory_limit, scheduler and client (got {name!r}); leave "
+            "these out for another one"
         )
     if name == "none":
         return Here()

@@ -16,6 +16,10 @@ class Kind(StrEnum):
     TEMPLATE = "template"  # one exposure, template images scaled
 
 
+AVERAGED = (Kind.DEDICATED, Kind.DITHERS)
+"""Those whose members have background exposures."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Member:
     """One target of a group.

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 NAME = "webbkg-results"
 """Of the files, without their endings."""
 
-_TEXTS = ("target", "group", "kind", "fate", "status", "verdict", "reason", "product", "warnings")
+_TEXTS = (
+    *("target", "group", "kind", "fate", "status", "verdict", "remarks", "reason", "product"),
+    *("unit", "warnings"),
+)
 _DESCRIPTIONS = {
     "target": "exposure",
     "group": "of the plan",
@@ -26,17 +29,22 @@ _DESCRIPTIONS = {
     "fate": "done, there already, failed, elsewhere (another run is at it)",
     "status": "COMPLETE, SKIPPED, FAILED, ERROR",
     "verdict": "of the metrics: good, look, bad",
+    "remarks": "why the verdict is not good",
     "reason": "why, where there is something to say",
     "product": "file",
     "backgrounds": "exposures that were given",
-    "level": "median of the result on sky pixels, in its unit",
-    "scatter": "robust standard deviation there",
+    "unit": "of level, level_scatter and background",
+    "level": "median of the result on sky pixels",
+    "level_scatter": "robust standard deviation there",
     "background": "median of what was subtracted there",
     "seconds": "that it took",
-    "cpu": "seconds of a processor",
+    "cpu": "time of a processor",
     "warnings": "what else is to be known",
 }
-_NUMBERS = ("level", "scatter", "background")
+_NUMBERS = {"level": "level", "level_scatter": "scatter", "background": "background"}
+"""Columns, and what they are called among the metrics, one of which is called scatter as well."""
+
+_SECONDS = ("seconds", "cpu")
 
 
 def as_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -54,14 +62,16 @@ def _row(one: Result) -> dict[str, Any]:
         "fate": str(one.fate),
         "status": one.status,
         "verdict": metrics.get("verdict", ""),
+        "remarks": "; ".join(metrics.get("reasons", ())),
         "reason": told.get("reason", ""),
         "product": told.get("output") or "",
+        "unit": told.get("unit", ""),
         "backgrounds": one.backgrounds,
         "seconds": one.seconds,
         "cpu": one.cpu,
         "warnings": "; ".join(told.get("warnings", ())),
     }
-    row |= {name: _number(metrics.get(name)) for name in _NUMBERS}
+    row |= {column: _number(metrics.get(name)) for column, name in _NUMBERS.items()}
     values: Mapping[str, Any] = metrics.get("values", {})
     return row | {name: _number(value["value"]) for name, value in values.items()}
 
@@ -73,8 +83,9 @@ def _number(value: Any) -> float:
 def as_table(results: Sequence[Result]) -> Table:
     """Make a table of results, a row for each target, in their order.
 
-    Columns are text, but for ``backgrounds``, ``seconds`` and ``cpu``, and what is measured:
-    ``level``, ``scatter``, ``background`` and a column for each metric, NaN where it was not.
+    Columns are text, but for ``backgrounds``, ``seconds`` and ``cpu`` (s), and what is measured:
+    ``level``, ``level_scatter``, ``background`` (in the target's ``unit``) and a column for each
+    metric, NaN where it was not.
 
     Returns
     -------
@@ -83,7 +94,7 @@ def as_table(results: Sequence[Result]) -> Table:
     from astropy.table import Table
 
     rows = as_rows(results)
-    metrics = dict.fromkeys(name for row in rows for name in row if name not in _DESCRIPTIONS)
+    metrics = _metrics(results)
     table = Table()
     for name in (*_DESCRIPTIONS, *metrics):
         if name in _TEXTS:
@@ -91,8 +102,18 @@ def as_table(results: Sequence[Result]) -> Table:
         else:
             kind = "i8" if name == "backgrounds" else "f8"
             table[name] = [row.get(name, float("nan")) for row in rows] or _empty(kind)
-        table[name].description = _DESCRIPTIONS.get(name, "metric")
+        table[name].description = _DESCRIPTIONS.get(name) or metrics[name]
+        table[name].unit = "s" if name in _SECONDS else None
     return table
+
+
+def _metrics(results: Sequence[Result]) -> dict[str, str]:
+    """Name the metrics that some target has, and describe them."""
+    told = {}
+    for one in results:
+        for name, metric in ((one.told.get("metrics") or {}).get("values") or {}).items():
+            told[name] = f"metric, in units of {metric['unit']}" if "unit" in metric else "metric"
+    return told
 
 
 def _empty(kind: str) -> Any:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from webbkg.batch.groups import Group, Kind, LeftOut, Member, Plan
+from webbkg.batch.groups import AVERAGED, Group, Kind, LeftOut, Member, Plan
 from webbkg.errors import InputError, OutputError
 from webbkg.files import door
 from webbkg.files.disk import settle
@@ -25,7 +25,6 @@ LONGEST = 2**28
 """Bytes of a plan; an exposure takes some 100 for each exposure that has it as its background."""
 
 COMPANIONS = ("catalog", "direct_image", "segmentation")
-AVERAGED = (Kind.DEDICATED, Kind.DITHERS)
 OTHERS = "others"
 """In the place of backgrounds: the other targets of the group."""
 

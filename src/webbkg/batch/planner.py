@@ -18,6 +18,7 @@ from webbkg.batch.dithers import plan_dithers
 from webbkg.batch.grisms import plan_grisms, plan_series
 from webbkg.batch.groups import Group, LeftOut, Member, Plan
 from webbkg.batch.headers import FORM, Facts, read_facts, split_name
+from webbkg.batch.images import NO_SERIES, plan_images
 from webbkg.batch.inputs import Given, find_inputs
 from webbkg.batch.screening import exposure_of, unfit, without_doubles
 from webbkg.errors import OptionError
@@ -41,12 +42,15 @@ class Rules:
         Whether repeats of a two-point nod are taken pair by pair, not by the mean of all.
     catalog : Path or None
         Source catalogue of all grism exposures.
+    templates : bool
+        Whether each image is planned by itself, since templates are scaled to it.
     """
 
     min_separation: float = MIN_SEPARATION
     background_target: tuple[str, ...] = ()
     pairs: bool = True
     catalog: Path | None = None
+    templates: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.min_separation) and self.min_separation >= 0):
@@ -62,6 +66,7 @@ def plan(
     background_target: str | Sequence[str] = (),
     pairs: bool = True,
     catalog: Given | None = None,
+    templates: bool = False,
     folder: Given | None = None,
     cache: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -84,6 +89,9 @@ def plan(
         mean of all on the other side.
     catalog : path, optional
         Source catalogue of all grism exposures, instead of those that are found.
+    templates : bool
+        Plan each image by itself and without backgrounds, to be run with templates of your own
+        (`template`), which are scaled to it.
     folder : path, optional
         Where names of files count from; the current folder by default. What is not below it has
         its whole path.
@@ -107,7 +115,11 @@ def plan(
     names = (background_target,) if isinstance(background_target, str) else background_target
     given = None if catalog is None else Path(find_file(catalog, [Path()], "catalog")).absolute()
     rules = Rules(
-        min_separation=min_separation, background_target=tuple(names), pairs=pairs, catalog=given
+        min_separation=min_separation,
+        background_target=tuple(names),
+        pairs=pairs,
+        catalog=given,
+        templates=templates,
     )
     found = find_inputs(inputs)
     entries, left = read_associations(found.associations)
@@ -177,14 +189,27 @@ def _plan_exposures(
     kinds: dict[str, list[Facts]] = {"series": [], "grism": [], "background": [], "science": []}
     for one in exposures:
         kinds[_kind(one, rules)].append(one)
-    groups = plan_series(kinds["series"])
-    groups += plan_grisms(kinds["grism"], exposures, catalogs, rules.catalog)
-    assigned, rest = assign(kinds["science"], kinds["background"])
+    groups = plan_grisms(kinds["grism"], exposures, catalogs, rules.catalog)
+    if rules.templates:
+        series, *others = kinds["series"], kinds["background"], kinds["science"]
+        more, unfit_ones = plan_images([one for those in others for one in those])
+        left += unfit_ones + [(one, NO_SERIES) for one in series]
+    else:
+        more, alone = _plan_averages(kinds["science"], kinds["background"], rules)
+        more += plan_series(kinds["series"])
+        left += alone
+    return groups + more, {one.path: reason for one, reason in left}
+
+
+def _plan_averages(
+    science: Sequence[Facts], backgrounds: Sequence[Facts], rules: Rules
+) -> tuple[list[Group], list[tuple[Facts, str]]]:
+    """Group exposures that are subtracted by others, and say why some are not."""
+    assigned, rest = assign(science, backgrounds)
     dithers, alone = plan_dithers(rest, rules.min_separation, rules.pairs)
-    groups += [*grouped(assigned), *dithers]
-    left += left_over(kinds["background"], assigned)
-    left += [(one, reason + why_none(one, kinds["background"])) for one, reason in alone]
-    return groups, {one.path: reason for one, reason in left}
+    left = left_over(backgrounds, assigned)
+    left += [(one, reason + why_none(one, backgrounds)) for one, reason in alone]
+    return [*grouped(assigned), *dithers], left
 
 
 def _kind(facts: Facts, rules: Rules) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from webbkg.batch.engines import Engine, make_engine, share_cores
-from webbkg.batch.groups import Group, Kind, Member, Plan
+from webbkg.batch.groups import AVERAGED, Group, Kind, Member, Plan
 from webbkg.batch.identity import Identities
 from webbkg.batch.ledger import LEASE, Ledger
 from webbkg.batch.work import (
@@ -125,6 +125,13 @@ class Manner:
         part, parts = self.shard
         if not 1 <= part <= parts:
             raise OptionError(f"shard must be i/n, with i from 1 to n (got {part}/{parts})")
+        own = {"workers": self.workers, "memory_limit": self.memory_limit}
+        given = [f"{name} = {value}" for name, value in own.items() if value is not None]
+        if given and (self.scheduler or self.client is not None):
+            raise OptionError(
+                "workers and memory_limit must not be given with a scheduler or a client, whose "
+                f"cluster has its own (got {', '.join(given)}); set them where it is begun"
+            )
 
 
 def as_shard(text: str) -> tuple[int, int]:
@@ -235,11 +242,17 @@ def make_order(
     OptionError
         If there is no such parameter, or its value lies outside its range.
     """
-    from webbkg.options import KINDS
+    from webbkg.options import KINDS, RunOptions, as_names
+    from webbkg.report.limits import set_limits
 
     given = {name: value for name, value in parameters.items() if value is not None}
     for kind in KINDS:
         kind.of(given)
+    set_limits(as_names(RunOptions.of(given).metric_limits, "metric_limits") or ())
+    if suffix and os.sep in suffix:
+        raise OptionError(
+            f"suffix must be part of a file's name, without {os.sep} (got {suffix!r})"
+        )
     return Order(
         folder=str(Path(plan.folder).absolute()),
         output_dir=str(make_folder(output_dir or ".").absolute()),
@@ -289,6 +302,7 @@ class Run:
         was done until then.
         """
         groups = list(_part(self.plan.groups, self.manner.shard))
+        _check_templates(self.plan.groups, self.order)
         _check_products(self.plan.groups, self.order)
         folder = Path(self.order.output_dir)
         begun = time.monotonic()
@@ -481,6 +495,22 @@ def _part(groups: Sequence[Group], shard: tuple[int, int]) -> list[Group]:
         return list(groups)
     pieces = [piece for group in groups for piece in _divided(group, MOST_TARGETS)]
     return pieces[part - 1 :: parts]
+
+
+def _check_templates(groups: Sequence[Group], order: Order) -> None:
+    """Refuse templates with a plan that is made for backgrounds, and the reverse."""
+    given = order.parameters.get("template")
+    for group in groups:
+        if given and group.kind in AVERAGED:
+            raise OptionError(
+                f"template must not be given with a plan of background exposures (got {given}, and "
+                f"{group.name}, whose kind is {group.kind}); plan with templates=True "
+                "(`webbkg plan --templates`)"
+            )
+        if not given and group.kind is Kind.TEMPLATE:
+            raise OptionError(
+                f"template must be given: {group.name} is planned for one (its kind is {group.kind})"
+            )
 
 
 def _check_products(groups: Sequence[Group], order: Order) -> None:

@@ -21,11 +21,7 @@ def lines(plan: Plan) -> Iterator[str]:
     str
         Line by line; first the sum of it.
     """
-    targets = sum(len(group.members) for group in plan.groups)
-    yield (
-        f"{_counted(targets, 'target')} in {_counted(len(plan.groups), 'group')}, "
-        f"{_counted(len(plan.left_out), 'file')} left out"
-    )
+    yield first_line(plan)
     for group in plan.groups:
         yield ""
         yield f"{group.name} ({group.kind}): {group.why}"
@@ -36,6 +32,15 @@ def lines(plan: Plan) -> Iterator[str]:
         yield ""
         yield "left out"
         yield from _left_out(plan)
+
+
+def first_line(plan: Plan) -> str:
+    """Count the targets, and what is left out."""
+    targets = sum(len(group.members) for group in plan.groups)
+    return (
+        f"{_counted(targets, 'target')} in {_counted(len(plan.groups), 'group')}, "
+        f"{_counted(len(plan.left_out), 'file')} left out"
+    )
 
 
 def _counted(number: int, what: str) -> str:

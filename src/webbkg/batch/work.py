@@ -336,8 +336,12 @@ class _Worker:
             items = self._make(members)
         except WebbkgError as error:
             items = [self._item(member, error) for member in members]
-        taken = time.perf_counter() - wall, time.process_time() - cpu
-        results = [self._result(m, i, *taken) for m, i in zip(members, items, strict=True)]
+        first = (time.perf_counter() - wall, time.process_time() - cpu)
+        taken = [first, *[(0.0, 0.0)] * (len(members) - 1)]
+        results = [
+            self._result(member, item, *times)
+            for member, item, times in zip(members, items, taken, strict=True)
+        ]
         self._note(members, results)
         return results
 

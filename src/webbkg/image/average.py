@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
 from webbkg.image.flags import bytes_a_pixel, flags_of
+from webbkg.numerics.lines import lines_within
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import PLANES, ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
@@ -25,8 +28,6 @@ from webbkg.results import (
 )
 
 MOST_ROWS_A_BAND = 64
-
-_UNKNOWN = np.float32(np.nan)
 
 
 def largest_deviation(samples: int) -> float:
@@ -195,7 +196,6 @@ def average_exposures(
     shape: tuple[int, int],
     options: ImageOptions,
     *,
-    errors: bool = True,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CombinedBackground:
@@ -215,9 +215,6 @@ def average_exposures(
         The target's window.
     options : ImageOptions
         Clip threshold and iterations, and the memory for samples.
-    errors : bool
-        Whether ERR is wanted: it is a third of what is read. If not, that of the result is NaN.
-        Clipping by the noise that ERR tells wants it always.
     threads : int, optional
         Default: as many as this task may use.
     progress : callable, optional
@@ -228,38 +225,94 @@ def average_exposures(
     CombinedBackground
         The average on the target's window.
     """
-    rows, columns = shape
-    errors = errors or options.clip_noise == "model"
-    result = CombinedBackground(
-        sci=np.empty(shape, np.float32),
-        err=np.empty(shape, np.float32) if errors else np.broadcast_to(_UNKNOWN, shape),
-        dq=np.zeros(shape, np.uint32),
-        covered=_coverage(sources, shape),
-        counts=np.empty(shape, np.uint32),
-        exposures=SampleCounts(),
-        integrations=SampleCounts(),
+    err, counts = np.empty(shape, np.float32), np.empty(shape, np.uint32)
+    held = Held(np.empty(shape, np.float32), np.zeros(shape, np.uint32), err, counts)
+    told = average_into(held, sources, options, threads=threads, progress=progress)
+    return CombinedBackground(
+        sci=held.sci,
+        err=err,
+        dq=held.dq,
+        covered=coverage(sources, shape),
+        counts=counts,
+        exposures=told.exposures,
+        integrations=told.integrations,
     )
+
+
+@dataclass(frozen=True)
+class Held:
+    """Planes of an average that are held; of the others no more than a band is.
+
+    Attributes
+    ----------
+    sci, dq : (rows, columns) float32 and uint32
+        Mean, and its flags, which are 0 before.
+    err : (rows, columns) float32 or None
+        Its uncertainty; where None, ERR of the exposures is not even read, unless clipping needs
+        it: it is a third of what there is to read.
+    counts : (rows, columns) of unsigned integers, or None
+        Exposures in the mean.
+    lines, errors : range, and (lines, columns) float32
+        Some rows, and ERR there; it is filled where clipping needs ERR of the exposures.
+    """
+
+    sci: FloatImage
+    dq: FlagImage
+    err: FloatImage | None = None
+    counts: npt.NDArray[np.unsignedinteger[Any]] | None = None
+    lines: range = range(0)
+    errors: FloatImage | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the samples of an average, or of a part of its rows.
+
+    Attributes
+    ----------
+    exposures, integrations : SampleCounts
+        Over the exposures, and over the integrations of the 3-D ones.
+    unknown : int
+        Pixels that no exposure tells anything of.
+    """
+
+    exposures: SampleCounts = field(default_factory=SampleCounts)
+    integrations: SampleCounts = field(default_factory=SampleCounts)
+    unknown: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.exposures + other.exposures,
+            self.integrations + other.integrations,
+            self.unknown + other.unknown,
+        )
+
+
+def average_into(
+    held: Held,
+    sources: Sequence[Placed],
+    options: ImageOptions,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tally:
+    """Fill the planes of an average that are held; see `average_exposures`, which holds all."""
+    rows, columns = held.sci.shape
+    errors = held.err is not None or options.clip_noise == "model"
     threads = available_threads() if threads is None else threads
     a_row = _bytes_a_row(sources, columns, options)
     height, crew = share_memory(a_row, options.band_memory, threads)
     parts = over_bands(
         split(rows, height),
-        lambda: _BandAverager(sources, result, options, min(height, rows), errors).average,
+        lambda: _BandAverager(sources, held, options, min(height, rows), errors).average,
         threads=crew,
         progress=progress,
     )
-    return CombinedBackground(
-        sci=result.sci,
-        err=result.err,
-        dq=result.dq,
-        covered=result.covered,
-        counts=result.counts,
-        exposures=sum((part[0] for part in parts), SampleCounts()),
-        integrations=sum((part[1] for part in parts), SampleCounts()),
-    )
+    return sum(parts, Tally())
 
 
-def _coverage(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:
+def coverage(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:
+    """Tell which pixels of a target of `shape` any exposure covers, (rows, columns)."""
     covered = np.zeros(shape, np.bool_)
     for source in sources:
         covered[slice(*source.overlap.rows), slice(*source.overlap.columns)] = True
@@ -479,27 +532,49 @@ class _BandAverager:
     def __init__(
         self,
         sources: Sequence[Placed],
-        result: CombinedBackground,
+        held: Held,
         options: ImageOptions,
         height: int,
         errors: bool,
     ) -> None:
-        columns = result.sci.shape[1]
-        self._unwanted = None if errors else np.empty((height, columns), np.float32)
+        columns = held.sci.shape[1]
         self._sources = sources
-        self._result = result
+        self._held = held
+        self._knows_errors = errors
+        self._is_direct = held.counts is not None and held.counts.dtype == np.uint32
+        self._err = np.empty((height if held.err is None else 0, columns), np.float32)
+        self._counts = np.empty((0 if self._is_direct else height, columns), np.uint32)
         self._exposures = make_stack(len(sources), height, columns, options, errors)
         self._flags = flags_of(options.dq_threshold, len(sources), height, columns)
         self._reader = ImageReader(sources, columns, options, height, errors)
 
-    def average(self, start: int, stop: int) -> tuple[SampleCounts, SampleCounts]:
-        """Average target rows `start` to `stop` into the result."""
-        height = stop - start
-        dq = self._result.dq[start:stop]
+    def average(self, start: int, stop: int) -> Tally:
+        """Average target rows `start` to `stop`, and keep of them what is held."""
+        held, height = self._held, stop - start
+        dq = held.dq[start:stop]
+        offered, integrations = self._read(start, stop, dq)
+        err = self._err[:height] if held.err is None else held.err[start:stop]
+        plane = held.counts if self._is_direct else None
+        counts = self._counts[:height] if plane is None else plane[start:stop]
+        sci = held.sci[start:stop]
+        counted = self._exposures.average(len(self._sources), height, sci, err, counts)
+        if plane is None and held.counts is not None:
+            held.counts[start:stop] = counts
+        if held.errors is not None and self._knows_errors:
+            ours, rows = lines_within(held.lines, start, stop)
+            held.errors[ours] = err[rows]
+        self._flags.put(dq)
+        unknown = counts == 0
+        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=unknown)
+        exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
+        return Tally(exposures, integrations, int(np.count_nonzero(unknown)))
+
+    def _read(self, start: int, stop: int, dq: FlagImage) -> tuple[int, SampleCounts]:
+        """Read a band of every exposure; count the samples, and what became of integrations."""
         integrations = SampleCounts()
         offered = 0
         for index, source in enumerate(self._sources):
-            sci, err = self._exposures.images(index, height)
+            sci, err = self._exposures.images(index, stop - start)
             covered, columns = source.overlap.rows, source.overlap.columns
             rows = (max(start, covered[0]), min(stop, covered[1]))
             if rows[0] >= rows[1]:
@@ -510,14 +585,4 @@ class _BandAverager:
             integrations += self._reader.read(source, rows, start, sci, err, flags)
             self._flags.count((rows[0] - start, rows[1] - start), columns)
             offered += max(0, rows[1] - rows[0]) * (columns[1] - columns[0])
-        counted = self._exposures.average(
-            len(self._sources),
-            height,
-            self._result.sci[start:stop],
-            self._result.err[start:stop] if self._unwanted is None else self._unwanted[:height],
-            self._result.counts[start:stop],
-        )
-        self._flags.put(dq)
-        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=self._result.counts[start:stop] == 0)
-        exposures = SampleCounts(offered=offered, usable=counted.usable, clipped=counted.clipped)
-        return exposures, integrations
+        return offered, integrations

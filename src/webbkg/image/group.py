@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from webbkg.errors import WebbkgError
 from webbkg.files.exposures import Exposure
 from webbkg.files.pool import FilePool
-from webbkg.files.scratch import Scratch
-from webbkg.image.leave_one_out import Rows, average_others, is_covered
+from webbkg.files.scratch import Lists, Scratch
+from webbkg.image.average import Tally
+from webbkg.image.leave_one_out import Rows, average_others, errors_of_others, is_covered
 from webbkg.image.measure import Combination, Combined
+from webbkg.image.unkept import counts_type
 from webbkg.modes import Shared
 from webbkg.numerics.planes import Placed
-from webbkg.results import CombinedBackground, SampleCounts
+from webbkg.results import CombinedBackground, FlagImage, UnkeptBackground
 
 log = logging.getLogger(__name__)
 
@@ -41,26 +45,27 @@ class Others(Shared):
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__()
         self._files = tuple(files)
-        self._made_for: Any = None
-        self._scratch: Scratch | None = None
-        self._told: list[tuple[SampleCounts, SampleCounts]] = []
+        self._asked: Combination | None = None
+        self._kept: _Kept | None = None
+        self._told: list[Tally] = []
+        self._errors = np.empty((0, 0, 0), np.float32)
 
     def get(self, key: Any, make: Callable[[], Made]) -> Made:
         """Return the average of the others, from the pass if it gives that."""
         index = self._left_out(key)
         if index is None or not self._has(key):
             return super().get(key, make)
-        return cast(Made, Combined(self._background(index, key)))
+        return cast(Made, Combined(self._background(index)))
 
     def close(self) -> None:
         """Give the space back."""
-        if self._scratch is not None:
-            self._scratch.close()
-            self._scratch = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _left_out(self, key: Any) -> int | None:
         """Tell which one exposure is not averaged; None if it is not one of the group's."""
-        if not isinstance(key, Combination) or key.propagated or key.masks:
+        if not isinstance(key, Combination) or key.wanted.variances or key.masks:
             return None
         missing = [i for i, file in enumerate(self._files) if file not in key.sources]
         rest = self._files[: missing[0]] + self._files[missing[0] + 1 :] if missing else ()
@@ -68,16 +73,17 @@ class Others(Shared):
 
     def _has(self, key: Combination) -> bool:
         """Make the pass for what is asked for, unless it is made; tell whether there is one."""
-        made_for = key.shape, key.options, key.errors
-        if made_for != self._made_for:
+        asked = replace(key, sources=(), places=())  # what is the same for all of the group
+        asked = asked.serving(self._asked)
+        if asked != self._asked:
             self.close()
-            self._made_for = made_for
+            self._asked = asked
             try:
-                self._make(key)
+                self._make(asked)
             except WebbkgError as error:
                 log.debug("the exposures of the group are averaged singly: %s", error)
                 self.close()
-        return self._scratch is not None
+        return self._kept is not None
 
     def _make(self, key: Combination) -> None:
         with FilePool() as pool:
@@ -88,31 +94,76 @@ class Others(Shared):
                 self._average(placed, key)
 
     def _average(self, placed: Sequence[Placed], key: Combination) -> None:
-        planes = {
-            "sci": np.dtype(np.float32),
-            "dq": np.dtype(np.uint32),
-            "counts": np.min_scalar_type(len(placed)),
+        wanted = key.wanted
+        planes: dict[str, npt.DTypeLike] = {"sci": np.float32}
+        if wanted.whole:
+            planes["err"] = np.float32
+        if wanted.whole or wanted.counts:
+            planes["counts"] = counts_type(len(placed))
+        self._kept = kept = _Kept(len(placed), key.shape, planes)
+        self._told = average_others(placed, key.shape, key.options, kept.put, errors=wanted.whole)
+        self._errors = errors_of_others(placed, key.shape[1], key.options, wanted.lines)
+
+    def _background(self, index: int) -> CombinedBackground | UnkeptBackground:
+        kept, asked, told = self._kept, self._asked, self._told[index]
+        assert kept is not None
+        assert asked is not None
+        common: dict[str, Any] = {
+            "sci": kept.plane(index, "sci"),
+            "dq": kept.flags(index),
+            "exposures": told.exposures,
+            "integrations": told.integrations,
         }
-        if key.errors:
-            planes["err"] = np.dtype(np.float32)
-        self._scratch = scratch = Scratch(len(placed), key.shape, planes)
-
-        def keep(index: int, start: int, rows: Rows) -> None:
-            scratch.put(index, start, **{name: getattr(rows, name) for name in planes})
-
-        self._told = average_others(placed, key.shape, key.options, keep, errors=key.errors)
-
-    def _background(self, index: int, key: Combination) -> CombinedBackground:
-        scratch = self._scratch
-        assert scratch is not None
-        unknown = np.broadcast_to(np.float32(np.nan), key.shape)
-        exposures, integrations = self._told[index]
-        return CombinedBackground(
-            sci=scratch.get(index, "sci"),
-            err=scratch.get(index, "err") if key.errors else unknown,
-            dq=scratch.get(index, "dq"),
-            covered=np.ones(key.shape, np.bool_),
-            counts=scratch.get(index, "counts").astype(np.uint32),
-            exposures=exposures,
-            integrations=integrations,
+        if asked.wanted.whole:
+            return CombinedBackground(
+                err=kept.plane(index, "err"),
+                covered=np.ones(asked.shape, np.bool_),
+                counts=kept.plane(index, "counts").astype(np.uint32),
+                **common,
+            )
+        return UnkeptBackground(
+            covered=np.broadcast_to(np.True_, asked.shape),
+            lines=asked.wanted.lines,
+            errors=self._errors[index],
+            counts=kept.plane(index, "counts") if asked.wanted.counts else None,
+            unknown=told.unknown,
+            **common,
         )
+
+
+class _Kept:
+    """Averages that wait until they are asked for.
+
+    Their flags hardly differ: they are kept once for all, and for each what differs.
+    """
+
+    def __init__(
+        self, number: int, shape: tuple[int, int], planes: Mapping[str, npt.DTypeLike]
+    ) -> None:
+        self._planes = Scratch(number, shape, planes)
+        self._names = tuple(planes)
+        self._flags = np.empty(shape, np.uint32)
+        self._differences = Lists(number)
+
+    def put(self, index: int, start: int, rows: Rows) -> None:
+        """Keep rows of an average, from row `start` on."""
+        self._planes.put(index, start, **{name: getattr(rows, name) for name in self._names})
+        if index == 0:
+            self._flags[start : start + len(rows.flags)] = rows.flags
+        self._differences.put(index, start, rows.differences)
+
+    def plane(self, index: int, name: str) -> npt.NDArray[Any]:
+        """Return a plane of an average, to look at only."""
+        return self._planes.get(index, name)
+
+    def flags(self, index: int) -> FlagImage:
+        """Return the flags of an average."""
+        flags = self._flags.copy()
+        for start, (places, bits) in self._differences.get(index):
+            flags[start:].reshape(-1)[places] ^= bits
+        return flags
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._planes.close()
+        self._differences.close()

@@ -449,3 +449,186 @@ def average_near(
         )
         clipped += usable - counts[pixel]
     return clipped
+
+
+# Averages without each sample in turn: what they have in common is found once.
+
+EXACT = 2.0**29  # sums of float32 round nowhere that are below this times their smallest term
+
+
+@inlined
+def _sum_and_copy(
+    samples: Array, start: int, size: int, count: Array, total: Array, lanes: Array, extent: Array
+) -> None:
+    """Count and sum the samples of `size` pixels from `start`, as `_sum` does; copy them to `lanes`.
+
+    In `extent` (2, LANES; float32) are the smallest magnitude above 0, and the largest.
+    """
+    least, most = extent[0], extent[1]
+    count[:size] = 0
+    total[:size] = 0.0
+    least[:size] = np.float32(np.inf)
+    most[:size] = np.float32(0)
+    for i in range(samples.shape[0]):
+        row = samples[i, start : start + size]
+        lane = lanes[i, :size]
+        for p in range(size):
+            present = row[p] == row[p]
+            magnitude = abs(row[p]) if present else np.float32(0)
+            count[p] += np.int32(1) if present else np.int32(0)
+            total[p] += np.float64(row[p]) if present else 0.0
+            lane[p] = row[p] if present else np.float32(np.inf)
+            most[p] = max(most[p], magnitude)
+            least[p] = min(least[p], magnitude if magnitude > 0 else np.float32(np.inf))
+
+
+@inlined
+def _sum_squares_of_lanes(lanes: Array, size: int, total: Array, squares: Array) -> None:
+    """Sum the squares of sorted samples about their mean, none of which is missing."""
+    number = lanes.shape[0]
+    squares[:size] = np.float32(0)
+    for i in range(number):
+        lane = lanes[i, :size]
+        for p in range(size):
+            offset = lane[p] - np.float32(total[p] / number)
+            squares[p] += offset * offset
+
+
+@inlined
+def _can_lose(
+    number: int, squares: float, offset: float, up: float, down: float, sigma: float
+) -> bool:
+    """Tell whether the first iteration could reject a sample of a pixel that one is taken off.
+
+    The one is `offset` from the mean of all, whose sum of squares about that is at least
+    `squares`: without it that is less by number / (number - 1) · offset². `up` and `down` are how
+    far samples are above and below the median that then holds.
+    """
+    rest = number - 1
+    left = squares - offset * offset * (number / rest) * (1.0 + MARGIN)
+    reach = sigma * sigma * max(left, 0.0) / rest
+    return max(up * up, down * down) > reach
+
+
+@inlined
+def _find_certain(
+    lanes: Array, size: int, sigma: float, total: Array, squares: Array, certain: Array
+) -> None:
+    """Find the pixels in which the first iteration rejects nothing, whichever sample is left out.
+
+    Three cases of sorted samples, none of which is missing, are enough: that the lowest is left
+    out, or the highest, or one between, for which the farther of the second from either end stands,
+    and either of the two other cases' medians.
+    """
+    number = lanes.shape[0]
+    middle = (number - 1) // 2
+    even = (number - 1) % 2 == 0
+    # Taken one by one: unpacked rows would not be known to be contiguous.
+    lowest, second = lanes[0], lanes[1]
+    next_to_highest, highest = lanes[number - 2], lanes[number - 1]
+    before, here, after = lanes[middle - 1 if even else middle], lanes[middle], lanes[middle + 1]
+    before_after = lanes[middle if even else middle + 1]
+    for p in range(size):
+        mean = total[p] / number
+        shift = mean - np.float64(np.float32(mean))
+        least = np.float64(squares[p]) * (1.0 - MARGIN) - number * shift * shift * (1.0 + MARGIN)
+        low = 0.5 * (np.float64(before[p]) + np.float64(here[p]))  # without the highest
+        high = 0.5 * (np.float64(before_after[p]) + np.float64(after[p]))  # without the lowest
+        inner = max(mean - second[p], next_to_highest[p] - mean)
+        loses = _can_lose(
+            number, least, lowest[p] - mean, highest[p] - high, high - second[p], sigma
+        )
+        loses |= _can_lose(
+            number, least, highest[p] - mean, next_to_highest[p] - low, low - lowest[p], sigma
+        )
+        loses |= _can_lose(number, least, inner, highest[p] - low, high - lowest[p], sigma)
+        certain[p] = not loses and squares[p] < np.inf
+
+
+JackknifeScratch = tuple[Array, Array, Array]
+
+
+def make_jackknife_scratch(samples: int) -> JackknifeScratch:
+    """Make the buffers of `sum_all`."""
+    lanes = np.empty((samples, LANES), np.float32)
+    return lanes, np.empty((3, LANES), np.float32), np.ones(LANES, np.bool_)
+
+
+@compiled
+def sum_all(
+    samples: Array,
+    sigma: float | None,
+    network: Array,
+    scratch: JackknifeScratch,
+    count: Array,
+    total: Array,
+    doubtful: Array,
+) -> int:
+    """Count and sum the samples of each pixel, for `leave_out`; see `average_untouched`.
+
+    Fills `count` (int32) and `total` (float64), each (pixels,). Returns how many pixels are listed
+    in `doubtful` (int32): in all others nothing is rejected whichever sample is left out, and
+    taking that off the total gives what adding the others gives, since no sum of them is rounded.
+    """
+    pixels = samples.shape[1]
+    lanes, values, certain = scratch
+    listed = 0
+    for start in range(0, pixels, LANES):
+        size = min(LANES, pixels - start)
+        counts, totals = count[start : start + size], total[start : start + size]
+        _sum_and_copy(samples, start, size, counts, totals, lanes, values)
+        if sigma is not None:
+            _sort_lanes(lanes, size, network)
+            _sum_squares_of_lanes(lanes, size, totals, values[2])
+            _find_certain(lanes, size, sigma, totals, values[2], certain)
+        for p in range(size):
+            least, most = np.float64(values[0, p]), np.float64(values[1, p])
+            is_exact = most * samples.shape[0] <= least * EXACT
+            is_whole = sigma is None or counts[p] == samples.shape[0]
+            if counts[p] > 0 and not (certain[p] and is_whole and is_exact):
+                doubtful[listed] = start + p
+                listed += 1
+    return listed
+
+
+@compiled
+def leave_out(sample: Array, count: Array, total: Array, mean: Array, counts: Array) -> int:
+    """Average, where nothing is rejected, without one sample (pixels,); see `sum_all`.
+
+    Fills `mean` (float32) and `counts` (uint32): NaN and 0 where there is no other sample. Returns
+    how many samples are left.
+    """
+    usable = 0
+    for p in range(sample.size):
+        present = sample[p] == sample[p]
+        kept = count[p] - (np.int32(1) if present else np.int32(0))
+        rest = total[p] - (np.float64(sample[p]) if present else 0.0)
+        usable += kept
+        counts[p] = kept
+        mean[p] = rest / kept if kept > 0 else np.nan
+    return usable
+
+
+@compiled
+def leave_out_errors(
+    errors: Array, index: int, counts: Array, before: Array, variance: Array, uncertainty: Array
+) -> None:
+    """Add err² up without one sample, number `index`, in the order of the others.
+
+    `before` (pixels,) float64 is the sum of those before it, and then with it; `variance`
+    (CHUNK,) is a buffer. Fills `uncertainty` (float32): sqrt(sum err²) / counts.
+    """
+    for start in range(0, counts.size, CHUNK):
+        size = min(CHUNK, counts.size - start)
+        first = before[start : start + size]
+        for p in range(size):
+            variance[p] = first[p]
+        for i in range(index + 1, errors.shape[0]):
+            row = errors[i, start : start + size]
+            for p in range(size):
+                variance[p] += np.float64(row[p]) * np.float64(row[p])
+        own = errors[index, start : start + size]
+        for p in range(size):
+            kept = counts[start + p]
+            uncertainty[start + p] = math.sqrt(variance[p]) / kept if kept > 0 else np.nan
+            first[p] += np.float64(own[p]) * np.float64(own[p])

@@ -1,10 +1,9 @@
 """Image from image: the averages of a group of exposures without each of them in turn.
 
 Nods and dithers see a source in another place each, so that each exposure's background is the
-average of the others. One pass over the exposures gives all of these averages: of the samples of a
-band all but one are stacked, and from "without i" to "without i + 1" one of them changes place.
-(Taking a sample off a total would round differently.) Every average has the very samples, in the
-same order, that `average_exposures` would stack for it, and so the same bits.
+average of the others. One pass over the exposures gives all of these averages: a band of each is
+read once, and what the averages of its samples have in common is found once (see
+`webbkg.image.jackknife`). Every average has the bits that `average_exposures` gives of the others.
 """
 
 from __future__ import annotations
@@ -14,14 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from webbkg.image.average import ImageReader, make_stack, share_memory
+from webbkg.image.average import ImageReader, Tally, share_memory
+from webbkg.image.flags import FlagsOfOthers
+from webbkg.image.jackknife import make_jackknife
+from webbkg.image.unkept import on_lines
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Overlap, Placed
-from webbkg.options import DO_NOT_USE, ImageOptions
+from webbkg.options import ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
-MOST_MEMORY = 8 * 2**20
-"""Bytes for samples: a band is gone through once for each exposure, and is to stay in the caches."""
+MOST_MEMORY = 12 * 2**20
+"""Bytes for a band: it is gone through once for each exposure, and is to stay in the caches."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,19 @@ class Rows:
     ----------
     sci, err : (rows, columns) float32
         Mean, and its uncertainty.
-    dq : (rows, columns) uint32
-        Flags.
+    flags : (rows, columns) uint32
+        Those of all exposures together, the same for each average.
+    differences : (2, pixels) uint32
+        In which pixels of these rows the average has others: their number, row after row, and the
+        bits that differ.
     counts : (rows, columns) uint32
         Exposures in the mean.
     """
 
     sci: FloatImage
     err: FloatImage
-    dq: FlagImage
+    flags: FlagImage
+    differences: FlagImage
     counts: FlagImage
 
 
@@ -51,8 +57,8 @@ Keep = Callable[[int, int, Rows], None]
 def is_covered(sources: Sequence[Placed], shape: tuple[int, int], options: ImageOptions) -> bool:
     """Tell whether one pass gives the averages: of two exposures or more, on one window.
 
-    Not where levels are matched, sources left out, or flags voted on: what one exposure comes to
-    there depends on which others there are.
+    Not where levels are matched or sources left out: what one exposure comes to there depends on
+    which others there are.
     """
     whole = Overlap.whole(shape)
     return (
@@ -62,7 +68,6 @@ def is_covered(sources: Sequence[Placed], shape: tuple[int, int], options: Image
         and options.match_background == "none"
         and not options.mask_sources
         and options.source_mask is None
-        and options.dq_threshold == 0
     )
 
 
@@ -74,7 +79,7 @@ def average_others(
     *,
     errors: bool = True,
     threads: int | None = None,
-) -> list[tuple[SampleCounts, SampleCounts]]:
+) -> list[Tally]:
     """Average, for each exposure, all the others; see `is_covered` for when.
 
     Parameters
@@ -94,8 +99,8 @@ def average_others(
 
     Returns
     -------
-    list of (SampleCounts, SampleCounts)
-        For each average: over the exposures, and over their integrations.
+    list of Tally
+        What became of the samples of each average.
     """
     rows, columns = shape
     errors = errors or options.clip_noise == "model"
@@ -103,21 +108,36 @@ def average_others(
     memory = min(options.band_memory, MOST_MEMORY)
     height, crew = share_memory(_bytes_a_row(sources, columns), memory, threads)
 
-    def make_worker() -> Callable[[int, int], list[tuple[SampleCounts, SampleCounts]]]:
+    def make_worker() -> Callable[[int, int], list[Tally]]:
         return _BandAverager(sources, columns, options, min(height, rows), errors, keep).average
 
     parts = over_bands(split(rows, height), make_worker, threads=crew)
-    return [_total([part[index] for part in parts]) for index in range(len(sources))]
+    return [sum((part[index] for part in parts), Tally()) for index in range(len(sources))]
 
 
-def _total(parts: Sequence[tuple[SampleCounts, SampleCounts]]) -> tuple[SampleCounts, SampleCounts]:
-    return sum((p[0] for p in parts), SampleCounts()), sum((p[1] for p in parts), SampleCounts())
+def errors_of_others(
+    sources: Sequence[Placed], columns: int, options: ImageOptions, lines: range
+) -> FloatImage:
+    """Return ERR of each average in some rows alone: (averages, lines, columns) float32."""
+    errors = np.empty((len(sources), len(lines), columns), np.float32)
+
+    def keep(index: int, start: int, rows: Rows) -> None:
+        errors[index, start : start + len(rows.err)] = rows.err
+
+    if lines:
+        placed = [on_lines(source, lines) for source in sources]
+        average_others(placed, (len(lines), columns), options, keep)
+    return errors
 
 
 def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
-    """Memory of a row on one thread: SCI, ERR and twice the flags of each, integrations, rest."""
+    """Memory of a row on one thread.
+
+    SCI, ERR and flags of each exposure, and once more of those that are averaged one by one;
+    integrations; the rest.
+    """
     most = max(source.planes.shape[0] for source in sources)
-    return columns * (16 * (len(sources) + 2) + 8 * (most + 2) + 12)
+    return columns * (24 * (len(sources) + 4) + 8 * (most + 2))
 
 
 class _BandAverager:
@@ -135,66 +155,40 @@ class _BandAverager:
         self._sources = sources
         self._keep = keep
         self._reader = ImageReader(sources, columns, options, height, errors)
-        self._stack = make_stack(len(sources) - 1, height, columns, options, errors)
-        self._spare = np.empty((2, height, columns), np.float32)  # SCI and ERR of who is left out
-        self._moved = np.empty((2, height, columns), np.float32)
-        self._flags = np.empty((len(sources), height, columns), np.uint32)
-        self._later = np.empty((len(sources), height, columns), np.uint32)
-        self._before = np.empty((height, columns), np.uint32)
+        self._samples = make_jackknife(len(sources), height, columns, options, errors)
+        self._flags = FlagsOfOthers(options.dq_threshold, len(sources), height, columns)
         self._sci, self._err = np.empty((2, height, columns), np.float32)
-        self._dq, self._counts = np.empty((2, height, columns), np.uint32)
+        self._counts = np.empty((height, columns), np.uint32)
 
-    def average(self, start: int, stop: int) -> list[tuple[SampleCounts, SampleCounts]]:
+    def average(self, start: int, stop: int) -> list[Tally]:
         """Average the others of each exposure in rows `start` to `stop`."""
         integrations = self._read(start, stop)
         every = sum(integrations, SampleCounts())
-        self._collect_flags(stop - start)
-        told = []
-        for index, own in enumerate(integrations):
-            if index:
-                self._put_back(index - 1, stop - start)
-            told.append((self._average_one(index, start, stop), _without(every, own)))
-        return told
+        flags = self._flags.share(stop - start)
+        self._samples.begin(stop - start)
+        return [
+            self._average_one(index, start, flags, _without(every, own))
+            for index, own in enumerate(integrations)
+        ]
 
     def _read(self, start: int, stop: int) -> list[SampleCounts]:
-        """Read the band of every exposure: the first waits aside, the others are stacked."""
+        """Read the band of every exposure."""
         told, height = [], stop - start
         for index, source in enumerate(self._sources):
-            sci, err = self._stack.images(index - 1, height) if index else self._spare[:, :height]
-            flags = self._flags[index, :height]
-            flags.fill(0)
+            sci, err = self._samples.images(index, height)
+            flags = self._flags.sample(index, height)
             told.append(self._reader.read(source, (start, stop), start, sci, err, flags))
         return told
 
-    def _collect_flags(self, height: int) -> None:
-        """Note at each exposure the flags of those after it."""
-        self._before[:height] = 0
-        self._later[-1, :height] = 0
-        for index in range(len(self._sources) - 1, 0, -1):
-            here = self._later[index, :height], self._flags[index, :height]
-            np.bitwise_or(*here, out=self._later[index - 1, :height])
-
-    def _put_back(self, index: int, height: int) -> None:
-        """Put the exposure that was left out in the place of the next one, which is so now."""
-        spare, moved = self._spare[:, :height], self._moved[:, :height]
-        for image, waiting, aside in zip(
-            self._stack.images(index, height), spare, moved, strict=True
-        ):
-            aside[...] = image
-            image[...] = waiting
-        self._spare, self._moved = self._moved, self._spare
-        before = self._before[:height]
-        np.bitwise_or(before, self._flags[index, :height], out=before)
-
-    def _average_one(self, index: int, start: int, stop: int) -> SampleCounts:
-        height, samples = stop - start, len(self._sources) - 1
+    def _average_one(
+        self, index: int, start: int, flags: FlagImage, integrations: SampleCounts
+    ) -> Tally:
+        height = len(flags)
         sci, err, counts = self._sci[:height], self._err[:height], self._counts[:height]
-        dq = self._dq[:height]
-        counted = self._stack.average(samples, height, sci, err, counts)
-        np.bitwise_or(self._before[:height], self._later[index, :height], out=dq)
-        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=counts == 0)
-        self._keep(index, start, Rows(sci, err, dq, counts))
-        return counted
+        counted = self._samples.average(index, height, sci, err, counts)
+        differences = self._flags.differences(index, counts)
+        self._keep(index, start, Rows(sci, err, flags, differences, counts))
+        return Tally(counted, integrations, counts.size - int(np.count_nonzero(counts)))
 
 
 def _without(every: SampleCounts, one: SampleCounts) -> SampleCounts:

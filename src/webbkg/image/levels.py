@@ -16,7 +16,7 @@ import numpy.typing as npt
 from webbkg.image.sampling import bin_rows, new_room
 from webbkg.numerics.parallel import available_threads, over_bands
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
-from webbkg.results import CombinedBackground, FloatImage
+from webbkg.results import Background, FloatImage
 
 Values = npt.NDArray[np.float64]
 
@@ -242,7 +242,7 @@ class TargetMatch:
     value: float
 
 
-def match_target(target: Placed, background: CombinedBackground, kind: str) -> TargetMatch:
+def match_target(target: Placed, background: Background, kind: str) -> TargetMatch:
     """Compare a combined background with the sky of the target itself, on common blocks.
 
     Sources of the target are positive, as any excess over the background is; where they fill less
@@ -252,7 +252,7 @@ def match_target(target: Placed, background: CombinedBackground, kind: str) -> T
     ----------
     target : Placed
         The target on its own window, SCI and DQ.
-    background : CombinedBackground
+    background : Background
         On the same window.
     kind : str
         ``offset`` or ``scale``.

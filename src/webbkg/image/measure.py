@@ -17,17 +17,21 @@ from webbkg.files.masks import read_mask
 from webbkg.files.pool import FilePool
 from webbkg.image.adjusted import PackedPlane
 from webbkg.image.average import average_exposures, largest_deviation
+from webbkg.image.unkept import NO_LINES, Wanted, average_unkept
 from webbkg.image.variance import split_variance
 from webbkg.modes import Request, Services, Target
+from webbkg.numerics.lines import sampled_lines
 from webbkg.numerics.planes import VARIANCES, Overlap, Placed
 from webbkg.options import GRATING_TILT_TOLERANCE, ImageOptions
 from webbkg.results import (
+    Background,
     CombinedBackground,
     ImageResult,
     Outcome,
     Propagated,
     SkyLevels,
     Status,
+    UnkeptBackground,
     Verdict,
 )
 
@@ -62,8 +66,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
         if gathered.reason:
             return _skipped(gathered.reason, gathered.verdicts)
         masks = _masks(exposures, gathered.exposures, options, request)
-        wanted = request.keep_background or request.metrics, request.propagate_errors
-        combined = _combine(gathered, masks, target.place.shape, options, services, wanted)
+        combined = _combine(gathered, masks, target, options, services, _wanted(target, request))
         combined = _match(combined, target, pool)
     return Outcome(
         status=Status.COMPLETE,
@@ -80,6 +83,16 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     )
 
 
+def _wanted(target: Target, request: Request) -> Wanted:
+    """Tell what of the average a request has a use for."""
+    if request.keep_background or request.propagate_errors:
+        return Wanted(whole=True, variances=request.propagate_errors)
+    *integrations, rows, columns = target.shape
+    lines = sampled_lines((math.prod(integrations), rows, columns))
+    looked_at = request.metrics or request.report
+    return Wanted(counts=request.report, lines=lines if looked_at else NO_LINES)
+
+
 @dataclass(frozen=True)
 class Combination:
     """What an average depends on: of two that are equal the averages are the same.
@@ -94,8 +107,8 @@ class Combination:
         Of the target.
     options : ImageOptions
         How they are averaged.
-    errors, propagated : bool
-        Whether the average's ERR is wanted, and whether its variance is split.
+    wanted : Wanted
+        What of the average somebody has a use for: it serves nobody who wants more.
     masks : tuple of Path
         Files of what is left out of them.
     """
@@ -104,16 +117,24 @@ class Combination:
     places: tuple[Overlap, ...]
     shape: tuple[int, int]
     options: ImageOptions
-    errors: bool
-    propagated: bool
+    wanted: Wanted
     masks: tuple[Path, ...] = ()
+
+    def serving(self, before: Any) -> Combination:
+        """Want what the target before wanted too, if else this is its combination.
+
+        Targets of which one looks at other rows than the next then share one average after all.
+        """
+        if isinstance(before, Combination) and replace(before, wanted=self.wanted) == self:
+            return replace(self, wanted=self.wanted | before.wanted)
+        return self
 
 
 @dataclass(frozen=True)
 class Combined:
     """The average of exposures, and what `webbkg.image.prepare.Prepared` tells of them."""
 
-    background: CombinedBackground
+    background: CombinedBackground | UnkeptBackground
     levels: SkyLevels | None = None
     masked: tuple[float, ...] = ()
     uneven: float = 0.0
@@ -122,47 +143,48 @@ class Combined:
 def _combine(
     gathered: _Gathered,
     masks: Masks,
-    shape: tuple[int, int],
+    target: Target,
     options: ImageOptions,
     services: Services,
-    wanted: tuple[bool, bool],
+    wanted: Wanted,
 ) -> Combined:
-    """Average the exposures, unless the target before had the same ones in the same places.
-
-    `wanted` tells whether the average is kept or judged, which needs its errors, and whether its
-    variance enters the target's.
-    """
-
-    def average() -> Combined:
-        placed: Sequence[Placed] = gathered.placed
-        told: tuple[Any, ...] = ()
-        if masks or options.mask_sources or options.match_background != "none":
-            from webbkg.image.prepare import prepare
-
-            own = [_read_mask(file, exposure) for file, exposure in masks]
-            prepared = prepare(placed, shape, options, own)
-            placed = prepared.sources
-            told = prepared.levels, prepared.masked, prepared.uneven
-        errors, propagate = any(wanted), wanted[1]
-        combined = average_exposures(
-            placed, shape, options, errors=errors, progress=services.progress
-        )
-        if propagate:
-            combined = split_variance(combined, gathered.placed)
-        return Combined(combined, *told)
-
-    if services.shared is None:
-        return average()
+    """Average the exposures, unless the target before had the same ones in the same places."""
+    shape, shared = target.place.shape, services.shared
     combination = Combination(
         sources=gathered.sources,
         places=tuple(placed.overlap for placed in gathered.placed),
         shape=shape,
         options=options,
-        errors=any(wanted) or options.clip_noise == "model",
-        propagated=wanted[1],
+        wanted=wanted,
         masks=tuple(file for file, _ in masks),
     )
-    return services.shared.get(combination, average)
+    if shared is None:
+        return _average(gathered.placed, masks, combination, services)
+    combination = combination.serving(shared.key)
+    return shared.get(combination, lambda: _average(gathered.placed, masks, combination, services))
+
+
+def _average(
+    exposures: Sequence[Placed], masks: Masks, combination: Combination, services: Services
+) -> Combined:
+    """Match and mask the exposures as is asked for, and average them."""
+    shape, options, wanted = combination.shape, combination.options, combination.wanted
+    placed = exposures
+    told: tuple[Any, ...] = ()
+    if masks or options.mask_sources or options.match_background != "none":
+        from webbkg.image.prepare import prepare
+
+        own = [_read_mask(file, exposure) for file, exposure in masks]
+        prepared = prepare(placed, shape, options, own)
+        placed = prepared.sources
+        told = prepared.levels, prepared.masked, prepared.uneven
+    if not wanted.whole:
+        unkept = average_unkept(placed, shape, options, wanted, progress=services.progress)
+        return Combined(unkept, *told)
+    combined = average_exposures(placed, shape, options, progress=services.progress)
+    if wanted.variances:
+        combined = split_variance(combined, exposures)
+    return Combined(combined, *told)
 
 
 Masks = Sequence[tuple[Path, Exposure]]
@@ -449,7 +471,7 @@ def _too_few(exposures: int, options: ImageOptions) -> Iterator[str]:
         )
 
 
-def _unknown_errors(background: CombinedBackground) -> Iterator[str]:
+def _unknown_errors(background: Background) -> Iterator[str]:
     """Warn where the target's uncertainty becomes unknown although its sky is known."""
     if background.variances is None:
         return
@@ -463,15 +485,23 @@ def _unknown_errors(background: CombinedBackground) -> Iterator[str]:
 
 def _result(combined: Combined, names: tuple[str, ...], options: ImageOptions) -> ImageResult:
     background = combined.background
-    covered = background.covered
+    pixels, covered = background.sci.size, background.covered
+    uncovered = 0 if background.is_everywhere else pixels - int(np.count_nonzero(covered))
     return ImageResult(
         options=options,
         backgrounds=names,
         exposures=background.exposures,
         integrations=background.integrations,
-        pixels=int(covered.size),
-        pixels_uncovered=int(covered.size - np.count_nonzero(covered)),
-        pixels_unknown=int(np.count_nonzero(covered & (background.counts == 0))),
+        pixels=pixels,
+        pixels_uncovered=uncovered,
+        pixels_unknown=_unknown(background) - uncovered,
         levels=combined.levels,
         masked=combined.masked,
     )
+
+
+def _unknown(background: CombinedBackground | UnkeptBackground) -> int:
+    """Count the pixels without a usable sample, covered or not."""
+    if isinstance(background, UnkeptBackground):
+        return background.unknown
+    return background.counts.size - int(np.count_nonzero(background.counts))

@@ -21,7 +21,9 @@ from webbkg.image.sources import find_sources
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Placed
 from webbkg.options import ImageOptions
-from webbkg.results import BoolImage, CombinedBackground, SkyLevels
+from webbkg.results import BoolImage, CombinedBackground, SkyLevels, UnkeptBackground
+
+Average = CombinedBackground | UnkeptBackground
 
 ROWS_A_BAND = 256
 
@@ -155,8 +157,8 @@ def _share(source: Placed, masked: Masked | None) -> float:
 
 
 def match_to_target(
-    target: Placed, background: CombinedBackground, levels: SkyLevels
-) -> tuple[CombinedBackground, SkyLevels]:
+    target: Placed, background: Average, levels: SkyLevels
+) -> tuple[Average, SkyLevels]:
     """Bring a combined background to its target's own sky; neither argument is changed.
 
     Where the two have no sky that can be compared the background stays, and the correction is NaN.
@@ -176,13 +178,14 @@ def match_to_target(
     return replace(background, sci=background.sci + value), told
 
 
-def _scaled(background: CombinedBackground, value: np.float32) -> CombinedBackground:
+def _scaled(background: Average, value: np.float32) -> Average:
     """Multiply a background, its uncertainty and, where it has them, its variances."""
+    sci = background.sci * value
+    if isinstance(background, UnkeptBackground):
+        return replace(background, sci=sci, errors=background.errors * value)
     variances = background.variances
     if variances is not None:
         parts = {name: part for name, part in vars(variances).items() if part is not None}
         grown = {name: part * np.square(value) for name, part in parts.items()}
         variances = replace(variances, **grown)
-    return replace(
-        background, sci=background.sci * value, err=background.err * value, variances=variances
-    )
+    return replace(background, sci=sci, err=background.err * value, variances=variances)

@@ -134,6 +134,44 @@ class PartOfRows:
 
 
 @dataclass(frozen=True)
+class LinesOfRows:
+    """Rows `lines` of planes, evenly apart, as planes of their own."""
+
+    whole: PlaneSource
+    lines: range
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Integrations, rows, columns."""
+        integrations, _, columns = self.whole.shape
+        return integrations, len(self.lines), columns
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a plane of a name."""
+        return self.whole.has(name)
+
+    def read(
+        self, names: Sequence[str], integration: int, start: int, stop: int, words: Words
+    ) -> bool:
+        """Fill `words` with the lines of the planes, row by row."""
+        as_in_fits = False
+        for i, line in enumerate(self.lines[start:stop]):
+            room = words[:, i : i + 1]
+            as_in_fits = self.whole.read(names, integration, line, line + 1, room)
+        return as_in_fits
+
+    def rows(
+        self, names: Sequence[str], integration: int, start: int, stop: int, room: Words
+    ) -> list[Rows]:
+        """Put the lines of the planes into `room`."""
+        for i, line in enumerate(self.lines[start:stop]):
+            found = self.whole.rows(names, integration, line, line + 1, room[:, i : i + 1])
+            for words, values in zip(room, found, strict=True):
+                words.view(values.dtype)[i] = values[0]
+        return [words.view(plane_type(name)) for name, words in zip(names, room, strict=True)]
+
+
+@dataclass(frozen=True)
 class Overlap:
     """Where two images share pixels: (start, stop) on the one and on the other."""
 

@@ -23,6 +23,7 @@ from webbkg.results import (
     Frozen,
     Outcome,
     SossResult,
+    UnkeptBackground,
 )
 
 MOST_PIXELS = 384
@@ -234,7 +235,7 @@ def take(
         after=after,
         background=shrink(background.sci),
         sky=sky,
-        counts=shrink(background.counts) if isinstance(background, CombinedBackground) else None,
+        counts=_counts(background),
         rows=_profile(sample, sample.row, planes.shape[1]),
         columns=_profile(sample, sample.column, planes.shape[2]),
         histogram=_histogram(sample),
@@ -242,6 +243,13 @@ def take(
         times=_times(sample) if is_soss else None,
         levels={name: sky_level(one) for name, one in exposures},
     )
+
+
+def _counts(background: Background) -> Picture | None:
+    """Average how many exposures are in a pixel; None where that is not known."""
+    if not isinstance(background, CombinedBackground | UnkeptBackground):
+        return None
+    return None if background.counts is None else shrink(background.counts)
 
 
 def sky_range(images: Iterable[FloatImage]) -> tuple[float, float]:

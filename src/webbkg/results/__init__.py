@@ -8,7 +8,14 @@ from __future__ import annotations
 from webbkg.results.arrays import BoolImage, CountImage, FlagImage, FloatImage
 from webbkg.results.background import Background, Drift, Propagated, Variances, relative_error
 from webbkg.results.frozen import Frozen, Shown
-from webbkg.results.image import CombinedBackground, ImageResult, SampleCounts, SkyLevels, Verdict
+from webbkg.results.image import (
+    CombinedBackground,
+    ImageResult,
+    SampleCounts,
+    SkyLevels,
+    UnkeptBackground,
+    Verdict,
+)
 from webbkg.results.metrics import Grade, Metric, Metrics
 from webbkg.results.outcome import Outcome, Result
 from webbkg.results.soss import (
@@ -72,6 +79,7 @@ __all__ = [
     "TemplateResult",
     "TemplateScale",
     "TemplatesFit",
+    "UnkeptBackground",
     "Variances",
     "Verdict",
     "WfssResult",

@@ -128,6 +128,13 @@ class Background(Shown):
     variances: Variances | None = None
     drift: Drift | None = None
 
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether every pixel was observed."""
+        # Of one value that stands for all there is only that to look at.
+        covered = self.covered if any(self.covered.strides) else self.covered[:1, :1]
+        return bool(covered.all())
+
     def sky(self, integration: int, rows: Any) -> FloatImage:
         """Return `sci` in rows (a slice, or their numbers) of an integration: (rows, columns)."""
         return self.times(self.sci, integration, rows)

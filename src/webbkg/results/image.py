@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from webbkg.options import ImageOptions
-from webbkg.results.arrays import CountImage
+from webbkg.results.arrays import CountImage, FloatImage
 from webbkg.results.background import Background
 from webbkg.results.frozen import Frozen
 
@@ -59,6 +63,46 @@ class CombinedBackground(Background):
     counts: CountImage
     exposures: SampleCounts
     integrations: SampleCounts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class UnkeptBackground(Background):
+    """The average of background exposures where nobody keeps it: to be subtracted, and judged.
+
+    It has uncertainties in some rows alone, and only `err_of` gives them: `err` has no pixel, so
+    that nobody takes it for a plane.
+
+    Attributes
+    ----------
+    err : (0, 0) float32
+        Nothing.
+    lines : range
+        Rows of which the uncertainty is known.
+    errors : (lines, columns) float32
+        What a `CombinedBackground` has as `err` there.
+    counts : (rows, columns) of unsigned integers, or None
+        Exposures that entered the average of each pixel; None where nobody asked for them.
+    unknown : int
+        Pixels without a usable sample, covered or not.
+    exposures, integrations : SampleCounts
+        As of a `CombinedBackground`.
+    """
+
+    err: FloatImage = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    lines: range
+    errors: FloatImage
+    counts: npt.NDArray[np.unsignedinteger[Any]] | None = None
+    unknown: int
+    exposures: SampleCounts
+    integrations: SampleCounts
+
+    def err_of(self, rows: range) -> FloatImage:
+        """Return the uncertainty in some rows, (rows, columns), which must be those of `lines`."""
+        if rows != self.lines:
+            raise ValueError(
+                f"rows must be those of which errors are known, {self.lines} (got {rows})"
+            )
+        return self.errors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -146,14 +146,14 @@ class Display:
     """
 
     def __init__(self, *, hidden: bool = False) -> None:
-        self._hidden = hidden
+        self.hidden = hidden
         self._bar: Bar | None = None
         self._told = False
 
     @contextmanager
     def bar(self, label: str, number: int = 1, total: int = 1) -> Iterator[Bar | None]:
         """Show a bar for a target, the `number`-th of a `total`."""
-        if self._hidden or not sys.stderr.isatty():
+        if self.hidden or not sys.stderr.isatty():
             yield None
             return
         from rich.console import Console
@@ -172,7 +172,7 @@ class Display:
         bar = self._bar
         if bar is not None:
             bar.phase(COMPILING if kept else "compiling")
-        if not (self._hidden or self._told or (bar and kept)):
+        if not (self.hidden or self._told or (bar and kept)):
             say(COMPILING if kept else NOT_KEPT, err=True)
             self._told = True
 

@@ -19,11 +19,14 @@ from webbkg.batch import outcomes
 from webbkg.batch.groups import Plan
 from webbkg.batch.runner import Manner, Progress, Run
 from webbkg.batch.work import Fate, Order, Result
+from webbkg.cli.terminal import say
 from webbkg.options import as_options
-from webbkg.terminal import say
 
 LINE_EVERY = 60.0
 """How often a line tells how far a run has come, where there is no terminal (seconds)."""
+
+MOST_NAMED = 12
+"""Targets that are named for one reason at the end; the tables name them all."""
 
 INTERRUPTED = 130
 """Exit status of what was interrupted, as shells have it: 128 + SIGINT."""
@@ -148,11 +151,19 @@ def run_plan(
     written = outcomes.write_results(results, folder, manner.shard)
     index = outcomes.write_index(results, folder)
     if as_json:
-        say(json.dumps(outcomes.as_lines(results)))
+        say(json.dumps([_for_scripts(one) for one in outcomes.as_lines(results)]))
     else:
         left = run.total - len(results)
         _print_end(results, [*written, *filter(None, [index])], left, begun, quiet=quiet)
     return results, interrupted
+
+
+def _for_scripts(line: dict[str, Any]) -> dict[str, Any]:
+    """Call the parameters in what is told by the names of the command, as `webbkg subtract` does."""
+    told: dict[str, Any] = {"warnings": [as_options(one) for one in line.get("warnings", ())]}
+    if "reason" in line:
+        told["reason"] = as_options(line["reason"])
+    return line | told
 
 
 def _print_end(
@@ -162,14 +173,45 @@ def _print_end(
     if not quiet:
         seconds = time.monotonic() - begun
         say(f"{record.totals(Counter(map(_status, results)))}; {duration(seconds)}")
+        verdicts = Counter(filter(None, map(_verdict, results)))
+        if verdicts:
+            say("verdicts: " + ", ".join(f"{count} {name}" for name, count in verdicts.items()))
         for path in written:
             say(f"  {path}")
-    for one in results:
-        if one.status != "COMPLETE" and one.fate is not Fate.ELSEWHERE:
-            reason = as_options(str(one.told.get("reason", "")))
-            say(f"  {one.target}: {_status(one)}: {reason}", err=True)
+    for line in _complaints(results, quiet=quiet):
+        say(line, err=True)
     if left:
         say(f"{left} targets are left; the same command takes them up", err=True)
+
+
+def _complaints(results: Sequence[Result], *, quiet: bool) -> Iterator[str]:
+    """Name the targets that went wrong, and why; those that are bad by their metrics first.
+
+    Of many with one and the same reason the first are named, and the others counted.
+    """
+    bad = [(one, "bad", _remarks(one)) for one in results if _verdict(one) == "bad" and not quiet]
+    wrong = [
+        (one, _status(one), as_options(str(one.told.get("reason", ""))))
+        for one in results
+        if one.status != "COMPLETE" and one.fate is not Fate.ELSEWHERE
+    ]
+    for told in (bad, wrong):
+        same = Counter((status, reason) for _, status, reason in told)
+        named: Counter[tuple[str, str]] = Counter()
+        for one, status, reason in told:
+            named[status, reason] += 1
+            if named[status, reason] <= MOST_NAMED:
+                yield f"  {one.target}: {status}: {reason}"
+            elif named[status, reason] == same[status, reason]:
+                yield f"  … and {same[status, reason] - MOST_NAMED} more: {status}: {reason}"
+
+
+def _verdict(one: Result) -> str:
+    return str((one.told.get("metrics") or {}).get("verdict", ""))
+
+
+def _remarks(one: Result) -> str:
+    return "; ".join((one.told.get("metrics") or {}).get("reasons", ()))
 
 
 def _status(one: Result) -> str:
