@@ -48,7 +48,8 @@ def test_medians_are_those_of_numpy(kind, data):
     values = data.draw(arrays(kind, 40, nan=False))
     before = values.copy()
     # Halves of the smallest numbers are rounded.
-    expected = pytest.approx(np.median(values), rel=0, abs=np.finfo(kind).smallest_subnormal)
+    smallest = float(np.finfo(kind).smallest_subnormal)
+    expected = pytest.approx(float(np.median(values)), rel=0, abs=smallest)
     assert order.median(values) == expected
     np.testing.assert_array_equal(values, before)
     assert order.median_of_sorted(np.sort(values)) == expected
