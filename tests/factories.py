@@ -119,6 +119,12 @@ def save(model, path):
     return path
 
 
+def save_multiples(image, folder, **factors):
+    """Save an image times each of the factors as a rate file of its name."""
+    for name, factor in factors.items():
+        save(make_model(factor * image), folder / f"{name}_rate.fits")
+
+
 def write_fits(path, sci, err, dq, *, at=(0, 0), planes=("SCI", "ERR", "DQ"), **keywords):
     """Write arrays as they are, without a data model: any dtype, any plane left out."""
     primary = fits.PrimaryHDU()

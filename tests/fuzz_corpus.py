@@ -14,24 +14,9 @@ from gwcs import WCS
 from gwcs import coordinate_frames as frames
 from stdatamodels.jwst import datamodels
 
-from factories import IMAGING, MIRI, NIRSPEC, make_model, ramp, save
+from factories import GRISM, IMAGING, MIRI, NIRSPEC, SOSS, make_model, ramp, save
 
 SHAPE = (20, 30)
-GRISM = {
-    "meta.instrument.name": "NIRCAM",
-    "meta.instrument.detector": "NRCALONG",
-    "meta.instrument.filter": "F356W",
-    "meta.instrument.pupil": "GRISMR",
-    "meta.exposure.type": "NRC_WFSS",
-    "meta.wcsinfo.dispersion_direction": 1,
-}
-SOSS = {
-    "meta.instrument.name": "NIRISS",
-    "meta.instrument.detector": "NIS",
-    "meta.instrument.filter": "CLEAR",
-    "meta.instrument.pupil": "GR700XD",
-    "meta.exposure.type": "NIS_SOSS",
-}
 
 
 def build(folder):

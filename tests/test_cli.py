@@ -7,7 +7,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 from typer.testing import CliRunner
 
-from factories import make_model, ramp, save
+from factories import make_model, ramp, save, save_multiples
 from webbkg.cli import app
 from webbkg.cli.names import expand_globs, repeat_background_flag
 
@@ -18,9 +18,7 @@ SHAPE = (6, 8)
 def folder(tmp_path, monkeypatch):
     """Write a target and three backgrounds, and go there."""
     monkeypatch.chdir(tmp_path)
-    save(make_model(3 * ramp(SHAPE)), tmp_path / "t_rate.fits")
-    for index in (1, 2, 3):
-        save(make_model(ramp(SHAPE)), tmp_path / f"b{index}_rate.fits")
+    save_multiples(ramp(SHAPE), tmp_path, t=3, b1=1, b2=1, b3=1)
     return tmp_path
 
 

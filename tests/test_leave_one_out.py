@@ -9,6 +9,7 @@ from factories import NIRSPEC, make_model, ramp, save
 from webbkg import ImageOptions, WebbkgError, run
 from webbkg.files.associations import Job
 from webbkg.files.planes import FitsPlanes
+from webbkg.image import measure, variance
 from webbkg.image.average import average_exposures
 from webbkg.image.group import Others
 from webbkg.image.leave_one_out import average_others, is_covered
@@ -45,8 +46,10 @@ def collect(sources, options, **more):
     made = [{name: np.empty(SHAPE, kind) for name, kind in planes.items()} for _ in sources]
 
     def keep(index, start, rows):
+        (places, bits), dq = rows.differences, rows.flags.copy()
+        dq.reshape(-1)[places] ^= bits
         for name, plane in made[index].items():
-            part = getattr(rows, name)
+            part = dq if name == "dq" else getattr(rows, name)
             plane[start : start + len(part)] = part
 
     told = average_others(sources, SHAPE, options, keep, **more)
@@ -84,6 +87,12 @@ def test_neither_bands_nor_threads_matter():
     assert_as_single(sources, ImageOptions(), threads=3)
 
 
+@pytest.mark.parametrize("number", [2, 3, 5, 9])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 1.0])
+def test_flags_are_voted_on_by_the_others(number, threshold):
+    assert_as_single(group(number, (1, 4)), ImageOptions(dq_threshold=threshold))
+
+
 def test_without_errors_the_rest_is_the_same():
     sources = group(3)
     with_errors, without = (collect(sources, ImageOptions(), errors=e) for e in (True, False))
@@ -97,7 +106,7 @@ def test_what_one_pass_cannot_give():
     sources = group(3)
     assert is_covered(sources, SHAPE, ImageOptions())
     assert not is_covered(sources[:1], SHAPE, ImageOptions())
-    for asked in ({"match_background": "scale"}, {"mask_sources": True}, {"dq_threshold": 0.5}):
+    for asked in ({"match_background": "scale"}, {"mask_sources": True}):
         assert not is_covered(sources, SHAPE, ImageOptions(**asked))
     part = Overlap((0, 5), (0, 5), (0, 5), (0, 5))
     assert not is_covered([*sources, Placed(sources[0].planes, part)], SHAPE, ImageOptions())
@@ -106,7 +115,8 @@ def test_what_one_pass_cannot_give():
 # From files to products.
 
 
-def nods(folder, number=4, cubes=False, seed=3, **more):
+def nods(folder, number=4, cubes=False, seed=3, kinds=lambda _: (), **more):
+    """Write nods; `kinds` tells which planes of its variance each has."""
     rng = np.random.default_rng(seed)
     paths = []
     for i in range(number):
@@ -115,6 +125,9 @@ def nods(folder, number=4, cubes=False, seed=3, **more):
         model = make_model(
             planes["SCI"][cut], planes["ERR"][cut], planes["DQ"][cut], at=(5, 8), **more
         )
+        for kind in kinds(i):
+            model[kind] = rng.uniform(0, 1, model.data.shape).astype(np.float32)
+            model[kind][rng.random(model.data.shape) < 0.1] = rng.choice([0, -1, np.nan])
         paths.append(save(model, folder / f"nod{i}_rate.fits"))
     return paths
 
@@ -165,18 +178,70 @@ def _still(monkeypatch):
         {"save_combined_background": True, "sigma": 2.0},
         {"propagate_errors": True},
         {"dq_threshold": 0.5},
+        {"propagate_errors": True, "dq_threshold": 0.5, "clip_noise": "model"},
     ],
     ids=lambda p: " ".join(p) or "default",
 )
-def test_products_are_those_of_single_runs(tmp_path, parameters):
+def test_products_are_those_of_single_runs(tmp_path, parameters, monkeypatch):
     paths = nods(tmp_path, cubes="sigma" in parameters)
     shared = Others(paths)
-    ours, outcomes = reduce_all(paths, tmp_path / "group", shared, **parameters)
+    with monkeypatch.context() as patched:
+        for name in ("average_exposures", "average_unkept"):
+            patched.setattr(measure, name, None)  # nothing is averaged singly
+        ours, outcomes = reduce_all(paths, tmp_path / "group", shared, **parameters)
     shared.close()
     singly, alone = reduce_all(paths, tmp_path / "singly", None, **parameters)
     assert ours == singly
     assert [repr(one) for one in outcomes] == [repr(one) for one in alone]
     assert all(one.status == "COMPLETE" for one in outcomes)
+
+
+ALL_KINDS = ("var_poisson", "var_rnoise", "var_flat")
+
+
+@pytest.mark.usefixtures("_still")
+@pytest.mark.parametrize("cubes", [False, True], ids=["images", "cubes"])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        lambda _: ALL_KINDS[:2],
+        lambda _: ALL_KINDS,
+        lambda i: ALL_KINDS if i == 1 else ALL_KINDS[:2],  # its own average has no flat
+        lambda i: ALL_KINDS[2:] if i == 2 else (),
+    ],
+    ids=["rate", "flat", "one flat", "no photons"],
+)
+def test_variances_are_those_of_single_runs(tmp_path, kinds, cubes, monkeypatch):
+    paths = nods(tmp_path, cubes=cubes, kinds=kinds)
+    shared = Others(paths)
+    with monkeypatch.context() as patched:
+        patched.setattr(measure, "split_variance", None)
+        ours, _ = reduce_all(paths, tmp_path / "group", shared, propagate_errors=True)
+    shared.close()
+    singly, _ = reduce_all(paths, tmp_path / "singly", None, propagate_errors=True)
+    assert ours == singly
+
+
+@pytest.mark.parametrize("memory", [1, 10**9])
+def test_variances_do_not_depend_on_bands_or_threads(memory, monkeypatch):
+    monkeypatch.setattr(variance, "MOST_MEMORY", memory)
+    rng, number = np.random.default_rng(8), 4
+    sources = []
+    for one in group(number, (1, 3)):
+        shape = one.planes.shape
+        added = {name.upper(): rng.uniform(0, 1, shape).astype(np.float32) for name in ALL_KINDS}
+        sources.append(Placed(ArrayPlanes.of(**one.planes.planes, **added), one.overlap))
+    shares = np.empty((number, 2, *SHAPE), np.float32)
+
+    def keep(index, start, rnoise, flat):
+        shares[index, :, start : start + len(rnoise)] = rnoise, flat
+
+    variance.average_shares_of_others(sources, SHAPE, keep, threads=3)
+    for index in range(number):
+        others = sources[:index] + sources[index + 1 :]
+        combined = average_exposures(others, SHAPE, ImageOptions())
+        theirs = variance.split_variance(combined, others, threads=1).variances
+        assert variance.variances_of(combined.err, *shares[index], has_flat=True) == theirs
 
 
 def count_reads(monkeypatch):
@@ -229,14 +294,35 @@ def test_a_damaged_exposure_fails_those_that_need_it_as_singly(tmp_path):
     shared.close()
 
 
-def test_no_space_to_keep_them_is_no_end(tmp_path, monkeypatch):
+def test_what_is_kept_may_be_in_files(tmp_path, monkeypatch):
+    from webbkg.files import scratch
+
+    monkeypatch.setattr(scratch, "IN_MEMORY", 0)
+    monkeypatch.setattr(scratch, "LISTS_IN_MEMORY", 4000)  # some of them
+    paths = nods(tmp_path, 4)
+    shared = Others(paths)
+    _, ours = reduce_all(paths, tmp_path / "group", shared, save_combined_background=True)
+    _, alone = reduce_all(paths, tmp_path / "singly", None, save_combined_background=True)
+    shared.close()
+    for name in ("sci", "err", "dq", "counts"):
+        for one, other in zip(ours, alone, strict=True):
+            planes = (getattr(each.background, name) for each in (one, other))
+            np.testing.assert_array_equal(*planes)
+
+
+@pytest.mark.parametrize("limit", ["IN_MEMORY", "LISTS_IN_MEMORY"])
+def test_no_space_to_keep_them_is_no_end(tmp_path, monkeypatch, caplog, limit):
     from webbkg.files import scratch
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scratch, "allocate", full)
+    monkeypatch.setattr(scratch, limit, 0)
+    monkeypatch.setattr(scratch, "write_exactly", full)
     paths = nods(tmp_path, 3)
     shared = Others(paths)
-    _, outcomes = reduce_all(paths, tmp_path / "group", shared)
+    with caplog.at_level("DEBUG"):
+        _, outcomes = reduce_all(paths, tmp_path / "group", shared)
+    assert "averaged singly" in caplog.text
+    assert "TMPDIR" in caplog.text
     assert all(one.status == "COMPLETE" for one in outcomes)

@@ -22,7 +22,16 @@ from typer.testing import CliRunner
 
 import webbkg
 import webbkg.image.measure
-from factories import GRISM, checksum, grism_template, make_model, ramp, save, write_mask
+from factories import (
+    GRISM,
+    checksum,
+    grism_template,
+    make_model,
+    ramp,
+    save,
+    save_multiples,
+    write_mask,
+)
 from webbkg import BackgroundStep, ImageOptions, SossOptions, WfssOptions, subtract_background
 from webbkg.cli import app
 from webbkg.cli.names import repeat_background_flag
@@ -48,8 +57,7 @@ IMAGE_OF_NIRCAM = {**GRISM, "meta.exposure.type": "NRC_IMAGE"}
 def folder(tmp_path, monkeypatch):
     """Write a target, three times the sky, and two backgrounds, once and twice; go there."""
     monkeypatch.chdir(tmp_path)
-    for name, level in (("t", 3), ("b1", 1), ("b2", 2)):
-        save(make_model(level * SKY), tmp_path / f"{name}_rate.fits")
+    save_multiples(SKY, tmp_path, t=3, b1=1, b2=2)
     return tmp_path
 
 

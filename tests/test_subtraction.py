@@ -7,7 +7,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 import webbkg
-from factories import GRISM, grism_sky, grism_template, make_model, ramp, save
+from factories import GRISM, grism_sky, grism_template, make_model, ramp, save, save_multiples
 from webbkg.errors import InputError, MissingFileError, OptionError, OutputError
 
 SHAPE = (6, 8)
@@ -18,8 +18,7 @@ SKY = ramp(SHAPE) / 64
 def folder(tmp_path, monkeypatch):
     """Write a target, three times the sky, and two backgrounds, once and twice; go there."""
     monkeypatch.chdir(tmp_path)
-    for name, level in (("t", 3), ("b1", 1), ("b2", 2)):
-        save(make_model(level * SKY), tmp_path / f"{name}_rate.fits")
+    save_multiples(SKY, tmp_path, t=3, b1=1, b2=2)
     return tmp_path
 
 

@@ -25,7 +25,7 @@ from webbkg.image.measure import Combination
 from webbkg.image.prepare import match_to_target
 from webbkg.image.unkept import Wanted, average_unkept, on_lines
 from webbkg.modes import Shared
-from webbkg.numerics.lines import lines_above, sampled_lines
+from webbkg.numerics.lines import lines_above, lines_within, sampled_lines
 from webbkg.numerics.planes import ArrayPlanes, LinesOfRows, Overlap, Placed
 from webbkg.results import CombinedBackground, SkyLevels, UnkeptBackground
 
@@ -36,12 +36,19 @@ def bits(plane):
     return np.ascontiguousarray(plane).view(np.uint32)
 
 
-@given(mixed_exposures(), st.sampled_from([1.0, 3.0]), LINES, st.booleans())
-def test_the_same_bits_as_of_the_whole(mixed, sigma, lines, counts):
+@given(
+    mixed_exposures(),
+    st.sampled_from([1.0, 3.0]),
+    st.sampled_from(["sample", "model"]),
+    LINES,
+    st.booleans(),
+)
+def test_the_same_bits_as_of_the_whole(mixed, sigma, clip_noise, lines, counts):
     """Images and cubes anywhere on the target; errors that are no errors among them."""
     shape, exposures = mixed
     lines = range(min(lines.start, shape[0]), min(lines.stop, shape[0]), lines.step)
-    options, placed = ImageOptions(sigma=sigma), [place(one, shape) for one in exposures]
+    options = ImageOptions(sigma=sigma, clip_noise=clip_noise)
+    placed = [place(one, shape) for one in exposures]
     whole = average_exposures(placed, shape, options, threads=1)
     ours = average_unkept(placed, shape, options, Wanted(counts=counts, lines=lines), threads=1)
     for name in ("sci", "dq"):
@@ -118,9 +125,11 @@ def test_lines_of_an_exposure_that_lies_somewhere_on_the_target():
     assert not ours.planes.has("ERR")
 
 
-@given(LINES, st.integers(0, 30))
-def test_lines_above_a_row_are_counted(lines, row):
+@given(LINES, st.integers(0, 20))
+def test_lines_above_a_row_are_counted_and_those_of_a_band_found(lines, row):
     assert lines_above(lines, row) == sum(line < row for line in lines)
+    ours, theirs = lines_within(lines, row, row + 3)
+    assert [*lines[ours]] == [*range(30)[row : row + 3][theirs]]
 
 
 # What is wanted.

@@ -1,10 +1,11 @@
-"""Images kept for a while: in memory, or, if they are many, in a file without a name."""
+"""What is kept for a while: in memory, or, if it is much, in a file without a name."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -13,11 +14,16 @@ import numpy.typing as npt
 from webbkg.errors import OutputError
 from webbkg.files.disk import allocate, read_exactly, write_exactly
 
+Words = npt.NDArray[np.uint32]
+
 _ALIGNED = 64
 """Bytes to whose multiples planes begin."""
 
 IN_MEMORY = 640 * 2**20
 """Bytes up to which they are kept in memory: new pages of a file cost ten times as much."""
+
+LISTS_IN_MEMORY = 64 * 2**20
+"""Bytes of lists up to which they are kept in memory."""
 
 
 class Scratch:
@@ -55,7 +61,7 @@ class Scratch:
         if number * size <= IN_MEMORY:
             self._memory = np.empty(number * size, np.uint8)
             return
-        self._stream: IO[bytes] = tempfile.TemporaryFile(prefix="webbkg-")  # noqa: SIM115
+        self._stream = _nameless()
         with _told():
             allocate(self._stream, number * size)
 
@@ -91,6 +97,65 @@ class Scratch:
 
     def _place(self, number: int, name: str) -> int:
         return number * self._size + self._starts[name]
+
+
+class Lists:
+    """Lists of uint32 in sets, put by several threads at a time; the last, if many, in a file.
+
+    Parameters
+    ----------
+    number : int
+        Sets.
+
+    Raises
+    ------
+    OutputError
+        If there is no space for one that is put.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._sets: list[list[tuple[int, Words | tuple[int, tuple[int, ...]]]]]
+        self._sets = [[] for _ in range(number)]
+        self._size = 0
+        self._stream: IO[bytes] | None = None
+        self._lock = Lock()
+
+    def put(self, number: int, start: int, values: Words) -> None:
+        """Keep a copy of a list, of any shape, in a set, with a number that says where it begins."""
+        with self._lock:
+            place = self._size
+            self._size += values.nbytes
+            if self._size > LISTS_IN_MEMORY and self._stream is None:
+                self._stream = _nameless()
+        if place + values.nbytes <= LISTS_IN_MEMORY:
+            self._sets[number].append((start, values.copy()))
+            return
+        assert self._stream is not None
+        with _told():
+            write_exactly(self._stream, _bytes_of(np.ascontiguousarray(values)), place)
+        self._sets[number].append((start, (place, values.shape)))
+
+    def get(self, number: int) -> Iterator[tuple[int, Words]]:
+        """Give the lists of a set, and where each begins, in no order."""
+        for start, kept in self._sets[number]:
+            if isinstance(kept, np.ndarray):
+                yield start, kept
+                continue
+            assert self._stream is not None
+            place, shape = kept
+            values = np.empty(shape, np.uint32)
+            read_exactly(self._stream, _bytes_of(values), place)
+            yield start, values
+
+    def close(self) -> None:
+        """Give the space back."""
+        if self._stream is not None:
+            self._stream.close()
+        self._sets = []
+
+
+def _nameless() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="webbkg-")
 
 
 def _bytes_of(values: npt.NDArray[Any]) -> memoryview:

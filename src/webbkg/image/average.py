@@ -14,6 +14,7 @@ import numpy.typing as npt
 from webbkg.errors import OptionError
 from webbkg.image import kernels as clip
 from webbkg.image.flags import bytes_a_pixel, flags_of
+from webbkg.numerics.lines import lines_within
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import PLANES, ArrayPlanes, Overlap, Placed
 from webbkg.numerics.words import place_samples
@@ -251,12 +252,16 @@ class Held:
         it: it is a third of what there is to read.
     counts : (rows, columns) of unsigned integers, or None
         Exposures in the mean.
+    lines, errors : range, and (lines, columns) float32
+        Some rows, and ERR there; it is filled where clipping needs ERR of the exposures.
     """
 
     sci: FloatImage
     dq: FlagImage
     err: FloatImage | None = None
     counts: npt.NDArray[np.unsignedinteger[Any]] | None = None
+    lines: range = range(0)
+    errors: FloatImage | None = None
 
 
 @dataclass(frozen=True)
@@ -535,6 +540,7 @@ class _BandAverager:
         columns = held.sci.shape[1]
         self._sources = sources
         self._held = held
+        self._knows_errors = errors
         self._is_direct = held.counts is not None and held.counts.dtype == np.uint32
         self._err = np.empty((height if held.err is None else 0, columns), np.float32)
         self._counts = np.empty((0 if self._is_direct else height, columns), np.uint32)
@@ -554,6 +560,9 @@ class _BandAverager:
         counted = self._exposures.average(len(self._sources), height, sci, err, counts)
         if plane is None and held.counts is not None:
             held.counts[start:stop] = counts
+        if held.errors is not None and self._knows_errors:
+            ours, rows = lines_within(held.lines, start, stop)
+            held.errors[ours] = err[rows]
         self._flags.put(dq)
         unknown = counts == 0
         np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=unknown)

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from webbkg.image.average import ImageReader, Tally, share_memory
+from webbkg.image.flags import FlagsOfOthers
 from webbkg.image.jackknife import make_jackknife
 from webbkg.image.unkept import on_lines
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Overlap, Placed
-from webbkg.options import DO_NOT_USE, ImageOptions
+from webbkg.options import ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
-MOST_MEMORY = 8 * 2**20
-"""Bytes for samples: a band is gone through once for each exposure, and is to stay in the caches."""
+MOST_MEMORY = 12 * 2**20
+"""Bytes for a band: it is gone through once for each exposure, and is to stay in the caches."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,19 @@ class Rows:
     ----------
     sci, err : (rows, columns) float32
         Mean, and its uncertainty.
-    dq : (rows, columns) uint32
-        Flags.
+    flags : (rows, columns) uint32
+        Those of all exposures together, the same for each average.
+    differences : (2, pixels) uint32
+        In which pixels of these rows the average has others: their number, row after row, and the
+        bits that differ.
     counts : (rows, columns) uint32
         Exposures in the mean.
     """
 
     sci: FloatImage
     err: FloatImage
-    dq: FlagImage
+    flags: FlagImage
+    differences: FlagImage
     counts: FlagImage
 
 
@@ -52,8 +57,8 @@ Keep = Callable[[int, int, Rows], None]
 def is_covered(sources: Sequence[Placed], shape: tuple[int, int], options: ImageOptions) -> bool:
     """Tell whether one pass gives the averages: of two exposures or more, on one window.
 
-    Not where levels are matched, sources left out, or flags voted on: what one exposure comes to
-    there depends on which others there are.
+    Not where levels are matched or sources left out: what one exposure comes to there depends on
+    which others there are.
     """
     whole = Overlap.whole(shape)
     return (
@@ -63,7 +68,6 @@ def is_covered(sources: Sequence[Placed], shape: tuple[int, int], options: Image
         and options.match_background == "none"
         and not options.mask_sources
         and options.source_mask is None
-        and options.dq_threshold == 0
     )
 
 
@@ -127,9 +131,13 @@ def errors_of_others(
 
 
 def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
-    """Memory of a row on one thread: SCI, ERR and twice the flags of each, integrations, rest."""
+    """Memory of a row on one thread.
+
+    SCI, ERR and flags of each exposure, and once more of those that are averaged one by one;
+    integrations; the rest.
+    """
     most = max(source.planes.shape[0] for source in sources)
-    return columns * (16 * (len(sources) + 2) + 8 * (most + 2) + 12)
+    return columns * (24 * (len(sources) + 4) + 8 * (most + 2))
 
 
 class _BandAverager:
@@ -148,54 +156,39 @@ class _BandAverager:
         self._keep = keep
         self._reader = ImageReader(sources, columns, options, height, errors)
         self._samples = make_jackknife(len(sources), height, columns, options, errors)
-        self._flags = np.empty((len(sources), height, columns), np.uint32)
-        self._later = np.empty((len(sources), height, columns), np.uint32)
-        self._before = np.empty((height, columns), np.uint32)
+        self._flags = FlagsOfOthers(options.dq_threshold, len(sources), height, columns)
         self._sci, self._err = np.empty((2, height, columns), np.float32)
-        self._dq, self._counts = np.empty((2, height, columns), np.uint32)
+        self._counts = np.empty((height, columns), np.uint32)
 
     def average(self, start: int, stop: int) -> list[Tally]:
         """Average the others of each exposure in rows `start` to `stop`."""
         integrations = self._read(start, stop)
         every = sum(integrations, SampleCounts())
-        self._collect_flags(stop - start)
+        flags = self._flags.share(stop - start)
         self._samples.begin(stop - start)
-        told = []
-        for index, own in enumerate(integrations):
-            if index:
-                before = self._before[: stop - start]
-                np.bitwise_or(before, self._flags[index - 1, : stop - start], out=before)
-            told.append(self._average_one(index, start, stop, _without(every, own)))
-        return told
+        return [
+            self._average_one(index, start, flags, _without(every, own))
+            for index, own in enumerate(integrations)
+        ]
 
     def _read(self, start: int, stop: int) -> list[SampleCounts]:
         """Read the band of every exposure."""
         told, height = [], stop - start
         for index, source in enumerate(self._sources):
             sci, err = self._samples.images(index, height)
-            flags = self._flags[index, :height]
-            flags.fill(0)
+            flags = self._flags.sample(index, height)
             told.append(self._reader.read(source, (start, stop), start, sci, err, flags))
         return told
 
-    def _collect_flags(self, height: int) -> None:
-        """Note at each exposure the flags of those after it."""
-        self._before[:height] = 0
-        self._later[-1, :height] = 0
-        for index in range(len(self._sources) - 1, 0, -1):
-            here = self._later[index, :height], self._flags[index, :height]
-            np.bitwise_or(*here, out=self._later[index - 1, :height])
-
-    def _average_one(self, index: int, start: int, stop: int, integrations: SampleCounts) -> Tally:
-        height = stop - start
+    def _average_one(
+        self, index: int, start: int, flags: FlagImage, integrations: SampleCounts
+    ) -> Tally:
+        height = len(flags)
         sci, err, counts = self._sci[:height], self._err[:height], self._counts[:height]
-        dq = self._dq[:height]
         counted = self._samples.average(index, height, sci, err, counts)
-        np.bitwise_or(self._before[:height], self._later[index, :height], out=dq)
-        unknown = counts == 0
-        np.bitwise_or(dq, np.uint32(DO_NOT_USE), out=dq, where=unknown)
-        self._keep(index, start, Rows(sci, err, dq, counts))
-        return Tally(counted, integrations, int(np.count_nonzero(unknown)))
+        differences = self._flags.differences(index, counts)
+        self._keep(index, start, Rows(sci, err, flags, differences, counts))
+        return Tally(counted, integrations, counts.size - int(np.count_nonzero(counts)))
 
 
 def _without(every: SampleCounts, one: SampleCounts) -> SampleCounts:

@@ -6,6 +6,8 @@ import numpy as np
 
 from webbkg.numerics.compiled import Array, compiled
 
+CHUNK = 64  # pixels that are looked at together
+
 
 @compiled
 def add_shares(
@@ -77,3 +79,41 @@ def add_frequent(digits: Array, covering: Array, needed: Array, flags: Array) ->
             more |= equal & digits[k, p] & ~digit
             equal &= ~(digits[k, p] ^ digit)
         flags[p] |= more | equal
+
+
+@compiled
+def note_carried(flags: Array, once: Array, twice: Array) -> None:
+    """Note the flags (1-D, uint32) of one sample: those carried by any, and by two or more."""
+    for p in range(flags.size):
+        twice[p] |= once[p] & flags[p]
+        once[p] |= flags[p]
+
+
+@compiled
+def list_differences(
+    every: Array, lost: Array, flags: Array, counts: Array, unknown: int, differences: Array
+) -> int:
+    """List the pixels whose flags without one sample are not `every` (1-D, uint32).
+
+    They lack what the sample carries, `flags`, of what goes with any one that does, `lost`; where
+    no sample is left, as `counts` (uint32) tells, they have the flag `unknown`. Returns how many
+    are listed in `differences` (2, pixels; uint32): their place, and the bits that differ.
+    """
+    listed = 0
+    bit = np.uint32(unknown)
+    for start in range(0, every.size, CHUNK):
+        size = min(CHUNK, every.size - start)
+        here = slice(start, start + size)
+        flags_of_all, going, own, number = every[here], lost[here], flags[here], counts[here]
+        differ = np.uint32(0)
+        for p in range(size):  # all at once: in most chunks there are none
+            none_left = bit if number[p] == 0 else np.uint32(0)
+            differ |= (going[p] & own[p]) | (~flags_of_all[p] & none_left)
+        for p in range(size if differ else 0):
+            none_left = bit if number[p] == 0 else np.uint32(0)
+            bits = flags_of_all[p] ^ ((flags_of_all[p] & ~(going[p] & own[p])) | none_left)
+            if bits != 0:
+                differences[0, listed] = start + p
+                differences[1, listed] = bits
+                listed += 1
+    return listed

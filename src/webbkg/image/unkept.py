@@ -16,7 +16,7 @@ from webbkg.image.average import Held, average_exposures, average_into, coverage
 from webbkg.numerics.lines import lines_above
 from webbkg.numerics.planes import LinesOfRows, Overlap, Placed
 from webbkg.options import ImageOptions
-from webbkg.results import BoolImage, FloatImage, UnkeptBackground
+from webbkg.results import BoolImage, UnkeptBackground
 
 NO_LINES = range(0)
 
@@ -76,14 +76,19 @@ def average_unkept(
         As there.
     """
     counts = np.empty(shape, counts_type(len(sources))) if wanted.counts else None
-    held = Held(np.empty(shape, np.float32), np.zeros(shape, np.uint32), counts=counts)
+    lines, errors = wanted.lines, np.empty((len(wanted.lines), shape[1]), np.float32)
+    sci, dq = np.empty(shape, np.float32), np.zeros(shape, np.uint32)
+    held = Held(sci, dq, counts=counts, lines=lines, errors=errors)
     told = average_into(held, sources, options, threads=threads, progress=progress)
+    if lines and options.clip_noise != "model":
+        placed = [on_lines(source, lines) for source in sources]
+        errors = average_exposures(placed, errors.shape, options, threads=threads).err
     return UnkeptBackground(
-        sci=held.sci,
-        dq=held.dq,
+        sci=sci,
+        dq=dq,
         covered=_covered(sources, shape),
-        lines=wanted.lines,
-        errors=_errors(sources, shape[1], options, wanted.lines, threads),
+        lines=lines,
+        errors=errors,
         counts=counts,
         unknown=told.unknown,
         exposures=told.exposures,
@@ -104,20 +109,6 @@ def on_lines(source: Placed, lines: range) -> Placed:
     theirs = range(ours.start + shift, ours.stop + shift, ours.step)
     overlap = replace(source.overlap, rows=(first, stop), other_rows=(0, len(theirs)))
     return Placed(LinesOfRows(source.planes, theirs), overlap)
-
-
-def _errors(
-    sources: Sequence[Placed],
-    columns: int,
-    options: ImageOptions,
-    lines: range,
-    threads: int | None,
-) -> FloatImage:
-    """Average some rows of the target with their errors, (lines, columns)."""
-    if not lines:
-        return np.empty((0, columns), np.float32)
-    placed = [on_lines(source, lines) for source in sources]
-    return average_exposures(placed, (len(lines), columns), options, threads=threads).err
 
 
 def _covered(sources: Sequence[Placed], shape: tuple[int, int]) -> BoolImage:

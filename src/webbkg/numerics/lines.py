@@ -33,3 +33,10 @@ def sampled_lines(
 def lines_above(lines: range, row: int) -> int:
     """Count the lines, in rising order, that come before a row."""
     return len(range(lines.start, min(row, lines.stop), lines.step))
+
+
+def lines_within(lines: range, start: int, stop: int) -> tuple[slice, slice]:
+    """Tell which of the lines lie in rows `start` to `stop`, and which of these rows they are."""
+    first, last = lines_above(lines, start), lines_above(lines, stop)
+    inside = lines[first:last]
+    return slice(first, last), slice(inside.start - start, inside.stop - start, inside.step)
