@@ -19,7 +19,7 @@ SOURCE = Path(webbkg.__file__).parent
 WINGS = ("image", "wfss", "soss", "template")
 GATHERING = ("measure", "segments", "group")
 """Rooms of a wing that look into files and models; all others hold its method and kernels."""
-CLOSED = ("record", "results", "run")
+CLOSED = ("options", "record", "results", "run")
 """Packages that others import by their own names alone."""
 
 LAYERS = (
@@ -134,7 +134,7 @@ def test_wings_do_not_know_each_other(name):
 
 
 @pytest.mark.parametrize("wing", WINGS)
-@pytest.mark.parametrize("package", ["record", "results"])
+@pytest.mark.parametrize("package", ["options", "record", "results"])
 def test_rooms_of_a_mode_know_no_other_mode(package, wing):
     assert not neighbours(f"{package}.{wing}") & {f"{package}.{other}" for other in WINGS}
 

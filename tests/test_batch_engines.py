@@ -126,6 +126,28 @@ def test_nobody_answers(monkeypatch):
             pass
 
 
+@pytest.mark.parametrize("name", ["dask", "processes"])
+def test_a_script_that_its_workers_cannot_import(name, tmp_path):
+    """Each worker would run it again, from its beginning."""
+    if name == "dask":
+        pytest.importorskip("distributed")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from webbkg.batch.engines import make_engine\n"
+        f"with make_engine({name!r}, 2) as engine:\n"
+        "    engine.submit(1, len, 'abc')\n"
+        "    while not engine.wait(1):\n"
+        "        pass\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("webbkg.batch.engines.NoWorkerError: ")
+    assert 'if __name__ == "__main__":' in last
+
+
 def test_workers_end_with_who_began_them(tmp_path):
     """The parent is killed: its workers, in the middle of a task, do not stay."""
     script = (

@@ -212,10 +212,14 @@ def test_interrupted(tmp_path, by, engine):
     assert begun.returncode == 130, complaints
     assert "the same command takes them up" in complaints
     assert "Traceback" not in said + complaints
-    assert (out / "webbkg-results.ecsv").exists()
+    rows = [json.loads(one) for one in (out / "webbkg-results.jsonl").read_text().splitlines()]
+    assert {row["fate"] for row in rows} == {Fate.DONE}
+    assert f"{150 - len(rows)} targets are left" in complaints
     done, told = len(products(out)), counts(out).get("done", 0)
     assert 5 < done < 150
     assert told <= done <= told + int(WORKERS)  # some may have got their names and no more
+    assert len(rows) == told
+    assert all(row["metrics"]["verdict"] and row["output"] for row in rows)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from webbkg.errors import OptionError
 from webbkg.numerics.parallel import use_threads
 from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import DO_NOT_USE, ImageOptions, WfssOptions
+from webbkg.report import overlap
 from webbkg.report.limits import LIMITS, judge, set_limits
 from webbkg.report.metrics import measure_metrics
 from webbkg.results import (
@@ -142,6 +143,21 @@ def test_threads_and_byte_order_change_nothing(mask):
     for threads in (1, 3):
         with use_threads(threads):
             assert measured(swapped, outcome) == expected
+
+
+@pytest.mark.parametrize("mask", [None, np.arange(160) % np.ones((120, 160)) == 0])
+def test_bands_change_nothing(monkeypatch, mask):
+    planes, outcome = planes_and_outcome(0.02, mask=mask)
+    sky = np.random.default_rng(2).normal(1, 0.02, SHAPE).astype(np.float32)
+    sky[40:60, 70:90] += 0.5
+    sky[3, 5] = planes["SCI"][90, 11] = np.nan
+    outcome = replace(outcome, background=replace(outcome.background, sci=sky))
+    expected = measured(planes, outcome)
+    for band in (overlap.SIZE, 200):
+        monkeypatch.setattr(overlap, "BAND", band)
+        assert measured(planes, outcome) == expected
+    name, least = ("source_overlap", 4) if mask is None else ("light_left", -1)
+    assert expected.find(name).value > least
 
 
 def test_a_sky_mask_is_obeyed():

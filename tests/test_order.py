@@ -42,6 +42,27 @@ def test_percentiles_are_those_of_numpy(kind, few, data):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_medians_are_those_of_numpy(kind, data):
+    values = data.draw(arrays(kind, 40, nan=False))
+    before = values.copy()
+    # Halves of the smallest numbers are rounded.
+    smallest = float(np.finfo(kind).smallest_subnormal)
+    expected = pytest.approx(float(np.median(values)), rel=0, abs=smallest)
+    assert order.median(values) == expected
+    np.testing.assert_array_equal(values, before)
+    assert order.median_of_sorted(np.sort(values)) == expected
+
+
+def test_medians_of_nothing_and_of_the_largest_numbers():
+    assert np.isnan(order.median(np.empty(0, np.float32)))
+    assert np.isnan(order.median_of_sorted(np.empty(0, np.float32)))
+    largest = np.finfo(np.float32).max
+    assert order.median(np.array([0, largest, largest, largest], np.float32)) == largest
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "make",
     [

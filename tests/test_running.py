@@ -17,6 +17,7 @@ from programme import products, targets_of, write_programme
 from webbkg import batch
 from webbkg.batch.runner import Progress
 from webbkg.cli import live, main
+from webbkg.errors import OutputError
 
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
 
@@ -148,6 +149,19 @@ def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys):
     said = capsys.readouterr()
     assert "verdicts: 6 bad" in said.out
     assert said.err.count(": bad: the sky scatters ") == 6
+
+
+def test_what_became_of_the_targets_is_told_though_no_table_can_be_written(
+    data, tmp_path, capsys, monkeypatch
+):
+    def full(*_):
+        raise OutputError("webbkg-results.ecsv: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(live.outcomes, "write_results", full)
+    assert run(data / "plan.json", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("6 targets: 6 COMPLETE; ")
+    assert said.err.splitlines()[-1].startswith("error: webbkg-results.ecsv: cannot be written")
 
 
 def test_many_failures_of_one_reason_are_counted(tmp_path, capsys):

@@ -46,6 +46,16 @@ class WorkerLostError(WebbkgError):
     """A worker ended in the middle of a task, each time that it was tried."""
 
 
+class NoWorkerError(WebbkgError):
+    """No worker came into being."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'no worker process could begin (see above); a script needs its `if __name__ == "__main__":` '
+            "around what it does, since the workers import it; or choose engine none"
+        )
+
+
 Done = tuple[Hashable, Any]
 """A task's key, and what it returned; or the exception that it came to."""
 
@@ -127,6 +137,9 @@ class Processes:
         self._running: dict[Future[Any], Hashable] = {}
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Any = None
+        self._began: Any = None
+        self._has_begun = False
+        self._unborn = 0
 
     def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
         """Take a task."""
@@ -172,15 +185,17 @@ class Processes:
             context = get_context("spawn")
             # No Event: to set one that a killed process was waiting for waits for ever.
             told, self._stop = context.Pipe(duplex=False)
+            self._began, tell = context.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(
-                self.workers, context, initializer=_begin_worker, initargs=(told,)
+                self.workers, context, initializer=_begin_worker, initargs=(told, tell)
             )
         return self._pool
 
     def _take_up(self) -> list[Done]:
         """Begin again what was under way when a process was lost; give up what was tried enough."""
         wait(self._running)
-        given_up, alone = [], len(self._running) == 1
+        self._check_begun()
+        given_up, alone = [], len(self._running) == 1 and self._has_begun
         for future in list(self._running):
             if not isinstance(future.exception(), BrokenProcessPool):
                 given_up.append((self._running[future], _outcome(future)))
@@ -195,6 +210,13 @@ class Processes:
                 given_up.append((key, _lost()))
         self._close()
         return given_up
+
+    def _check_begun(self) -> None:
+        """Give up where no process has come as far as its first task, each time that it was tried."""
+        self._has_begun = self._has_begun or self._began.poll()
+        self._unborn += not self._has_begun
+        if self._unborn >= TRIES:
+            raise NoWorkerError
 
     def _forget(self, future: Future[Any]) -> Hashable:
         key = self._running.pop(future)
@@ -228,8 +250,9 @@ def _outcome(future: Future[Any]) -> Any:
     return future.result() if error is None else error
 
 
-def _begin_worker(told: Connection) -> None:
+def _begin_worker(told: Connection, tell: Connection) -> None:
     """Leave an interrupt to the process that began this one, and end when that ends or says so."""
+    tell.send_bytes(b"begun")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_after, args=(told,), daemon=True).start()
 
@@ -291,6 +314,8 @@ class Dask:
     ------
     MissingExtraError
         If Dask is not installed.
+    NoWorkerError
+        If its processes end before they begin.
     OptionError
         If nobody answers at the address, or the limit is none.
     """
@@ -411,15 +436,18 @@ def _local_client(
     }
     opened.enter_context(_environment_restored())  # the libraries of its workers have one thread
     opened.enter_context(dask.config.set(quiet))
-    cluster = distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=memory_limit or "auto",
-        dashboard_address="127.0.0.1:0",
-        host="127.0.0.1",
-        silence_logs=logging.CRITICAL,
-    )
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory_limit or "auto",
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            silence_logs=logging.CRITICAL,
+        )
+    except RuntimeError as error:
+        raise NoWorkerError from error
     opened.callback(_end, cluster)
     return opened.enter_context(distributed.Client(cluster, set_as_default=False))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from webbkg.batch.engines import Engine, make_engine, share_cores
 from webbkg.batch.groups import AVERAGED, Group, Kind, Member, Plan
 from webbkg.batch.identity import Identities
-from webbkg.batch.ledger import LEASE, Ledger
+from webbkg.batch.ledger import LEASE, Ledger, State
 from webbkg.batch.work import (
     Fate,
     Order,
@@ -309,9 +309,13 @@ class Run:
         with Ledger(folder) as ledger:
             ledger.recover()
             remove_left_behind(folder)
-            groups = self._leave_out_done(groups, ledger)
-            if groups:
-                self._drive(groups, ledger, begun)
+            since = time.time()
+            left = self._leave_out_done(groups, ledger)
+            try:
+                if left:
+                    self._drive(left, ledger, begun)
+            finally:
+                self._take_up(left, ledger, since)
         remove_left_behind(folder)
         self._tell(None, begun)
         return self.in_order()
@@ -344,6 +348,19 @@ class Run:
             if ledger.is_done([entry_of(one, self.order, known) for one in unit]):
                 return ()
         return unit
+
+    def _take_up(self, groups: Sequence[Group], ledger: Ledger, since: float) -> None:
+        """Note what became of targets whose groups have not come back: the ledger knows it."""
+        out = [(g, m) for g in groups for m in g.members if m.target not in self.results]
+        if out:
+            ledger.recover()
+        fates = {State.DONE: Fate.DONE, State.FAILED: Fate.FAILED}
+        for group, member in out:
+            state = ledger.state(product_of(member, self.order).name, since)
+            if state in fates:
+                result = kept(group, member, self.order, ledger, fates[state])
+                if (result.status == "ERROR") == (state is State.FAILED):  # or its files were lost
+                    self.results[member.target] = result
 
     # Driving the engine.
 

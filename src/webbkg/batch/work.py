@@ -434,8 +434,8 @@ def _plain_row(row: Any) -> dict[str, Any]:
 
 
 def kept(group: Group, member: Member, order: Order, ledger: Ledger, fate: Fate) -> Result:
-    """Tell of a target that was made before, what the ledger knows of it."""
-    told = ledger.result(product_of(member, order).name) if fate is Fate.KEPT else {}
+    """Tell of a target that was made by others, or before, what the ledger knows of it."""
+    told = {} if fate is Fate.ELSEWHERE else ledger.result(product_of(member, order).name)
     return Result(
         target=member.target,
         group=group.name,

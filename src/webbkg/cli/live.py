@@ -20,6 +20,7 @@ from webbkg.batch.groups import Plan
 from webbkg.batch.runner import Manner, Progress, Run
 from webbkg.batch.work import Fate, Order, Result
 from webbkg.cli.terminal import say
+from webbkg.errors import OutputError
 from webbkg.options import as_options
 
 LINE_EVERY = 60.0
@@ -135,6 +136,11 @@ def run_plan(
         What became of the targets, as far as it went.
     bool
         Whether it was interrupted.
+
+    Raises
+    ------
+    OutputError
+        If the ledger cannot be used, or the tables cannot be written: after all else is told.
     """
     gc.freeze()
     gc.enable()  # the command's process, which is meant to be short, does without: this one is not
@@ -147,15 +153,27 @@ def run_plan(
     except KeyboardInterrupt:
         interrupted = True
     results = run.in_order()
-    folder = Path(order.output_dir)
-    written = outcomes.write_results(results, folder, manner.shard)
-    index = outcomes.write_index(results, folder)
+    written, fault = _write_tables(results, Path(order.output_dir), manner.shard)
     if as_json:
         say(json.dumps([_for_scripts(one) for one in outcomes.as_lines(results)]))
     else:
-        left = run.total - len(results)
-        _print_end(results, [*written, *filter(None, [index])], left, begun, quiet=quiet)
+        _print_end(results, written, run.total - len(results), begun, quiet=quiet)
+    if fault is not None:
+        raise fault
     return results, interrupted
+
+
+def _write_tables(
+    results: Sequence[Result], folder: Path, shard: tuple[int, int]
+) -> tuple[list[Path], OutputError | None]:
+    """Write the tables; an error is given back, to be told after what became of the targets."""
+    written: list[Path] = []
+    try:
+        written += outcomes.write_results(results, folder, shard)
+        index = outcomes.write_index(results, folder)
+    except OutputError as error:
+        return written, error
+    return [*written, *([index] if index else [])], None
 
 
 def _for_scripts(line: dict[str, Any]) -> dict[str, Any]:

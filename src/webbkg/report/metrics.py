@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.numerics.order import median
 from webbkg.numerics.planes import PlaneSource
 from webbkg.options import SOSS_LAST_COLUMN
 from webbkg.report.limits import LIMITS, SURE, Limit, judge
@@ -68,6 +70,18 @@ class Seen:
     expected: float  #: that of ERR with the background's
     sky: float  #: that of the background, or its RMS
 
+    @cached_property
+    def deviation(self) -> Values:
+        """What is left of each pixel of the sample, in its expected errors."""
+        return self.sample.residual / self.sample.expected
+
+    @cached_property
+    def near(self) -> npt.NDArray[np.bool_]:
+        """Which pixels of the sample are no further from the level than `FAR`."""
+        away = np.abs(self.sample.residual - np.float32(self.level))
+        near: npt.NDArray[np.bool_] = away < FAR * self.scatter
+        return near
+
 
 def measure_metrics(
     planes: PlaneSource,
@@ -101,16 +115,16 @@ def measure_metrics(
         raise ValueError("metrics need the background that was subtracted: outcome.background")
     sample = draw(planes, background, outcome)
     residual = sample.residual
-    level = _median(residual)
+    level = median(residual)
     seen = Seen(
         sample=sample,
         outcome=outcome,
         background=background,
         planes=planes,
         level=level,
-        scatter=MAD_TO_SIGMA * _median(np.abs(residual - np.float32(level))),
-        noise=_median(sample.err),
-        expected=_median(sample.expected),
+        scatter=MAD_TO_SIGMA * median(np.abs(residual - np.float32(level))),
+        noise=median(sample.err),
+        expected=median(sample.expected),
         sky=_brightness(sample, outcome),
     )
     found = (measure(seen) for measure in MEASURES)
@@ -127,11 +141,7 @@ def _brightness(sample: Sample, outcome: Outcome) -> float:
     """Tell the median of the background; of templates, which may be faint in most pixels, the RMS."""
     if isinstance(outcome.result, TemplateResult) and len(sample):
         return float(np.sqrt(np.mean(np.square(sample.background, dtype=np.float64))))
-    return _median(sample.background)
-
-
-def _median(values: Values) -> float:
-    return float(np.median(values)) if values.size else math.nan
+    return median(sample.background)
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -148,7 +158,7 @@ def _in_noise(name: str, seen: Seen, value: float, error: float) -> Metric:
     return Metric(
         name=name,
         value=_ratio(value, seen.noise),
-        unit="ERR" if seen.sample.quoted else "scatter",
+        unit="ERR" if seen.sample.lines.quoted else "scatter",
         error=_ratio(error, seen.noise),
         share=_ratio(value, abs(seen.sky)),
     )
@@ -167,7 +177,7 @@ def _sky_level(seen: Seen) -> Metric:
 
 
 def _scatter(seen: Seen) -> Metric | None:
-    if not seen.sample.quoted:
+    if not seen.sample.lines.quoted:
         return None
     value = _ratio(seen.scatter, seen.expected)
     return Metric(name="scatter", value=value, error=value / math.sqrt(max(len(seen.sample), 1)))
@@ -178,7 +188,7 @@ def _gradient_rows(seen: Seen) -> Metric | None:
         return None  # the wings of the star change from row to row
     if _sky_stays(seen):
         return None
-    return _profile("gradient_rows", seen, seen.sample.row, seen.sample.shape[1])
+    return _profile("gradient_rows", seen, 1, 0, seen.sample.shape[1])
 
 
 def _sky_stays(seen: Seen) -> bool:
@@ -188,21 +198,21 @@ def _sky_stays(seen: Seen) -> bool:
 
 
 def _gradient_columns(seen: Seen) -> Metric | None:
-    columns = seen.sample.column
+    columns = np.flatnonzero(seen.sample.sky.any(axis=(0, 1)))
     if columns.size == 0 or _sky_stays(seen):
         return None
-    first = int(columns.min())
-    return _profile("gradient_columns", seen, columns - first, int(columns.max()) - first + 1)
+    return _profile("gradient_columns", seen, 2, columns[0], columns[-1] - columns[0] + 1)
 
 
-def _profile(name: str, seen: Seen, place: npt.NDArray[np.int32], length: int) -> Metric | None:
+def _profile(name: str, seen: Seen, axis: int, first: int, length: int) -> Metric | None:
     """Measure the range of the medians of the parts of a profile."""
-    medians, numbers = _medians(seen.sample.residual, place * PARTS // length)
+    fine = seen.sample.cut(axis, first, length, PARTS * FINE)
+    parts = [np.concatenate(fine[i : i + FINE]) for i in range(0, len(fine), FINE)]
+    medians, numbers = _medians(parts)
     if len(medians) < 2:
         return None
-    fine, _ = _medians(seen.sample.residual, place * (PARTS * FINE) // length, parts=PARTS * FINE)
-    error = max(_error_of_median(seen, min(numbers)), _roughness(fine) / math.sqrt(FINE))
-    error *= RANGE_ERROR
+    rough = _roughness(_medians(fine)[0]) / math.sqrt(FINE)
+    error = RANGE_ERROR * max(_error_of_median(seen, min(numbers)), rough)
     return _in_noise(name, seen, max(medians) - min(medians), error)
 
 
@@ -213,22 +223,19 @@ def _roughness(medians: list[float]) -> float:
     return MAD_TO_SIGMA * float(np.median(np.abs(np.diff(medians)))) / math.sqrt(2)
 
 
-def _medians(
-    values: Values, part: npt.NDArray[np.int32], *, parts: int = PARTS
-) -> tuple[list[float], list[int]]:
+def _medians(parts: list[Values]) -> tuple[list[float], list[int]]:
     """Return the medians of parts, and of how many values; not of those with few."""
-    least = max(FEWEST, 0.1 * len(values) / parts)
-    order = np.argsort(part.astype(np.uint8), kind="stable")
-    ends = np.cumsum(np.bincount(part, minlength=1))[:-1]
-    enough = [one for one in np.split(values[order], ends) if len(one) >= least]
-    return [_median(one) for one in enough], [len(one) for one in enough]
+    least = max(FEWEST, 0.1 * sum(map(len, parts)) / len(parts))
+    enough = [one for one in parts if len(one) >= least]
+    return [median(one) for one in enough], [len(one) for one in enough]
 
 
 def _split_scale(seen: Seen) -> Metric | None:
-    sample = seen.sample
-    _, rows, columns = sample.shape
-    odd = (sample.row * PARTS // rows + sample.column * PARTS // columns) % 2 == 1
-    return _difference_of_scales("split_scale", seen, odd)
+    _, rows, columns = seen.sample.shape
+    row = seen.sample.lines.row * PARTS // rows % 2 == 1
+    column = np.arange(columns) * PARTS // columns % 2 == 1
+    odd = row[:, np.newaxis] ^ column
+    return _difference_of_scales("split_scale", seen, seen.sample.spread(odd))
 
 
 def _difference_of_scales(name: str, seen: Seen, half: npt.NDArray[np.bool_]) -> Metric | None:
@@ -243,28 +250,27 @@ def _difference_of_scales(name: str, seen: Seen, half: npt.NDArray[np.bool_]) ->
 
 def _scale(seen: Seen, chosen: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
     """Fit what is left to the background: a scale, right if it is 0, and its standard error."""
-    part = seen.sample.where(chosen)
-    near = np.abs(part.residual - np.float32(seen.level)) < FAR * seen.scatter
-    sky = part.background[near].astype(np.float64)
-    weight = 1 / part.expected[near].astype(np.float64) ** 2
-    total = float(np.sum(weight * sky**2))
-    if np.count_nonzero(near) < FEWEST or not total > 0:
+    near = seen.near & chosen
+    sky = (seen.sample.background / seen.sample.expected)[near]
+    total = float(np.sum(sky * sky, dtype=np.float64))
+    if len(sky) < FEWEST or not total > 0:
         return None
-    return float(np.sum(weight * sky * part.residual[near])) / total, 1 / math.sqrt(total)
+    left = float(np.sum(sky * seen.deviation[near], dtype=np.float64))
+    return left / total, 1 / math.sqrt(total)
 
 
 def _chi2_dof(seen: Seen) -> Metric | None:
     """Take the mean square of the deviations; none counts as more than `FAR`."""
-    if not seen.sample.quoted or len(seen.sample) == 0:
+    if not seen.sample.lines.quoted or len(seen.sample) == 0:
         return None
-    square = np.square(seen.sample.residual / seen.sample.expected)
-    value = float(np.mean(np.minimum(square, np.float32(FAR**2)), dtype=np.float64))
+    square = np.minimum(np.square(seen.deviation), np.float32(FAR**2))
+    value = float(np.mean(square, dtype=np.float64))
     return Metric(name="chi2_dof", value=value, error=math.sqrt(2 / len(seen.sample)))
 
 
 def _sky_fraction(seen: Seen) -> Metric:
     result, number = seen.outcome.result, seen.sample.shape[0]
-    value = len(seen.sample) / max(seen.sample.looked_at, 1)
+    value = len(seen.sample) / max(seen.sample.lines.looked_at, 1)
     if isinstance(result, SossResult):
         sides = [side.n_sky for side in (result.fit.left, result.fit.right) if side]
         rows = np.count_nonzero(seen.background.covered.any(axis=1))
@@ -275,7 +281,7 @@ def _sky_fraction(seen: Seen) -> Metric:
 
 
 def _newly_flagged(seen: Seen) -> Metric:
-    value = seen.sample.newly_flagged / max(seen.sample.looked_at, 1)
+    value = seen.sample.lines.newly_flagged / max(seen.sample.lines.looked_at, 1)
     return Metric(name="newly_flagged", value=value)
 
 
@@ -361,18 +367,18 @@ def _jump_left(seen: Seen) -> Metric | None:
     sides, sizes = zip(*(_of_part(sample, one) for one in flanks), strict=True)
     whole = float(np.mean(sides))
     near = (away >= -JUMP_REACH) & (away < JUMP_REACH)
-    part = (away[near] + JUMP_REACH) // JUMP_WIDTH
-    medians, numbers = _medians(sample.residual[near], part, parts=2 * JUMP_REACH // JUMP_WIDTH)
+    left, part = sample.residual[near], (away[near] + JUMP_REACH) // JUMP_WIDTH
+    medians, numbers = _medians([left[part == i] for i in range(2 * JUMP_REACH // JUMP_WIDTH)])
     if not medians or min(sizes) < FEWEST:
         return None
-    left = [one - whole for one in medians]
+    worst = max((one - whole for one in medians), key=abs)
     error = RANGE_ERROR * _error_of_median(seen, min(numbers))
-    return _in_noise("jump_left", seen, max(left, key=abs), error)
+    return _in_noise("jump_left", seen, worst, error)
 
 
 def _of_part(sample: Sample, chosen: npt.NDArray[np.bool_]) -> tuple[float, int]:
     values = sample.residual[chosen]
-    return _median(values), len(values)
+    return median(values), len(values)
 
 
 def _template_margin(seen: Seen) -> Metric | None:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from webbkg.numerics.order import median
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import PlaneSource
 from webbkg.report.sample import MAD_TO_SIGMA
@@ -23,8 +23,8 @@ SIZE = 4
 BOX = 16
 """Blocks on a side of a box, of which the local level is the median."""
 
-BAND = 64
-"""Rows of a band: those of the blocks of a box."""
+BAND = 32
+"""Rows of a band, which stays in the processor's cache."""
 
 STRIP = 16
 """Blocks of a strip, in which light of traces is looked for."""
@@ -60,15 +60,12 @@ def darkest_spot(planes: PlaneSource, background: Background) -> float:
     bright, left = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
 
     def make_worker() -> Callable[[int, int], None]:
-        room = np.empty((1, BAND, columns), np.uint32)
+        take_off, sum_up = _Difference(planes, background, number // 2), _Blocks(columns)
 
         def work(start: int, stop: int) -> None:
-            sky = background.sci[start:stop]
-            (sci,) = planes.rows(["SCI"], number // 2, start, stop, room[:, : stop - start])
             here = slice(start // SIZE, stop // SIZE)
-            bright[here] = _blocks(sky, np.maximum)
-            with np.errstate(invalid="ignore", over="ignore"):
-                left[here] = _blocks(sci - sky, np.minimum)
+            sum_up(background.sci[start:stop], bright[here], np.maximum)
+            sum_up(take_off(start, stop), left[here], np.minimum)
 
         return work
 
@@ -76,14 +73,14 @@ def darkest_spot(planes: PlaneSource, background: Background) -> float:
     peaks = _stand_out(bright) > BRIGHT
     if not peaks.any():
         return 0.0
-    depth = np.where(peaks, -_stand_out(left), 0)
+    depth = np.where(peaks, np.fmax(-_stand_out(left), 0), 0)
     pairs = [
         np.minimum(depth[:-1], depth[1:]),
         np.minimum(depth[:, :-1], depth[:, 1:]),
         np.minimum(depth[:-1, :-1], depth[1:, 1:]),
         np.minimum(depth[1:, :-1], depth[:-1, 1:]),
     ]
-    return float(max(0.0, *(pair.max(initial=0.0) for pair in pairs)))
+    return float(max(pair.max(initial=0.0) for pair in pairs))
 
 
 def lit_share(
@@ -115,14 +112,12 @@ def lit_share(
     left = np.empty(blocks, np.float32)
 
     def make_worker() -> Callable[[int, int], None]:
-        room = np.empty((1, BAND, columns), np.uint32)
+        take_off, sum_up = _Difference(planes, background, 0), _Blocks(columns)
 
         def work(start: int, stop: int) -> None:
-            (sci,) = planes.rows(["SCI"], 0, start, stop, room[:, : stop - start])
-            with np.errstate(invalid="ignore", over="ignore"):
-                residual = sci - background.sci[start:stop]
-                residual[~sky_mask[start:stop]] = np.nan
-                left[start // SIZE : stop // SIZE] = _blocks(residual, np.minimum, np.maximum)
+            residual = take_off(start, stop)
+            residual[~sky_mask[start:stop]] = np.nan
+            sum_up(residual, left[start // SIZE : stop // SIZE], np.minimum, np.maximum)
 
         return work
 
@@ -146,38 +141,83 @@ def _streaks(blocks: FloatImage) -> tuple[float, float]:
     return (above - below) / total, math.sqrt(above + below) / total
 
 
-def _blocks(values: FloatImage, *extremes: np.ufunc) -> FloatImage:
-    """Sum blocks up without their outermost row and column; NaN where a pixel is.
+class _Difference:
+    """Takes the background off bands of a target, in memory of its own."""
 
-    `extremes` tell which are outermost: `np.minimum`, `np.maximum`, or both.
-    """
-    number, columns = len(values) // SIZE, values.shape[1] // SIZE * SIZE
-    for_rows = values[:, :columns].reshape(number, SIZE, columns)
+    def __init__(self, planes: PlaneSource, background: Background, integration: int) -> None:
+        self._planes, self._background, self._integration = planes, background, integration
+        self._room = np.empty((1, BAND, planes.shape[2]), np.uint32)
+
+    def __call__(self, start: int, stop: int) -> FloatImage:
+        """Return rows of the result, which hold until the next are asked for."""
+        room = self._room[:, : stop - start]
+        (sci,) = self._planes.rows(["SCI"], self._integration, start, stop, room)
+        found: FloatImage = room[0].view(np.float32)  # SCI may be there already
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(sci, self._background.sci[start:stop], out=found)
+        return found
+
+
+class _Blocks:
+    """Sums blocks up without their outermost row and column, in memory of its own."""
+
+    def __init__(self, columns: int) -> None:
+        self._wide = columns // SIZE
+        self._rows = np.empty((2, BAND // SIZE, self._wide * SIZE), np.float32)
+        self._columns = np.empty((BAND // SIZE, SIZE, self._wide), np.float32)
+        self._found = np.empty((BAND // SIZE, self._wide), np.float32)
+
+    def __call__(self, values: FloatImage, out: FloatImage, *extremes: np.ufunc) -> None:
+        """Put the blocks of a band into `out`; NaN where a pixel is.
+
+        `extremes` tell which are outermost: `np.minimum`, `np.maximum`, or both.
+        """
+        high = len(out)
+        total, found = self._rows[:, :high]
+        columns = self._columns[:high]
+        _trim(values[:, : self._wide * SIZE].reshape(high, SIZE, -1), extremes, total, found)
+        columns[...] = total.reshape(high, self._wide, SIZE).swapaxes(1, 2)
+        _trim(columns, extremes, out, self._found[:high])
+
+
+def _trim(
+    values: FloatImage, extremes: tuple[np.ufunc, ...], total: FloatImage, found: FloatImage
+) -> None:
+    """Put sums of (n, SIZE, m) values, without their extremes, into `total`; `found` is overwritten."""
     with np.errstate(invalid="ignore", over="ignore"):
-        total = for_rows.sum(axis=1)
+        np.add.reduce(values, axis=1, out=total)
         for extreme in extremes:
-            total -= extreme.reduce(for_rows, axis=1)
-        parts = [total[:, i::SIZE] for i in range(SIZE)]
-        summed: FloatImage = sum(parts)
-        for extreme in extremes:
-            summed = summed - extreme(extreme(*parts[:2]), extreme(*parts[2:]))
-    return summed
+            extreme.reduce(values, axis=1, out=found)
+            total -= found
 
 
-def _stand_out(blocks: FloatImage) -> npt.NDArray[np.floating]:
-    """Tell by how many standard deviations each block is above its surroundings; NaN is none."""
+def _stand_out(blocks: FloatImage) -> FloatImage:
+    """Tell by how many standard deviations each block is above its surroundings; NaN of no block."""
+    boxes = _boxes(blocks)
+    boxes[np.isinf(boxes)] = np.nan
+    unknown = np.isnan(boxes)
+    number = BOX**2 - unknown.sum(axis=2, keepdims=True, dtype=np.uint16).astype(np.int_)
+    middle = np.maximum(number - 1, 0) // 2
+    boxes -= np.take_along_axis(np.sort(boxes, axis=2), middle, axis=2)  # NaN comes last
+    sigma = MAD_TO_SIGMA * median(np.abs(boxes[~unknown]))
+    if sigma > 0:
+        boxes /= np.float32(sigma)
+    else:
+        boxes[...] = 0
+    return _image(boxes, blocks.shape)
+
+
+def _boxes(blocks: FloatImage) -> FloatImage:
+    """Put the blocks of each box side by side: (high, wide, BOX**2), NaN where there is none."""
     rows, columns = blocks.shape
     high, wide = -(-rows // BOX), -(-columns // BOX)
     padded = np.full((high * BOX, wide * BOX), np.nan, np.float32)
-    padded[:rows, :columns] = np.where(np.isfinite(blocks), blocks, np.nan)
-    boxes = padded.reshape(high, BOX, wide, BOX).swapaxes(1, 2).reshape(high, wide, BOX**2)
-    number = np.isfinite(boxes).sum(axis=2, keepdims=True)
-    middle = np.maximum(number - 1, 0) // 2
-    level = np.take_along_axis(np.sort(boxes, axis=2), middle, axis=2)  # NaN comes last
-    out = (boxes - level).reshape(high, wide, BOX, BOX).swapaxes(1, 2).reshape(padded.shape)
-    out = out[:rows, :columns]
-    usable = out[np.isfinite(out)]
-    sigma = MAD_TO_SIGMA * float(np.median(np.abs(usable))) if usable.size else 0.0
-    with np.errstate(invalid="ignore"):
-        found = out / np.float32(sigma) if sigma > 0 else np.zeros_like(out)
-    return np.where(np.isfinite(found), found, np.float32(0))
+    padded[:rows, :columns] = blocks
+    return padded.reshape(high, BOX, wide, BOX).swapaxes(1, 2).reshape(high, wide, BOX**2)
+
+
+def _image(boxes: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+    """Undo `_boxes`."""
+    high, wide, _ = boxes.shape
+    whole = boxes.reshape(high, wide, BOX, BOX).swapaxes(1, 2).reshape(high * BOX, wide * BOX)
+    return whole[: shape[0], : shape[1]]

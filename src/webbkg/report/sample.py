@@ -6,17 +6,23 @@ Not every row (see `webbkg.numerics.lines`), and no plane is held.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from webbkg.numerics.lines import MOST_INTEGRATIONS, SAMPLE_PIXELS, sampled_lines
+from webbkg.numerics.order import median, median_of_sorted
 from webbkg.numerics.planes import PLANES, PlaneSource
+from webbkg.numerics.words import make_native
 from webbkg.options import DO_NOT_USE, REFERENCE_PIXEL, SOSS_LAST_COLUMN
-from webbkg.results import Background, BoolImage, Outcome, SossResult, TemplateResult
+from webbkg.results import Background, Outcome, SossResult, TemplateResult
 
 Values = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int32]
+Marks = npt.NDArray[np.bool_]
 
 CLIP = 3.0
 """Image mode: what is further from the sky than this is a source (robust standard deviations)."""
@@ -36,46 +42,115 @@ MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """Sky pixels of the result, and what they were taken from.
+class Lines:
+    """Rows of a target without its background.
 
     Attributes
     ----------
-    residual, err, expected, background : (n,) float32
+    residual, err, expected, background : (integrations, lines, columns) float32
         SCI of the result; ERR of the target; that together with the background's own err; the
         background. In the target's unit. Where the target quotes no ERR, `err` is the scatter.
-    row, column, integration : (n,) int32
-        Where they are.
+    usable : (integrations, lines, columns) bool
+        True where all of them are known and no flag speaks against it.
+    integration, row : (integrations,) and (lines,) int32
+        Their numbers in the target.
     shape : (integrations, rows, columns)
         Of the target.
     looked_at : int
-        Pixels of the sample, sky or not, that see light.
+        Pixels, usable or not, that see light.
     newly_flagged : int
         Those of them that got DO_NOT_USE.
     quoted : bool
         Whether the target quotes an ERR.
-    lift : float
-        SOSS: by how much the star's wings may lift the sky, in the target's unit; infinite where
-        no row is far enough from the star to say.
     """
 
     residual: Values
     err: Values
     expected: Values
     background: Values
-    row: Places
-    column: Places
+    usable: Marks
     integration: Places
+    row: Places
     shape: tuple[int, int, int]
     looked_at: int
     newly_flagged: int
     quoted: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Sky pixels of the result, and what they were taken from.
+
+    All n of them are in the order of the lines. What nobody asks for is not gathered.
+
+    Attributes
+    ----------
+    lines : Lines
+        Where they are from.
+    sky : (integrations, lines, columns) bool
+        True where sky, all of it usable.
+    lift : float
+        SOSS: by how much the star's wings may lift the sky, in the target's unit; infinite where
+        no row is far enough from the star to say.
+    """
+
+    lines: Lines
+    sky: Marks
     lift: float = 0.0
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Sample:
-        """Take some of its pixels."""
-        names = ("residual", "err", "expected", "background", "row", "column", "integration")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Integrations, rows and columns of the target."""
+        return self.lines.shape
+
+    @cached_property
+    def residual(self) -> Values:
+        """SCI of the result: (n,)."""
+        return self.lines.residual[self.sky]
+
+    @cached_property
+    def err(self) -> Values:
+        """ERR of the target: (n,)."""
+        return self.lines.err[self.sky]
+
+    @cached_property
+    def expected(self) -> Values:
+        """That together with the background's own err: (n,)."""
+        return self.lines.expected[self.sky]
+
+    @cached_property
+    def background(self) -> Values:
+        """What was subtracted: (n,)."""
+        return self.lines.background[self.sky]
+
+    @cached_property
+    def integration(self) -> Places:
+        """In which integration each is: (n,)."""
+        return self.spread(self.lines.integration[:, np.newaxis, np.newaxis])
+
+    @cached_property
+    def row(self) -> Places:
+        """In which row of the target: (n,)."""
+        return self.spread(self.lines.row[:, np.newaxis])
+
+    @cached_property
+    def column(self) -> Places:
+        """In which column: (n,)."""
+        return self.spread(np.arange(self.shape[2], dtype=np.int32))
+
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Give each pixel what holds for its integration, line or column: (n,)."""
+        return np.broadcast_to(values, self.sky.shape)[self.sky]
+
+    def cut(self, axis: int, first: int, length: int, parts: int) -> list[Values]:
+        """Cut the residuals along rows (axis 1) or columns (2) into equal parts of a length.
+
+        The first part begins in row or column `first` of the target.
+        """
+        places = self.lines.row if axis == 1 else np.arange(self.shape[2])
+        ends = np.searchsorted((places - first) * parts // length, np.arange(parts + 1)).tolist()
+        cuts = [(*(slice(None),) * axis, slice(*piece)) for piece in pairwise(ends)]
+        return [self.lines.residual[one][self.sky[one]] for one in cuts]
 
     def __len__(self) -> int:
         return len(self.residual)
@@ -103,143 +178,150 @@ def draw(
     integrations, pixels : int
         At most so many integrations, and about so many pixels of all of them, are looked at.
     """
-    whole = _read(planes, background, integrations, pixels)
+    lines = _read(planes, background, integrations, pixels)
     if isinstance(outcome.result, TemplateResult):
-        whole = replace(whole, residual=whole.residual - np.float32(outcome.result.level_left))
+        lines = replace(lines, residual=lines.residual - np.float32(outcome.result.level_left))
     if outcome.sky_mask is not None:
-        return whole.where(_masked(whole, outcome.sky_mask))
+        return Sample(lines=lines, sky=lines.usable & outcome.sky_mask[lines.row])
     if isinstance(outcome.result, SossResult):
-        return _away_from_star(whole.where(whole.column <= SOSS_LAST_COLUMN))
-    return whole.where(_unclipped(whole.residual))
+        return _away_from_star(lines)
+    low, high = _clip(lines.residual[lines.usable])
+    within = (lines.residual >= low) & (lines.residual <= high)
+    return Sample(lines=lines, sky=lines.usable & within)
 
 
-def _read(planes: PlaneSource, background: Background, most: int, pixels: int) -> Sample:
-    """Read every usable pixel of the sampled rows."""
+def _read(planes: PlaneSource, background: Background, most: int, pixels: int) -> Lines:
+    """Read the sampled rows."""
     number, _, columns = shape = planes.shape
-    chosen = np.unique(np.linspace(0, number - 1, min(number, most)).round())
+    chosen = np.unique(np.linspace(0, number - 1, min(number, most)).round()).astype(np.int32)
     lines = sampled_lines(shape, most, pixels)
     names = [name for name in PLANES if name == "SCI" or planes.has(name)]
-    stack = np.zeros((3, len(chosen), len(lines), columns), np.uint32)
-    stack.view(np.float32)[1] = np.nan
-    room = np.empty((len(names), 1, columns), np.uint32)
-    for i, integration in enumerate(chosen.astype(int)):
+    stack = np.empty((len(names), len(chosen), len(lines), columns), np.uint32)
+    as_in_fits = False
+    for i, integration in enumerate(chosen.tolist()):
         for j, line in enumerate(lines):
-            found = planes.rows(names, integration, line, line + 1, room)
-            for name, values in zip(names, found, strict=True):
-                stack[PLANES.index(name), i, j] = values.reshape(-1).view(np.uint32)
-    sci, err = stack[:2].view(np.float32)
-    return _usable(sci, err, stack[2], background, (chosen.astype(np.int32), lines), shape)
+            words = stack[:, i, j : j + 1]
+            as_in_fits = planes.read(names, integration, line, line + 1, words)
+    if as_in_fits:  # then every row is
+        for name, words in zip(names, stack, strict=True):
+            make_native(words.reshape(-1), name == "DQ")
+    found = dict(zip(names, stack, strict=True))
+    sci = found["SCI"].view(np.float32)
+    err = found["ERR"].view(np.float32) if "ERR" in found else np.full_like(sci, np.nan)
+    dq = found.get("DQ", np.zeros_like(stack[0]))
+    return _without_background((sci, err, dq), background, (chosen, lines), shape)
 
 
-def _usable(
-    sci: Values,
-    err: Values,
-    dq: npt.NDArray[np.uint32],
+def _without_background(
+    planes: tuple[Values, Values, npt.NDArray[np.uint32]],
     background: Background,
-    places: tuple[npt.NDArray[np.int32], range],
+    places: tuple[Places, range],
     shape: tuple[int, int, int],
-) -> Sample:
-    """Take the background off, and keep what can be used."""
-    integrations, sampled = places
-    lines = np.array(sampled)
-    sky = np.stack([background.sky(one, lines) for one in integrations.tolist()])
-    own, flags, covered = (
-        background.err_of(sampled),
-        background.dq[lines],
-        background.covered[lines],
-    )
-    with np.errstate(invalid="ignore", over="ignore"):
+) -> Lines:
+    """Take the background off SCI, ERR and DQ of some rows, and tell what can be used."""
+    sci, err, dq = planes
+    integrations, lines = places
+    rows = slice(lines.start, lines.stop, lines.step)
+    sky = np.stack([background.sky(one, rows) for one in integrations.tolist()])
+    own, covered = background.err_of(lines), background.covered[rows]
+    flagged = covered & ((background.dq[rows] & DO_NOT_USE) != 0)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         residual = sci - sky
-        lit = (dq & REFERENCE_PIXEL) == 0
-        before = lit & ((dq & DO_NOT_USE) == 0) & np.isfinite(sci)
-        usable = before & covered & np.isfinite(residual) & ((flags & DO_NOT_USE) == 0)
-        valid = np.isfinite(err) & (err > 0)
+        before = np.isfinite(sci) & ((dq & (REFERENCE_PIXEL | DO_NOT_USE)) == 0)
+        usable = before & (covered & ~flagged) & np.isfinite(residual)
+        valid = (err > 0) & (err < np.inf)
         quoted = bool(np.count_nonzero(usable & valid) * 2 >= np.count_nonzero(usable))
         usable &= valid | (not quoted)
         err = err if quoted else np.full_like(err, _scatter(residual[usable]))
-        expected = np.hypot(err, np.where(np.isfinite(own), own, 0))
-    integration, line, column = np.nonzero(usable)
-    return Sample(
-        residual=residual[usable],
-        err=err[usable],
-        expected=expected[usable],
-        background=sky[usable],
-        row=lines[line].astype(np.int32),
-        column=column.astype(np.int32),
-        integration=integrations[integration],
+        expected = _in_quadrature(err, np.where(np.isfinite(own), own, np.float32(0)))
+    return Lines(
+        residual=residual,
+        err=err,
+        expected=expected,
+        background=sky,
+        usable=usable,
+        integration=integrations,
+        row=np.array(lines, np.int32),
         shape=shape,
-        looked_at=int(np.count_nonzero(lit)),
-        newly_flagged=int(np.count_nonzero(before & covered & ((flags & DO_NOT_USE) != 0))),
+        looked_at=int(np.count_nonzero((dq & REFERENCE_PIXEL) == 0)),
+        newly_flagged=int(np.count_nonzero(before & flagged)),
         quoted=quoted,
     )
 
 
-def _masked(sample: Sample, sky_mask: BoolImage) -> npt.NDArray[np.bool_]:
-    chosen: npt.NDArray[np.bool_] = sky_mask[sample.row, sample.column]
-    return chosen
+def _in_quadrature(err: Values, own: Values) -> Values:
+    """Add errors, of which `own` are finite, in quadrature, in a fifth of the time of `hypot`."""
+    total: Values = own / err
+    total *= total
+    total += 1
+    np.sqrt(total, out=total)
+    total *= err
+    return np.fmax(total, own, out=total)  # which it is where err is 0
 
 
-def _away_from_star(sample: Sample) -> Sample:
+def _away_from_star(lines: Lines) -> Sample:
     """Take the rows of each block of columns in which least is left, for the background's size.
 
     It is judged by averages over the block, so that hardly any noise decides. How much more is
     left in as many rows that come next tells how much starlight there may be in them.
     """
-    rank = _ranks(sample)
-    dark = sample.where(rank < DARK_SHARE)
-    following = sample.residual[(rank >= DARK_SHARE) & (rank < 2 * DARK_SHARE)]
+    fitted = np.arange(lines.shape[2]) <= SOSS_LAST_COLUMN
+    usable = lines.usable & fitted
+    rank = _ranks(lines, usable)
+    dark = Sample(lines=lines, sky=usable & (rank < DARK_SHARE))
+    following = lines.residual[usable & (rank >= DARK_SHARE) & (rank < 2 * DARK_SHARE)]
     if len(dark) == 0 or following.size == 0:
         return dark
-    if sample.shape[1] < FREE_ROWS:
+    if lines.shape[1] < FREE_ROWS:
         return replace(dark, lift=np.inf)
-    return replace(dark, lift=float(np.median(following)) - float(np.median(dark.residual)))
+    return replace(dark, lift=median(following) - median(dark.residual))
 
 
-def _ranks(sample: Sample) -> npt.NDArray[np.floating]:
-    """Give each pixel the rank, from 0 to 1, of its row in its block of columns; 2 for none."""
-    _, rows, columns = sample.shape
-    blocks = -(-columns // DARK_COLUMNS)
-    place = sample.column // DARK_COLUMNS * rows + sample.row
-    size = blocks * rows
-    number = np.bincount(place, minlength=size)
-    left = np.bincount(place, sample.residual, minlength=size)
+def _ranks(lines: Lines, usable: Marks) -> npt.NDArray[np.floating]:
+    """Give each pixel, (lines, columns), the rank, 0 to 1, of its line in its block; 2 for none."""
+    starts = np.arange(0, lines.shape[2], DARK_COLUMNS)
+
+    def sums(values: Values) -> npt.NDArray[np.float64]:
+        known = np.where(usable, values, np.float32(0))
+        total: npt.NDArray[np.float64] = np.add.reduceat(known, starts, axis=2, dtype=np.float64)
+        return total.sum(axis=0)  # type: ignore[no-any-return]
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = left / np.bincount(place, np.abs(sample.background), minlength=size)
-    ratio = np.where(number >= DARK_COLUMNS // 4, ratio, np.nan).reshape(blocks, rows)
-    known = np.isfinite(ratio)
-    order = np.argsort(np.argsort(np.where(known, ratio, np.inf), axis=1), axis=1)
-    rank = np.where(known, order / np.maximum(known.sum(axis=1, keepdims=True), 1), 2)
-    found: npt.NDArray[np.floating] = rank.reshape(-1)[place]
-    return found
+        ratio = sums(lines.residual) / sums(np.abs(lines.background))
+    number = np.add.reduceat(usable, starts, axis=2, dtype=np.int64).sum(axis=0)
+    known = np.isfinite(ratio) & (number >= DARK_COLUMNS // 4)
+    order = np.argsort(np.argsort(np.where(known, ratio, np.inf), axis=0), axis=0)
+    rank = np.where(known, order / np.maximum(known.sum(axis=0), 1), 2)
+    return np.repeat(rank, DARK_COLUMNS, axis=1)[:, : lines.shape[2]]
 
 
 def robust_level(values: Values) -> tuple[float, float]:
-    """Tell the level of the sky among finite values, and its robust scatter; NaN of none.
+    """Tell the level of the sky among finite values, (n,), and its robust scatter; NaN of none.
 
     Sources and defects are clipped.
     """
-    sky = values[_unclipped(values)]
-    return (float(np.median(sky)), _scatter(sky)) if sky.size else (float("nan"), float("nan"))
+    low, high = _clip(values)
+    sky = values[(values >= low) & (values <= high)]
+    return median(sky), _scatter(sky)
 
 
-def _unclipped(values: Values) -> npt.NDArray[np.bool_]:
-    """Take what no robust clipping takes for a source or a defect."""
+def _clip(values: Values) -> tuple[float, float]:
+    """Tell the bounds of what no robust clipping takes for a source or a defect."""
+    # They come of every fourth pixel: their error is small against the width of the clip.
+    ordered = np.sort(values[::4] if len(values) > SAMPLE_PIXELS // 8 else values)
     low, high = -np.inf, np.inf
-    # The bounds of the clip come of every fourth pixel: their error is small against its width.
-    part = values[::4] if len(values) > SAMPLE_PIXELS // 8 else values
-    kept = part
+    first, last, before = 0, len(ordered), (-1, -1)
     for _ in range(CLIP_ROUNDS):
-        if kept.size == 0:
+        if first == last or (first, last) == before:
             break
-        centre = float(np.median(kept))
-        width = CLIP * _scatter(kept)
+        kept, before = ordered[first:last], (first, last)
+        centre = median_of_sorted(kept)
+        width = CLIP * MAD_TO_SIGMA * median(np.abs(kept - np.float32(centre)))
         low, high = centre - width, centre + width
-        kept = part[(part >= low) & (part <= high)]
-    chosen: npt.NDArray[np.bool_] = (values >= low) & (values <= high)
-    return chosen
+        first = int(np.searchsorted(ordered, np.float32(low)))
+        last = int(np.searchsorted(ordered, np.float32(high), "right"))
+    return low, high
 
 
 def _scatter(values: Values) -> float:
-    if values.size == 0:
-        return float("nan")
-    return MAD_TO_SIGMA * float(np.median(np.abs(values - np.median(values))))
+    return MAD_TO_SIGMA * median(np.abs(values - np.float32(median(values))))
