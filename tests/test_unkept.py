@@ -27,7 +27,8 @@ from webbkg.image.unkept import Wanted, average_unkept, on_lines
 from webbkg.modes import Shared
 from webbkg.numerics.lines import lines_above, lines_within, sampled_lines
 from webbkg.numerics.planes import ArrayPlanes, LinesOfRows, Overlap, Placed
-from webbkg.results import CombinedBackground, SkyLevels, UnkeptBackground
+from webbkg.report.snapshot import take
+from webbkg.results import CombinedBackground, Outcome, SkyLevels, Status, UnkeptBackground
 
 LINES = st.builds(range, st.integers(0, 6), st.integers(0, 7), st.integers(1, 5))
 
@@ -267,6 +268,22 @@ def test_targets_that_look_at_other_rows_share_an_average_in_the_end(files, aver
     told = [outcome_of(files, name, shared)[1].metrics for name in names]
     assert told == [dict(zip(("t3", "t5", "t"), alone, strict=True))[name] for name in names]
     assert [type(one) for one in averages] == [UnkeptBackground, CombinedBackground]
+
+
+def test_a_report_has_the_samples_a_pixel_and_pictures_as_of_the_whole(files, averages):
+    outcome_of(files, save_report=True, skip_metrics=True)
+    (ours,) = averages
+    assert isinstance(ours, UnkeptBackground)
+    outcome_of(files, save_report=True, save_background=True)
+    whole = averages[1]
+    assert ours.counts.dtype == np.uint8
+    np.testing.assert_array_equal(ours.counts, whole.counts)
+    planes = ArrayPlanes.of(SCI=fits.getdata(files["t"]), ERR=fits.getdata(files["t"], "ERR"))
+    drawn = [take(planes, Outcome(status=Status.COMPLETE, background=b)) for b in (ours, whole)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0].counts is not None
+    bare = Outcome(status=Status.COMPLETE, background=replace(ours, counts=None))
+    assert take(planes, bare) == replace(drawn[0], counts=None)
 
 
 # Groups of nods.
