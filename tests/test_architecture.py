@@ -49,7 +49,7 @@ NO_ARRAYS = (
 NO_PATHS = ("pathlib",)
 """Nor with these; numerics ask the operating system for its processors."""
 
-MOST_LINES, MEDIAN_LINES, MOST_CLASS_LINES = 45, 8, 200
+MOST_LINES, MEDIAN_LINES, MOST_CLASS_LINES, MOST_FILE_LINES = 45, 8, 200, 700
 
 
 @cache
@@ -205,6 +205,12 @@ def test_functions_fit_on_a_screen():
     ]
     assert not [full for full, size in sizes if size > MOST_LINES]
     assert median(size for _, size in sizes) <= MEDIAN_LINES
+
+
+def test_files_are_rooms_not_halls():
+    sizes = {name: len(path.read_text().splitlines()) for name, path in paths().items()}
+    assert sizes
+    assert not [name for name, size in sizes.items() if size > MOST_FILE_LINES]
 
 
 def test_classes_are_small():

@@ -16,13 +16,14 @@ import pytest
 import killed_run
 from programme import left_behind, products, targets_of, write_programme
 from webbkg import batch
-from webbkg.batch import engines, orders, runner
+from webbkg.batch import orders, runner
 from webbkg.batch.engines import WorkerLostError
 from webbkg.batch.ledger import Ledger
 from webbkg.batch.work import Fate, Report, run_group
+from webbkg.numerics.cores import usable_cores
 
 HERE = Path(__file__).parent
-WORKERS = str(min(2, engines.usable_cores()))
+WORKERS = str(min(2, usable_cores()))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from test_average import mixed_exposures, place
 from test_leave_one_out import count_reads, group
 from webbkg import ImageOptions, run
 from webbkg.apply import changes
+from webbkg.files import streaming
 from webbkg.files.associations import Job
 from webbkg.image import group as group_room
 from webbkg.image import measure
@@ -284,6 +285,22 @@ def test_a_report_has_the_samples_a_pixel_and_pictures_as_of_the_whole(files, av
     assert drawn[0].counts is not None
     bare = Outcome(status=Status.COMPLETE, background=replace(ours, counts=None))
     assert take(planes, bare) == replace(drawn[0], counts=None)
+
+
+def test_a_streamed_target_needs_no_whole_either(files, averages, monkeypatch):
+    monkeypatch.setattr(streaming, "SMALLEST", 1)
+    done = files["t"].parent / "streamed.fits"
+    setting = run.Setting(name_product=lambda *_: done, product_only=True)
+    given = files["b1"], files["b3"]
+    item = run.Item(source=files["t5"], job=Job(targets=(files["t5"],), backgrounds=given))
+    run.process([item], setting)
+    run.write([item], setting)
+    assert item.streamed
+    assert isinstance(averages[0], UnkeptBackground)
+    planes, outcome = outcome_of(files, "t5", backgrounds=("b1", "b3"))
+    assert item.outcome.metrics == outcome.metrics
+    for name, plane in zip(("SCI", "ERR", "DQ"), planes, strict=True):
+        assert fits.getdata(done, name).tobytes() == plane.tobytes()
 
 
 # Groups of nods.
