@@ -10,16 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.modes import Shared
 from webbkg.numerics.order import median
 from webbkg.numerics.planes import PlaneSource
 from webbkg.options import SOSS_LAST_COLUMN
 from webbkg.report.limits import LIMITS, SURE, Limit, judge
-from webbkg.report.overlap import darkest_spot, lit_share
+from webbkg.report.overlap import bright_blocks, darkest_spot, lit_share
 from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw
 from webbkg.results import (
     Background,
@@ -64,6 +65,7 @@ class Seen:
     outcome: Outcome
     background: Background
     planes: PlaneSource
+    shared: Shared | None
     level: float  #: median of the residual
     scatter: float  #: its robust standard deviation
     noise: float  #: median of ERR
@@ -87,6 +89,7 @@ def measure_metrics(
     planes: PlaneSource,
     outcome: Outcome,
     limits: Mapping[str, Limit] = LIMITS,
+    shared: Shared | None = None,
 ) -> Metrics:
     """Measure how good a subtraction is.
 
@@ -99,6 +102,8 @@ def measure_metrics(
         COMPLETE, with its background.
     limits : mapping of str to Limit
         See `webbkg.report.limits.set_limits`.
+    shared : Shared, optional
+        What the targets of a run have in common: of one background its sources are found once.
 
     Returns
     -------
@@ -121,6 +126,7 @@ def measure_metrics(
         outcome=outcome,
         background=background,
         planes=planes,
+        shared=shared,
         level=level,
         scatter=MAD_TO_SIGMA * median(np.abs(residual - np.float32(level))),
         noise=median(sample.err),
@@ -337,7 +343,9 @@ def _background_levels(seen: Seen) -> Metric | None:
 def _source_overlap(seen: Seen) -> Metric | None:
     if not isinstance(seen.outcome.result, ImageResult):
         return None
-    depth = darkest_spot(seen.planes, seen.background)
+    find = partial(bright_blocks, seen.background)
+    bright = find() if seen.shared is None else seen.shared.of(seen.background, find)
+    depth = darkest_spot(seen.planes, seen.background, bright)
     return Metric(name="source_overlap", value=depth, unit="sigma")
 
 
