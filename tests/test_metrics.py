@@ -206,6 +206,17 @@ def test_without_errors_the_scatter_stands_for_them():
     assert metrics.find("chi2_dof") is metrics.find("scatter") is None
 
 
+def test_what_does_not_scatter_at_all_has_metrics():
+    planes, outcome = planes_and_outcome()
+    del planes["ERR"]
+    planes["SCI"][...] = 1.5
+    outcome = replace(outcome, background=replace(outcome.background, err=planes["SCI"] / 10))
+    metrics = measured(planes, outcome)
+    assert (metrics.level, metrics.scatter) == (0.5, 0)
+    assert metrics.find("sky_fraction").value == 1
+    assert metrics.find("split_scale") is None
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 300)])
 def test_odd_shapes_have_metrics(shape):
     planes, outcome = planes_and_outcome()

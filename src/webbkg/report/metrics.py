@@ -21,7 +21,7 @@ from webbkg.numerics.planes import PlaneSource
 from webbkg.options import SOSS_LAST_COLUMN
 from webbkg.report.limits import LIMITS, SURE, Limit, judge
 from webbkg.report.overlap import bright_blocks, darkest_spot, lit_share
-from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw
+from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw, scatter_about
 from webbkg.results import (
     Background,
     ImageResult,
@@ -78,6 +78,11 @@ class Seen:
         return self.sample.residual / self.sample.expected
 
     @cached_property
+    def template(self) -> Values:
+        """The background of each pixel of the sample, in its expected errors."""
+        return self.sample.background / self.sample.expected
+
+    @cached_property
     def near(self) -> npt.NDArray[np.bool_]:
         """Which pixels of the sample are no further from the level than `FAR`."""
         away = np.abs(self.sample.residual - np.float32(self.level))
@@ -128,7 +133,7 @@ def measure_metrics(
         planes=planes,
         shared=shared,
         level=level,
-        scatter=MAD_TO_SIGMA * median(np.abs(residual - np.float32(level))),
+        scatter=scatter_about(level, residual),
         noise=median(sample.err),
         expected=median(sample.expected),
         sky=_brightness(sample, outcome),
@@ -230,10 +235,10 @@ def _roughness(medians: list[float]) -> float:
 
 
 def _medians(parts: list[Values]) -> tuple[list[float], list[int]]:
-    """Return the medians of parts, and of how many values; not of those with few."""
+    """Return the medians of parts, which are reordered, and of how many values; not of small ones."""
     least = max(FEWEST, 0.1 * sum(map(len, parts)) / len(parts))
     enough = [one for one in parts if len(one) >= least]
-    return [median(one) for one in enough], [len(one) for one in enough]
+    return [median(one, overwrite=True) for one in enough], [len(one) for one in enough]
 
 
 def _split_scale(seen: Seen) -> Metric | None:
@@ -257,9 +262,11 @@ def _difference_of_scales(name: str, seen: Seen, half: npt.NDArray[np.bool_]) ->
 def _scale(seen: Seen, chosen: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
     """Fit what is left to the background: a scale, right if it is 0, and its standard error."""
     near = seen.near & chosen
-    sky = (seen.sample.background / seen.sample.expected)[near]
+    if np.count_nonzero(near) < FEWEST:
+        return None
+    sky = seen.template[near]
     total = float(np.sum(sky * sky, dtype=np.float64))
-    if len(sky) < FEWEST or not total > 0:
+    if not total > 0:
         return None
     left = float(np.sum(sky * seen.deviation[near], dtype=np.float64))
     return left / total, 1 / math.sqrt(total)

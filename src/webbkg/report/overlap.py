@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from webbkg.numerics.order import median
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import PlaneSource
-from webbkg.report.sample import MAD_TO_SIGMA
+from webbkg.report.sample import scatter_about
 from webbkg.results import Background, BoolImage, FloatImage
 
 SIZE = 4
@@ -25,8 +24,8 @@ SIZE = 4
 BOX = 16
 """Blocks on a side of a box, of which the local level is the median."""
 
-BAND = 32
-"""Rows of a band, which stays in the processor's cache."""
+BAND = 64
+"""Rows of a band, which stays in the cache of a processor."""
 
 STRIP = 16
 """Blocks of a strip, in which light of traces is looked for."""
@@ -228,7 +227,7 @@ def _stand_out(blocks: FloatImage) -> FloatImage:
     number = BOX**2 - unknown.sum(axis=2, keepdims=True, dtype=np.uint16).astype(np.int_)
     middle = np.maximum(number - 1, 0) // 2
     boxes -= np.take_along_axis(np.sort(boxes, axis=2), middle, axis=2)  # NaN comes last
-    sigma = MAD_TO_SIGMA * median(np.abs(boxes[~unknown]))
+    sigma = scatter_about(0.0, boxes[~unknown])
     if sigma > 0:
         boxes /= np.float32(sigma)
     else:
