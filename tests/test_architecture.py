@@ -19,7 +19,7 @@ SOURCE = Path(webbkg.__file__).parent
 WINGS = ("image", "wfss", "soss", "template")
 GATHERING = ("measure", "segments", "group")
 """Rooms of a wing that look into files and models; all others hold its method and kernels."""
-CLOSED = ("record", "results", "run")
+CLOSED = ("options", "record", "results", "run")
 """Packages that others import by their own names alone."""
 
 LAYERS = (
@@ -49,7 +49,7 @@ NO_ARRAYS = (
 NO_PATHS = ("pathlib",)
 """Nor with these; numerics ask the operating system for its processors."""
 
-MOST_LINES, MEDIAN_LINES, MOST_CLASS_LINES = 45, 8, 200
+MOST_LINES, MEDIAN_LINES, MOST_CLASS_LINES, MOST_FILE_LINES = 45, 8, 200, 700
 
 
 @cache
@@ -134,7 +134,7 @@ def test_wings_do_not_know_each_other(name):
 
 
 @pytest.mark.parametrize("wing", WINGS)
-@pytest.mark.parametrize("package", ["record", "results"])
+@pytest.mark.parametrize("package", ["options", "record", "results"])
 def test_rooms_of_a_mode_know_no_other_mode(package, wing):
     assert not neighbours(f"{package}.{wing}") & {f"{package}.{other}" for other in WINGS}
 
@@ -205,6 +205,12 @@ def test_functions_fit_on_a_screen():
     ]
     assert not [full for full, size in sizes if size > MOST_LINES]
     assert median(size for _, size in sizes) <= MEDIAN_LINES
+
+
+def test_files_are_rooms_not_halls():
+    sizes = {name: len(path.read_text().splitlines()) for name, path in paths().items()}
+    assert sizes
+    assert not [name for name, size in sizes.items() if size > MOST_FILE_LINES]
 
 
 def test_classes_are_small():

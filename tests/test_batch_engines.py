@@ -13,9 +13,10 @@ import pytest
 import engine_tasks
 from webbkg.batch import engines
 from webbkg.batch.engines import WorkerLostError, make_engine, share_cores
-from webbkg.errors import OptionError
+from webbkg.errors import MissingExtraError, OptionError
+from webbkg.numerics.cores import usable_cores
 
-WORKERS = min(2, engines.usable_cores())
+WORKERS = min(2, usable_cores())
 
 
 def drain(engine, number, limit=120):
@@ -82,7 +83,9 @@ def test_workers_have_libraries_of_one_thread(engine):
 
 def test_a_worker_with_too_much_memory_is_ended(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(engines, "TRIES", 1)  # each time that it is lost takes seconds
+    monkeypatch.setattr(
+        "webbkg.batch.engines.cluster.TRIES", 1
+    )  # each time that it is lost takes seconds
     environment = dict(os.environ)
     with make_engine("dask", 1, memory_limit="400MB") as engine:
         engine.submit("large", engine_tasks.hoard, 600_000_000)
@@ -120,10 +123,32 @@ def test_a_scheduler_by_its_address():
 
 def test_nobody_answers(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(engines, "CONNECT", 0.5)
+    monkeypatch.setattr("webbkg.batch.engines.cluster.CONNECT", 0.5)
     with pytest.raises(OptionError, match="where a Dask scheduler answers"):  # noqa: SIM117
         with make_engine("dask", 1, scheduler="tcp://127.0.0.1:9"):
             pass
+
+
+@pytest.mark.parametrize("name", ["dask", "processes"])
+def test_a_script_that_its_workers_cannot_import(name, tmp_path):
+    """Each worker would run it again, from its beginning."""
+    if name == "dask":
+        pytest.importorskip("distributed")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from webbkg.batch.engines import make_engine\n"
+        f"with make_engine({name!r}, 2) as engine:\n"
+        "    engine.submit(1, len, 'abc')\n"
+        "    while not engine.wait(1):\n"
+        "        pass\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("webbkg.batch.engines.engine.NoWorkerError: ")
+    assert 'if __name__ == "__main__":' in last
 
 
 def test_workers_end_with_who_began_them(tmp_path):
@@ -157,7 +182,7 @@ def test_workers_end_with_who_began_them(tmp_path):
 
 
 def test_cores_are_shared(monkeypatch):
-    monkeypatch.setattr(engines, "usable_cores", lambda: 8)
+    monkeypatch.setattr("webbkg.batch.engines.choice.usable_cores", lambda: 8)
     assert [share_cores(n) for n in (None, 1, 2, 3, 8)] == [(8, 1), (1, 8), (2, 4), (3, 2), (8, 1)]
     for wrong in (0, 9):
         with pytest.raises(OptionError, match="1 to 8"):
@@ -166,9 +191,9 @@ def test_cores_are_shared(monkeypatch):
 
 def test_without_dask(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.setattr(engines, "_has_dask", lambda: False)
+    monkeypatch.setattr("webbkg.batch.engines.choice._has_dask", lambda: False)
     assert isinstance(make_engine("auto", 1), engines.Processes)
-    with pytest.raises(engines.MissingExtraError, match=r"webbkg\[batch\]"), make_engine("dask", 1):
+    with pytest.raises(MissingExtraError, match=r"webbkg\[batch\]"), make_engine("dask", 1):
         pass
     with pytest.raises(OptionError, match="engine must be dask"):
         make_engine("processes", 1, memory_limit="1GB")

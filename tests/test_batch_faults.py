@@ -16,13 +16,14 @@ import pytest
 import killed_run
 from programme import left_behind, products, targets_of, write_programme
 from webbkg import batch
-from webbkg.batch import engines, runner
+from webbkg.batch import orders, runner
 from webbkg.batch.engines import WorkerLostError
 from webbkg.batch.ledger import Ledger
 from webbkg.batch.work import Fate, Report, run_group
+from webbkg.numerics.cores import usable_cores
 
 HERE = Path(__file__).parent
-WORKERS = str(min(2, engines.usable_cores()))
+WORKERS = str(min(2, usable_cores()))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing(plan, undisturbed, tmp_path
             killed.append(owners[0])
             os.kill(owners[0], signal.SIGKILL)
 
-    order = runner.make_order(plan, tmp_path, {})
+    order = orders.make_order(plan, tmp_path, {})
     manner = runner.Manner(engine=engine, workers=int(WORKERS))
     run = runner.Run(plan, order, manner, watch)
     runner.TICK, former = 0.005, runner.TICK
@@ -212,10 +213,14 @@ def test_interrupted(tmp_path, by, engine):
     assert begun.returncode == 130, complaints
     assert "the same command takes them up" in complaints
     assert "Traceback" not in said + complaints
-    assert (out / "webbkg-results.ecsv").exists()
+    rows = [json.loads(one) for one in (out / "webbkg-results.jsonl").read_text().splitlines()]
+    assert {row["fate"] for row in rows} == {Fate.DONE}
+    assert f"{150 - len(rows)} targets are left" in complaints
     done, told = len(products(out)), counts(out).get("done", 0)
     assert 5 < done < 150
     assert told <= done <= told + int(WORKERS)  # some may have got their names and no more
+    assert len(rows) == told
+    assert all(row["metrics"]["verdict"] and row["output"] for row in rows)
 
 
 @pytest.fixture
@@ -265,5 +270,5 @@ def test_a_group_that_raises_is_run_target_by_target(plan, undisturbed, tmp_path
 
 
 def test_a_report_is_what_a_worker_gives(plan, tmp_path):
-    order = runner.make_order(plan, tmp_path, {})
+    order = orders.make_order(plan, tmp_path, {})
     assert isinstance(run_group(plan.groups[1], order), Report)

@@ -9,6 +9,7 @@ from factories import NIRSPEC, make_model, ramp, save
 from webbkg import ImageOptions, WebbkgError, run
 from webbkg.files.associations import Job
 from webbkg.files.planes import FitsPlanes
+from webbkg.image import measure, variance
 from webbkg.image.average import average_exposures
 from webbkg.image.group import Others
 from webbkg.image.leave_one_out import average_others, is_covered
@@ -114,7 +115,8 @@ def test_what_one_pass_cannot_give():
 # From files to products.
 
 
-def nods(folder, number=4, cubes=False, seed=3, **more):
+def nods(folder, number=4, cubes=False, seed=3, kinds=lambda _: (), **more):
+    """Write nods; `kinds` tells which planes of its variance each has."""
     rng = np.random.default_rng(seed)
     paths = []
     for i in range(number):
@@ -123,6 +125,9 @@ def nods(folder, number=4, cubes=False, seed=3, **more):
         model = make_model(
             planes["SCI"][cut], planes["ERR"][cut], planes["DQ"][cut], at=(5, 8), **more
         )
+        for kind in kinds(i):
+            model[kind] = rng.uniform(0, 1, model.data.shape).astype(np.float32)
+            model[kind][rng.random(model.data.shape) < 0.1] = rng.choice([0, -1, np.nan])
         paths.append(save(model, folder / f"nod{i}_rate.fits"))
     return paths
 
@@ -173,18 +178,70 @@ def _still(monkeypatch):
         {"save_combined_background": True, "sigma": 2.0},
         {"propagate_errors": True},
         {"dq_threshold": 0.5},
+        {"propagate_errors": True, "dq_threshold": 0.5, "clip_noise": "model"},
     ],
     ids=lambda p: " ".join(p) or "default",
 )
-def test_products_are_those_of_single_runs(tmp_path, parameters):
+def test_products_are_those_of_single_runs(tmp_path, parameters, monkeypatch):
     paths = nods(tmp_path, cubes="sigma" in parameters)
     shared = Others(paths)
-    ours, outcomes = reduce_all(paths, tmp_path / "group", shared, **parameters)
+    with monkeypatch.context() as patched:
+        for name in ("average_exposures", "average_unkept"):
+            patched.setattr(measure, name, None)  # nothing is averaged singly
+        ours, outcomes = reduce_all(paths, tmp_path / "group", shared, **parameters)
     shared.close()
     singly, alone = reduce_all(paths, tmp_path / "singly", None, **parameters)
     assert ours == singly
     assert [repr(one) for one in outcomes] == [repr(one) for one in alone]
     assert all(one.status == "COMPLETE" for one in outcomes)
+
+
+ALL_KINDS = ("var_poisson", "var_rnoise", "var_flat")
+
+
+@pytest.mark.usefixtures("_still")
+@pytest.mark.parametrize("cubes", [False, True], ids=["images", "cubes"])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        lambda _: ALL_KINDS[:2],
+        lambda _: ALL_KINDS,
+        lambda i: ALL_KINDS if i == 1 else ALL_KINDS[:2],  # its own average has no flat
+        lambda i: ALL_KINDS[2:] if i == 2 else (),
+    ],
+    ids=["rate", "flat", "one flat", "no photons"],
+)
+def test_variances_are_those_of_single_runs(tmp_path, kinds, cubes, monkeypatch):
+    paths = nods(tmp_path, cubes=cubes, kinds=kinds)
+    shared = Others(paths)
+    with monkeypatch.context() as patched:
+        patched.setattr(measure, "split_variance", None)
+        ours, _ = reduce_all(paths, tmp_path / "group", shared, propagate_errors=True)
+    shared.close()
+    singly, _ = reduce_all(paths, tmp_path / "singly", None, propagate_errors=True)
+    assert ours == singly
+
+
+@pytest.mark.parametrize("memory", [1, 10**9])
+def test_variances_do_not_depend_on_bands_or_threads(memory, monkeypatch):
+    monkeypatch.setattr(variance, "MOST_MEMORY", memory)
+    rng, number = np.random.default_rng(8), 4
+    sources = []
+    for one in group(number, (1, 3)):
+        shape = one.planes.shape
+        added = {name.upper(): rng.uniform(0, 1, shape).astype(np.float32) for name in ALL_KINDS}
+        sources.append(Placed(ArrayPlanes.of(**one.planes.planes, **added), one.overlap))
+    shares = np.empty((number, 2, *SHAPE), np.float32)
+
+    def keep(index, start, rnoise, flat):
+        shares[index, :, start : start + len(rnoise)] = rnoise, flat
+
+    variance.average_shares_of_others(sources, SHAPE, keep, threads=3)
+    for index in range(number):
+        others = sources[:index] + sources[index + 1 :]
+        combined = average_exposures(others, SHAPE, ImageOptions())
+        theirs = variance.split_variance(combined, others, threads=1).variances
+        assert variance.variances_of(combined.err, *shares[index], has_flat=True) == theirs
 
 
 def count_reads(monkeypatch):

@@ -5,11 +5,11 @@ import pytest
 from typer.testing import CliRunner
 
 from factories import ramp, save_multiples
-from webbkg import BackgroundStep, options
+from webbkg import BackgroundStep
 from webbkg.cli import app
 from webbkg.cli.names import repeat_background_flag
 from webbkg.errors import OptionError
-from webbkg.options import PRESETS, ImageOptions, RunOptions, WfssOptions, parameters
+from webbkg.options import KINDS, PRESETS, ImageOptions, RunOptions, WfssOptions, parameters
 
 SHAPE = (6, 8)
 
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 def table(monkeypatch):
     """Replace what the preset sets; the step's specification, made at import, stays."""
     sets = {"sigma": 1.5, "wfss_maxiter": 2, "save_background": True}
-    monkeypatch.setattr(options, "PRESETS", {"robust": sets})
+    monkeypatch.setitem(PRESETS, "robust", sets)
     return sets
 
 
@@ -54,7 +54,7 @@ def test_what_a_preset_sets_is_a_parameter_that_differs_from_its_default(name):
     told = parameters()
     for parameter, value in PRESETS[name].items():
         assert value != told[parameter].stands_for
-    kinds = {type_.mode: type_ for type_ in options.KINDS}
+    kinds = {type_.mode: type_ for type_ in KINDS}
     for kind in kinds.values():
         kind.of({"preset": name})  # passes its own checks
 

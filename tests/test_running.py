@@ -17,6 +17,7 @@ from programme import products, targets_of, write_programme
 from webbkg import batch
 from webbkg.batch.runner import Progress
 from webbkg.cli import live, main
+from webbkg.errors import OutputError
 
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
 
@@ -57,6 +58,18 @@ def test_failures_come_last_with_their_reasons(data, tmp_path, capsys):
     said = capsys.readouterr()
     assert "5 COMPLETE, 1 ERROR" in said.out
     assert said.err.splitlines()[-1].startswith("  t0001_rate.fits: ERROR: t0001_rate.fits: ")
+
+
+def test_what_was_subtracted_before_is_told_as_by_subtract(data, tmp_path, capsys):
+    """Who edits a plan may name a product as a target."""
+    assert run(data / "plan.json", "-o", data, "--suffix", "mine", "-q") == 0
+    group = {"name": "g", "kind": "dedicated", "members": ["t0000_mine.fits"]}
+    group["backgrounds"] = ["sky0_rate.fits"]
+    (data / "again.json").write_text(json.dumps({"webbkg_plan": 1, "groups": [group]}))
+    assert run(data / "again.json", "-o", tmp_path / "out") == 3
+    said = capsys.readouterr()
+    assert said.out.startswith("1 target: 1 done before; ")
+    assert "--allow-repeat subtracts again" in said.err
 
 
 def test_json_and_parts(data, tmp_path, capsys):
@@ -142,12 +155,28 @@ def test_why_nothing_is_planned(tmp_path, capsys):
     assert said.out.startswith("0 targets; ")
 
 
-def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys):
+def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys, monkeypatch):
     given = "--metric-limits", "scatter=1e-9:1e-8"
     assert run(data / "plan.json", "-o", tmp_path / "out", *given) == 0
     said = capsys.readouterr()
     assert "verdicts: 6 bad" in said.out
     assert said.err.count(": bad: the sky scatters ") == 6
+    monkeypatch.setattr(live, "MOST_NAMED", 4)
+    assert run(data / "plan.json", "-o", tmp_path / "out", *given) == 0
+    assert capsys.readouterr().err.splitlines()[-1].startswith("  … and 2 more: bad")
+
+
+def test_what_became_of_the_targets_is_told_though_no_table_can_be_written(
+    data, tmp_path, capsys, monkeypatch
+):
+    def full(*_):
+        raise OutputError("webbkg-results.ecsv: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(live.outcomes, "write_results", full)
+    assert run(data / "plan.json", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("6 targets: 6 COMPLETE; ")
+    assert said.err.splitlines()[-1].startswith("error: webbkg-results.ecsv: cannot be written")
 
 
 def test_many_failures_of_one_reason_are_counted(tmp_path, capsys):

@@ -291,6 +291,12 @@ class Ledger(_Database):
             row = self._find(product)
         return {} if row is None else dict(json.loads(row["result"]))
 
+    def state(self, product: str, since: float) -> State | None:
+        """Tell how far a product has come; None where nothing has happened to it since."""
+        with self._told():
+            row = self._find(product)
+        return None if row is None or row["changed"] < since else State(row["state"])
+
     def counts(self) -> dict[str, int]:
         """Count the products by their states."""
         with self._told():
@@ -343,7 +349,8 @@ class Ledger(_Database):
                     unfinished.replace(final)
         state = State.DONE if whole else State.FAILED
         self._base.execute(
-            "UPDATE products SET state=?, expires=0 WHERE product=?", (state, row["product"])
+            "UPDATE products SET state=?, expires=0, changed=? WHERE product=?",
+            (state, time.time(), row["product"]),
         )
         return self._find(row["product"]) or row
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from webbkg.batch.engines import Engine, make_engine, share_cores
 from webbkg.batch.groups import AVERAGED, Group, Kind, Member, Plan
 from webbkg.batch.identity import Identities
-from webbkg.batch.ledger import LEASE, Ledger
+from webbkg.batch.ledger import LEASE, Ledger, State
+from webbkg.batch.orders import make_order
 from webbkg.batch.work import (
     Fate,
     Order,
@@ -31,7 +32,7 @@ from webbkg.batch.work import (
 )
 from webbkg.errors import OptionError, OutputError, WebbkgError
 from webbkg.files.naming import product_path
-from webbkg.files.output import make_folder, remove_left_behind
+from webbkg.files.output import remove_left_behind
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -123,7 +124,7 @@ class Manner:
 
     def __post_init__(self) -> None:
         part, parts = self.shard
-        if not 1 <= part <= parts:
+        if not isinstance(part * parts, int) or not 1 <= part <= parts:
             raise OptionError(f"shard must be i/n, with i from 1 to n (got {part}/{parts})")
         own = {"workers": self.workers, "memory_limit": self.memory_limit}
         given = [f"{name} = {value}" for name, value in own.items() if value is not None]
@@ -165,8 +166,9 @@ def run(
     memory_limit: str | None = None,
     scheduler: str | None = None,
     client: Any = None,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] | str = (1, 1),
     fail_fast: bool = False,
+    robust: bool = False,
     **parameters: Any,
 ) -> Table:
     """Run a programme, or what is left of it.
@@ -192,12 +194,15 @@ def run(
         Of a worker, with Dask: one that has more is ended, and what it was at fails.
     scheduler, client : str, distributed.Client, optional
         A Dask cluster that is there, by its address or by its client.
-    shard : (int, int)
-        Which part of how many is to be run: ``(3, 8)``.
+    shard : (int, int), or str
+        Which part of how many is to be run: ``(3, 8)`` or ``"3/8"``.
     fail_fast : bool
         End at the first target that fails.
+    robust : bool
+        The same as ``preset="robust"``.
     **parameters
-        Of the step, by their names.
+        Of the step, by their names, and `override_bkg` and `override_wavelengthrange`; files by
+        their names.
 
     Returns
     -------
@@ -207,7 +212,7 @@ def run(
     Raises
     ------
     OptionError
-        If a parameter lies outside its range.
+        If there is no such parameter, or its value lies outside its range.
     OutputError
         If products would overwrite each other or an input, or the ledger cannot be used; nothing
         is written then.
@@ -220,46 +225,13 @@ def run(
         memory_limit=memory_limit,
         scheduler=scheduler,
         client=client,
-        shard=shard,
+        shard=as_shard(shard) if isinstance(shard, str) else shard,
         fail_fast=fail_fast,
     )
+    if robust:
+        parameters["preset"] = "robust"
     order = make_order(plan, output_dir, parameters, suffix=suffix, overwritten=overwrite)
     return as_table(Run(plan, order, manner, watch).go())
-
-
-def make_order(
-    plan: Plan,
-    output_dir: str | os.PathLike[str],
-    parameters: Mapping[str, Any],
-    *,
-    suffix: str | None = None,
-    overwritten: bool = False,
-) -> Order:
-    """Put together what a run asks of every group; the folder of the products is made.
-
-    Raises
-    ------
-    OptionError
-        If there is no such parameter, or its value lies outside its range.
-    """
-    from webbkg.options import KINDS, RunOptions, as_names
-    from webbkg.report.limits import set_limits
-
-    given = {name: value for name, value in parameters.items() if value is not None}
-    for kind in KINDS:
-        kind.of(given)
-    set_limits(as_names(RunOptions.of(given).metric_limits, "metric_limits") or ())
-    if suffix and os.sep in suffix:
-        raise OptionError(
-            f"suffix must be part of a file's name, without {os.sep} (got {suffix!r})"
-        )
-    return Order(
-        folder=str(Path(plan.folder).absolute()),
-        output_dir=str(make_folder(output_dir or ".").absolute()),
-        parameters=given,
-        suffix=suffix,
-        overwritten=overwritten,
-    )
 
 
 @dataclass(eq=False)
@@ -309,9 +281,13 @@ class Run:
         with Ledger(folder) as ledger:
             ledger.recover()
             remove_left_behind(folder)
-            groups = self._leave_out_done(groups, ledger)
-            if groups:
-                self._drive(groups, ledger, begun)
+            since = time.time()
+            left = self._leave_out_done(groups, ledger)
+            try:
+                if left:
+                    self._drive(left, ledger, begun)
+            finally:
+                self._take_up(left, ledger, since)
         remove_left_behind(folder)
         self._tell(None, begun)
         return self.in_order()
@@ -344,6 +320,19 @@ class Run:
             if ledger.is_done([entry_of(one, self.order, known) for one in unit]):
                 return ()
         return unit
+
+    def _take_up(self, groups: Sequence[Group], ledger: Ledger, since: float) -> None:
+        """Note what became of targets whose groups have not come back: the ledger knows it."""
+        out = [(g, m) for g in groups for m in g.members if m.target not in self.results]
+        if out:
+            ledger.recover()
+        fates = {State.DONE: Fate.DONE, State.FAILED: Fate.FAILED}
+        for group, member in out:
+            state = ledger.state(product_of(member, self.order).name, since)
+            if state in fates:
+                result = kept(group, member, self.order, ledger, fates[state])
+                if (result.status == "ERROR") == (state is State.FAILED):  # or its files were lost
+                    self.results[member.target] = result
 
     # Driving the engine.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from webbkg.image import noise_kernels as kernels
+from webbkg.image import suspect_kernels
 from webbkg.numerics.compiled import Array
 from webbkg.results import FlagImage, FloatImage
 
@@ -106,7 +107,7 @@ class NoiseClipper:
         first, _ = where
         sums, numbers, of_segments = shared
         suspects, facts = self._suspects, self._facts
-        listed = kernels.find_suspects(
+        listed = suspect_kernels.find_suspects(
             samples,
             errors,
             *where,
@@ -121,7 +122,7 @@ class NoiseClipper:
         while listed:
             a_list = suspects, listed
             known = *a_list, of_segments, *self._limits, facts, self._column
-            lost, listed = kernels.clip_suspects(samples, errors, first, *known, result)
+            lost, listed = suspect_kernels.clip_suspects(samples, errors, first, *known, result)
             clipped += lost
             if listed:
                 self._ask_neighbours(samples, where, shared, listed, len(samples) > 3 and is_first)

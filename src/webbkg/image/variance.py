@@ -11,15 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from webbkg.image import tallies
+from webbkg.image.average import share_memory
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import VARIANCES, Placed
 from webbkg.results import CombinedBackground, FloatImage, Variances
 
 ROWS_A_BAND = 16
+
+MOST_MEMORY = 8 * 2**20
+"""Bytes for the sums of a group, which are to stay in the caches."""
 
 
 def split_variance(
@@ -50,10 +56,16 @@ def split_variance(
     variances = [np.empty((rows, columns), np.float32) for _ in range(2 + has_flat)]
 
     def make_worker() -> Callable[[int, int], None]:
-        work = _Splitter(sources, columns)
+        adder, room = _Adder(sources, columns), np.empty(3 * ROWS_A_BAND * columns, np.float32)
 
         def of_band(start: int, stop: int) -> None:
-            work.split(start, background.err[start:stop], [one[start:stop] for one in variances])
+            here = _first(room, (3, stop - start, columns))
+            here.fill(0)
+            for source in sources:
+                for integration in range(source.planes.shape[0]):
+                    adder.add(source, integration, start, here)
+            shares = _mean_shares(here)
+            _split(background.err[start:stop], shares, [one[start:stop] for one in variances])
 
         return of_band
 
@@ -64,46 +76,128 @@ def split_variance(
 
 _KINDS = ("poisson", "rnoise", "flat")
 
+Keep = Callable[[int, int, FloatImage, FloatImage], None]
+"""Takes the exposure that is left out, the first row, and rows of the mean shares of `rnoise` and
+of `flat` in the variances of the others."""
 
-class _Splitter:
-    """One thread's buffers, and the way of a band through them."""
+
+def average_shares_of_others(
+    sources: Sequence[Placed],
+    shape: tuple[int, int],
+    keep: Keep,
+    *,
+    threads: int | None = None,
+) -> None:
+    """Average, for each exposure, the shares in the variances of all the others.
+
+    One pass over the exposures gives what `split_variance` finds for each average of others, which
+    `variances_of` makes of them.
+
+    Parameters
+    ----------
+    sources : sequence of Placed
+        The exposures, each of which lies on the whole window.
+    shape : (rows, columns)
+        Of the window.
+    keep : callable
+        Called with each one's shares, band by band, by several threads at a time.
+    threads : int, optional
+        Default: as many as this task may use. The result does not depend on it.
+    """
+    rows, columns = shape
+    number = len(sources) + 2
+    threads = available_threads() if threads is None else threads
+    height, crew = share_memory(12 * (number + 1) * columns, MOST_MEMORY, threads)
+    height = min(height, ROWS_A_BAND)
+
+    def make_worker() -> Callable[[int, int], None]:
+        adder = _Adder(sources, columns)
+        room = np.empty(number * 3 * height * columns, np.float32)
+
+        def of_band(start: int, stop: int) -> None:
+            *of_others, before, own = _first(room, (number, 3, stop - start, columns))
+            before.fill(0)
+            for index, source in enumerate(sources):
+                of_others[index][...] = before  # those of the exposures after it follow
+                for integration in range(source.planes.shape[0]):
+                    own.fill(0)
+                    adder.add(source, integration, start, own)
+                    for one in (*of_others[:index], before):
+                        one += own
+            for index, one in enumerate(of_others):
+                keep(index, start, *_mean_shares(one))
+
+        return of_band
+
+    over_bands(split(rows, height), make_worker, threads=crew)
+
+
+def variances_of(
+    err: FloatImage, rnoise: FloatImage, flat: FloatImage | None, *, has_flat: bool
+) -> Variances:
+    """Split err² of an average by the mean shares of its exposures, each (rows, columns).
+
+    `has_flat` tells whether one of them has a VAR_FLAT; `flat` None stands for 0.
+    """
+    variances = [np.empty(err.shape, np.float32) for _ in range(2 + has_flat)]
+    none = np.zeros((ROWS_A_BAND, err.shape[1]), np.float32)
+    for start, stop in split(len(err), ROWS_A_BAND):
+        here = slice(start, stop)
+        shares = rnoise[here], none[: stop - start] if flat is None else flat[here]
+        _split(err[here], shares, [one[here] for one in variances])
+    return Variances(**dict(zip(_KINDS, variances, strict=False)))
+
+
+class _Adder:
+    """One thread's buffers, and the way of an exposure's variances to the sums of its shares."""
 
     def __init__(self, sources: Sequence[Placed], columns: int) -> None:
-        self._sources = [one for one in sources if one.planes.has("VAR_POISSON")]
         widest = max((one.planes.shape[2] for one in sources), default=0)
         self._room = np.empty(len(VARIANCES) * ROWS_A_BAND * widest, np.uint32)
         self._none = np.zeros(ROWS_A_BAND * widest, np.float32)
-        self._sums = np.empty((3, ROWS_A_BAND, columns), np.float32)
 
-    def split(self, start: int, err: FloatImage, variances: Sequence[FloatImage]) -> None:
-        """Split the variance of a band that begins at target row `start`."""
-        self._sums.fill(0)
-        for source in self._sources:
-            self._add(source, start, len(err))
-        samples, rnoise, flat = self._sums[:, : len(err)]
-        for share in (rnoise, flat):
-            np.divide(share, samples, out=share, where=samples > 0)
-        with np.errstate(over="ignore"):
-            # Not err² first: where that is infinite, a share of 0 would be NaN of it.
-            shares = np.maximum(1 - rnoise - flat, 0), rnoise, flat
-            for variance, share in zip(variances, shares, strict=False):
-                np.multiply(share * err, err, out=variance)
+    def add(self, source: Placed, integration: int, start: int, sums: FloatImage) -> None:
+        """Add the shares of an integration's samples to `sums`, which begin at target row `start`.
 
-    def _add(self, source: Placed, start: int, height: int) -> None:
-        """Add the shares of one exposure's samples, integration by integration."""
+        They are (3, rows, columns) float32: how many samples tell of their variance, and their
+        shares of `rnoise` and of `flat`.
+        """
         overlap, planes = source.overlap, source.planes
-        first, last = max(start, overlap.rows[0]), min(start + height, overlap.rows[1])
-        if first >= last:
+        first, last = max(start, overlap.rows[0]), min(start + sums.shape[1], overlap.rows[1])
+        if first >= last or not planes.has("VAR_POISSON"):
             return
         names = [name for name in VARIANCES if planes.has(name)]
         shape = len(names), last - first, planes.shape[2]
-        room = self._room[: math.prod(shape)].reshape(shape)
-        none = self._none[: math.prod(shape[1:])].reshape(shape[1:])
+        room, none = _first(self._room, shape), _first(self._none, shape[1:])
         row = overlap.other_rows[0] + first - overlap.rows[0]
+        found = planes.rows(names, integration, row, row + last - first, room)
+        given = dict(zip(names, found, strict=True))
+        poisson, rnoise, flat = (given.get(name, none) for name in VARIANCES)
         width = overlap.columns[1] - overlap.columns[0]
-        for integration in range(planes.shape[0]):
-            found = planes.rows(names, integration, row, row + last - first, room)
-            given = dict(zip(names, found, strict=True))
-            poisson, rnoise, flat = (given.get(name, none) for name in VARIANCES)
-            of_kinds = poisson, rnoise, flat, overlap.other_columns[0]
-            tallies.add_shares(*of_kinds, self._sums, first - start, overlap.columns[0], width)
+        of_kinds = poisson, rnoise, flat, overlap.other_columns[0]
+        tallies.add_shares(*of_kinds, sums, first - start, overlap.columns[0], width)
+
+
+def _first(room: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Take the beginning of a buffer: kernels are compiled for what lies side by side alone."""
+    return room[: math.prod(shape)].reshape(shape)
+
+
+def _mean_shares(sums: FloatImage) -> tuple[FloatImage, FloatImage]:
+    """Turn sums of shares, see `_Adder.add`, into their means, in place: of `rnoise` and `flat`."""
+    samples, rnoise, flat = sums
+    for share in (rnoise, flat):
+        np.divide(share, samples, out=share, where=samples > 0)
+    return rnoise, flat
+
+
+def _split(
+    err: FloatImage, shares: tuple[FloatImage, FloatImage], variances: Sequence[FloatImage]
+) -> None:
+    """Fill variances, as many of the kinds as there are, with err² by the shares of the kinds."""
+    rnoise, flat = shares
+    with np.errstate(over="ignore"):
+        # Not err² first: where that is infinite, a share of 0 would be NaN of it.
+        of_kinds = np.maximum(1 - rnoise - flat, 0), rnoise, flat
+        for variance, share in zip(variances, of_kinds, strict=False):
+            np.multiply(share * err, err, out=variance)

@@ -33,7 +33,7 @@ def request_of(item: Item, setting: Setting, together: tuple[Any, ...]) -> Reque
         measure_medians=setting.measure_medians,
         metrics=not options.skip_metrics,
         metric_limits=as_names(options.metric_limits, "metric_limits") or (),
-        keep_background=kept or item.streamed,
+        keep_background=kept,
         report=options.save_report,
     )
 

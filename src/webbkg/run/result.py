@@ -48,7 +48,7 @@ def make_result(item: Item, request: Request) -> None:
     model, item.model, outcome = item.model, None, item.outcome
     assert outcome is not None
     background = None if item.streamed else outcome.background
-    if not request.keep_background:
+    if not (request.keep_background or item.streamed):  # that is subtracted when it is written
         item.outcome = outcome = replace(outcome, background=None)
     if background is None:
         if item.streamed and outcome.background is not None:
