@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,16 @@ settings.load_profile("repeatable")
 # A shell has what it runs in the background ignore an interrupt; some tests send one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage():
+    """Keep what is there already out of the searches for garbage.
+
+    Each run of a step begins with one, which would walk through all that the packages hold.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

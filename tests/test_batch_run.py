@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from programme import left_behind, products, targets_of, write_programme
 from webbkg import batch
-from webbkg.batch import runner, work
+from webbkg.batch import engines, runner, work
 from webbkg.batch.groups import Group, Kind
 from webbkg.batch.identity import FileIdentity
 from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State, owning
@@ -241,6 +241,25 @@ def test_large_groups_are_divided_and_dithers_are_not(plan):
     assert list(runner._divided(runner.replace(nods, members=nods.members * 7), 8)) == [
         runner.replace(nods, members=nods.members * 7)
     ]
+
+
+def test_a_cluster_without_workers_yet_is_offered_work_for_many():
+    """It grows by what waits; two cores here say nothing of it."""
+
+    class Cluster(engines.Here):
+        workers = 0
+
+        def wait(self, _):
+            return []
+
+    parts = [Group(name=str(i), kind=Kind.GRISM, members=()) for i in range(100)]
+    for least, workers, expected in ((runner.LEAST_PLACES, 0, 64), (1, 2, 8), (16, 20, 80)):
+        engine = Cluster()
+        engine.workers = workers
+        queue = runner._Queue(engine, None, least)
+        queue.put(parts[::-1], [])
+        assert list(queue.turn(0.0)) == []
+        assert queue.under_way == parts[:expected]
 
 
 def test_reports_pickle(plan, tmp_path):

@@ -266,3 +266,41 @@ def test_a_cluster_that_is_there(data, tmp_path, cluster):
     assert ended.value.code == 0
     batch.run(batch.read_plan(data / "plan.json"), tmp_path / "other", engine="none")
     assert products(tmp_path / "out") == products(tmp_path / "other")
+
+
+def test_a_cluster_that_is_lost_ends_the_run(data, tmp_path, capfd, monkeypatch):
+    """Its scheduler, that is: workers may come again."""
+    pytest.importorskip("distributed")
+    from webbkg.batch.engines import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT", 1.0)  # as long is waited for it to come back
+    rest = live.Run._take
+
+    def take(self, group, came_to):
+        taken = rest(self, group, came_to)
+        scheduler.kill()
+        return taken
+
+    file = tmp_path / "cluster.json"
+    shared = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    scheduler = subprocess.Popen([sys.executable, "-m", SCHEDULER, *shared])
+    try:
+        while not file.exists() or not file.read_text().strip():
+            assert scheduler.poll() is None
+        address = json.loads(file.read_text())["address"]
+        worker = [WORKER, address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+        with subprocess.Popen([sys.executable, "-m", *worker]) as working:
+            monkeypatch.setattr(live.Run, "_take", take)
+            given = data / "plan.json", "-o", tmp_path / "out", "--scheduler", address
+            with pytest.raises(SystemExit) as ended:
+                main(["run", *map(str, given)])
+            working.kill()
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    assert ended.value.code == 1
+    said = capfd.readouterr()
+    assert f"error: the Dask scheduler ({address}) does not answer any more" in said.err
+    told = [json.loads(one) for one in (tmp_path / "out" / "webbkg-results.jsonl").open()]
+    assert told
+    assert {one["status"] for one in told} == {"COMPLETE"}

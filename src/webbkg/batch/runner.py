@@ -128,11 +128,16 @@ class Manner:
             raise OptionError(f"shard must be i/n, with i from 1 to n (got {part}/{parts})")
         own = {"workers": self.workers, "memory_limit": self.memory_limit}
         given = [f"{name} = {value}" for name, value in own.items() if value is not None]
-        if given and (self.scheduler or self.client is not None):
+        if given and self.has_cluster:
             raise OptionError(
                 "workers and memory_limit must not be given with a scheduler or a client, whose "
                 f"cluster has its own (got {', '.join(given)}); set them where it is begun"
             )
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether a cluster does it that is there already."""
+        return bool(self.scheduler) or self.client is not None
 
 
 def as_shard(text: str) -> tuple[int, int]:
@@ -340,7 +345,7 @@ class Run:
         """Hand groups to the engine until all are done, or one failed that must not."""
         manner = self.manner
         workers, threads = share_cores(manner.workers)
-        if manner.client is not None or manner.scheduler:
+        if manner.has_cluster:
             threads = 1  # a cluster's worker has its share of a machine, and a task is one thread
         order = replace(self.order, threads=threads, lease=manner.lease)
         made = make_engine(
@@ -351,9 +356,11 @@ class Run:
             client=manner.client,
         )
         with made as engine, suppress(_FailedFastError):
-            size = min(max(-(-self.total // engine.workers), FEWEST_TARGETS), MOST_TARGETS)
-            size = self.total if engine.workers == 1 else size
-            queue = _Queue(engine, order, [p for g in groups for p in _divided(g, size)])
+            queue = _Queue(engine, order, LEAST_PLACES if manner.has_cluster else 1)
+            size = min(max(-(-self.total // queue.places), FEWEST_TARGETS), MOST_TARGETS)
+            size = self.total if queue.places == 1 else size
+            parts = [part for one in groups for part in _divided(one, size)]
+            queue.put(parts[::-1], [])  # the last one is the next
             while queue:
                 for group, came_to in queue.turn(TICK):
                     queue.put(*self._take(group, came_to))
@@ -407,6 +414,9 @@ class Run:
 DEPTH = 4
 """Tasks for each worker that the engine has at a time: none waits for the next."""
 
+LEAST_PLACES = 16
+"""Workers of a cluster that there is work for, however few it has: it may grow by what waits."""
+
 
 class _FailedFastError(Exception):
     """A target has failed, and that was to be the end."""
@@ -415,15 +425,20 @@ class _FailedFastError(Exception):
 class _Queue:
     """The groups that are to be run: before, in, and after the engine."""
 
-    def __init__(self, engine: Engine, order: Order, groups: Sequence[Group]) -> None:
-        self._engine, self._order = engine, order
-        self._waiting = list(reversed(groups))
+    def __init__(self, engine: Engine, order: Order, least_places: int) -> None:
+        self._engine, self._order, self._least_places = engine, order, least_places
+        self._waiting: list[Group] = []
         self._running: dict[int, Group] = {}
         self._later: list[tuple[float, Group]] = []
         self._number = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._running or self._later)
+
+    @property
+    def places(self) -> int:
+        """Workers that there is to be work for."""
+        return max(self._engine.workers, self._least_places)
 
     @property
     def under_way(self) -> list[Group]:
@@ -440,7 +455,7 @@ class _Queue:
         now = time.monotonic()
         self._waiting += [group for due, group in self._later if due <= now]
         self._later = [one for one in self._later if one[0] > now]
-        while self._waiting and len(self._running) < DEPTH * self._engine.workers:
+        while self._waiting and len(self._running) < DEPTH * self.places:
             self._number += 1
             group = self._running[self._number] = self._waiting.pop()
             self._engine.submit(self._number, run_group, group, self._order)

@@ -16,12 +16,13 @@ from typing import Any
 
 from webbkg import record
 from webbkg.batch import outcomes
+from webbkg.batch.engines import ClusterLostError
 from webbkg.batch.groups import Plan
 from webbkg.batch.runner import Manner, Progress, Run
 from webbkg.batch.work import Fate, Order, Result
 from webbkg.cli.status import Exit
 from webbkg.cli.terminal import say
-from webbkg.errors import OutputError
+from webbkg.errors import OutputError, WebbkgError
 from webbkg.options import as_options
 
 LINE_EVERY = 60.0
@@ -140,12 +141,13 @@ def run_plan(
 
     Raises
     ------
-    OutputError
-        If the ledger cannot be used, or the tables cannot be written: after all else is told.
+    ClusterLostError, OutputError
+        If a scheduler is gone or the tables cannot be written: after all else is told.
     """
     gc.freeze()
     gc.enable()  # the command's process, which is meant to be short, does without: this one is not
     live, interrupted = Live(hidden=quiet or as_json), False
+    broken: WebbkgError | None = None
     begun = time.monotonic()
     run = Run(plan, order, manner, live)
     try:
@@ -153,14 +155,17 @@ def run_plan(
             run.go()
     except KeyboardInterrupt:
         interrupted = True
+    except ClusterLostError as lost:
+        broken = lost
     results = run.in_order()
     written, fault = _write_tables(results, Path(order.output_dir), manner.shard)
     if as_json:
         say(json.dumps([_for_scripts(one) for one in outcomes.as_lines(results)]))
     else:
         _print_end(results, written, run.total - len(results), begun, quiet=quiet)
-    if fault is not None:
-        raise fault
+    error = broken or fault
+    if error is not None:
+        raise error
     return results, interrupted
 
 
