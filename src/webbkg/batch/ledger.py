@@ -157,8 +157,9 @@ class _Database:
             yield
         except sqlite3.Error as error:
             raise OutputError(
-                f"{self.path}: the ledger cannot be used ({error}); free some space, choose "
-                "another output_dir, or remove it: what is done will be done anew then"
+                f"{self.path}: the ledger cannot be used ({error}); make sure that its folder can be "
+                "written to and has space, choose another output_dir, or remove it: what is done "
+                "will be done anew then"
             ) from error
 
     @contextlib.contextmanager
