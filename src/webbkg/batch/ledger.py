@@ -344,7 +344,12 @@ class Ledger(_Database):
             and row["fingerprint"] == entry.fingerprint
             # Not by its inode: the folder may have been copied, with its times.
             and all(_mark(final)[1:] == mark[1:] for final, _, mark in self._files(row))
+            and self._has_page(json.loads(row["result"]).get("report"))
         )
+
+    def _has_page(self, report: str | None) -> bool:
+        """Tell whether the report of a product is there, if it has one; it may be remade."""
+        return report is None or (self.folder / Path(report).name).exists()
 
     def _recovered(self, row: sqlite3.Row) -> sqlite3.Row:
         """Give sealed files their names, or forget them if they are gone; return the row anew."""
