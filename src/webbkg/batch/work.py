@@ -218,12 +218,13 @@ def _sharing(group: Group, order: Order) -> Iterator[Shared]:
     """
     exposures = 1 + len(group.members[0].backgrounds)
     if group.kind is not Kind.DITHERS or 2 * len(group.members) < exposures:
-        yield Shared()
-        return
-    from webbkg.image.group import Others
+        shared = Shared()
+    else:
+        from webbkg.image.group import Others
 
-    with contextlib.closing(Others(_in_order(group, Path(order.folder)))) as others:
-        yield others
+        shared = Others(_in_order(group, Path(order.folder)))
+    with contextlib.closing(shared):
+        yield shared
 
 
 def _in_order(group: Group, folder: Path) -> list[Path]:
