@@ -91,10 +91,21 @@ def test_reports_have_an_index(tmp_path):
         index = (out / "webbkg_index.html").read_text()
         assert all(f"t000{i}_backgroundstep_report.html" in index for i in range(2))
         assert index.count("data:image/png") >= 2
-    assert len(list(out.glob("*_report.html"))) == 2
+    pages = sorted(out.glob("*_report.html"))
+    assert len(pages) == 2
     assert run(file, "-o", out, "--save-report", "-q", "--shard", "1/3") == 0
     assert (out / "webbkg_index.html").read_text() == index  # a part has its own
     assert (out / "webbkg_index-1-of-3.html").exists()
+    out = out.rename(tmp_path / "moved")
+    (out / pages[0].name).unlink()
+    assert run(file, "-o", out, "--save-report", "-q") == 0
+    fates = {one["fate"]: one for one in map(json.loads, (out / "webbkg-results.jsonl").open())}
+    assert set(fates) == {"done", "there already"}  # without its page a target is done again
+    assert all(
+        Path(one[what]).parent == out for one in fates.values() for what in ("output", "report")
+    )
+    assert (out / pages[0].name).exists()
+    assert 'href="./../out' not in (out / "webbkg_index.html").read_text()
 
 
 def test_a_folder_is_planned_first(data, tmp_path, capsys):
