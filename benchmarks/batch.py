@@ -72,10 +72,10 @@ def nods(folder):
 
 def run(plan, output, **manner):
     """Run a plan anew; return the run."""
-    from webbkg.batch import runner
+    from webbkg.batch import orders, runner
 
     shutil.rmtree(output, ignore_errors=True)
-    made = runner.Run(plan, runner.make_order(plan, output, {}), runner.Manner(**manner))
+    made = runner.Run(plan, orders.make_order(plan, output, {}), runner.Manner(**manner))
     assert {one.status for one in made.go()} == {"COMPLETE"}
     return made
 
@@ -148,12 +148,12 @@ def work_and_tell(group, order):
 
 def peaks(folder, engine):
     """Largest memory of the workers: after the first groups, at the end, and what they share."""
-    from webbkg.batch import runner
+    from webbkg.batch import orders
     from webbkg.batch.engines import make_engine
 
     plan, output = programme(Path(folder)), Path(folder) / "out"
     shutil.rmtree(output, ignore_errors=True)
-    order, members, told = runner.make_order(plan, output, {}), plan.groups[0].members, []
+    order, members, told = orders.make_order(plan, output, {}), plan.groups[0].members, []
     with make_engine(engine, WORKERS) as made:
         for number in range(PARTS):
             part = replace(plan.groups[0], members=members[number::PARTS])
@@ -408,11 +408,11 @@ def kill_once(file, output, engine, rng, counts):
 
 def resume(plan, output):
     """Take up what is left; what was done before must not be done again."""
-    from webbkg.batch import runner
+    from webbkg.batch import orders, runner
 
     before = {path: path.stat().st_mtime_ns for path in output.glob("*_backgroundstep.fits")}
     time.sleep(0.3)  # the workers of the killed run end by themselves
-    made = runner.Run(plan, runner.make_order(plan, output, {}), runner.Manner(engine="none"))
+    made = runner.Run(plan, orders.make_order(plan, output, {}), runner.Manner(engine="none"))
     assert {one.status for one in made.go()} == {"COMPLETE"}
     kept = sum(path.stat().st_mtime_ns == changed for path, changed in before.items())
     assert kept == len(before), f"{len(before) - kept} products were made twice"

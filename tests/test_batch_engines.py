@@ -116,6 +116,7 @@ def test_a_scheduler_by_its_address():
             assert drain(engine, 1) == {"a": 8}
         with distributed.Client(cluster, set_as_default=False) as client:
             with make_engine("auto", 1, client=client) as engine:
+                assert engine.workers == WORKERS
                 engine.submit("a", engine_tasks.double, 5)
                 assert drain(engine, 1) == {"a": 10}
             assert client.status == "running"

@@ -16,7 +16,7 @@ import pytest
 import killed_run
 from programme import left_behind, products, targets_of, write_programme
 from webbkg import batch
-from webbkg.batch import runner
+from webbkg.batch import orders, runner
 from webbkg.batch.engines import WorkerLostError
 from webbkg.batch.ledger import Ledger
 from webbkg.batch.work import Fate, Report, run_group
@@ -140,7 +140,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing(plan, undisturbed, tmp_path
             killed.append(owners[0])
             os.kill(owners[0], signal.SIGKILL)
 
-    order = runner.make_order(plan, tmp_path, {})
+    order = orders.make_order(plan, tmp_path, {})
     manner = runner.Manner(engine=engine, workers=int(WORKERS))
     run = runner.Run(plan, order, manner, watch)
     runner.TICK, former = 0.005, runner.TICK
@@ -270,5 +270,5 @@ def test_a_group_that_raises_is_run_target_by_target(plan, undisturbed, tmp_path
 
 
 def test_a_report_is_what_a_worker_gives(plan, tmp_path):
-    order = runner.make_order(plan, tmp_path, {})
+    order = orders.make_order(plan, tmp_path, {})
     assert isinstance(run_group(plan.groups[1], order), Report)

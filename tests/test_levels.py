@@ -1,18 +1,22 @@
 """The sky levels of backgrounds: found, matched to each other and to the target."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webbkg import ImageOptions, average_background
+from factories import save_multiples
+from webbkg import ImageOptions, average_background, command
 from webbkg.errors import OptionError
 from webbkg.image import levels
 from webbkg.image.average import average_exposures
 from webbkg.image.levels import match_exposures, match_target, sky_blocks, sky_location
 from webbkg.image.prepare import match_to_target, prepare
+from webbkg.image.variance import split_variance
 from webbkg.numerics.planes import ArrayPlanes, Overlap, Placed
 
 SHAPE = (160, 200)
@@ -180,6 +184,46 @@ def test_the_residual_sky_is_within_a_tenth_of_sigma(kind, masks):
     factor = told.target_correction if kind == "scale" else 1
     np.testing.assert_allclose(matched.err, average.err * np.float32(factor), rtol=1e-6)
     assert (told.target_correction < 0) == (kind == "offset")
+
+
+@pytest.mark.parametrize("kind", ["offset", "scale"])
+@pytest.mark.parametrize("split", [False, True])
+def test_in_place_the_average_becomes_the_matched_one(kind, split):
+    seen = [place((sky() * change).astype(np.float32)) for change in (0.9, 1.1)]
+    options = ImageOptions(match_background=kind)
+    prepared = prepare(seen, SHAPE, options)
+    average = average_exposures(prepared.sources, SHAPE, options)
+    if split:
+        average = split_variance(average, seen)
+    target = place((1.3 * sky()).astype(np.float32))
+    copied, told = match_to_target(target, average, prepared.levels)
+    assert told.target_correction not in (0, 1)
+    changed, again = match_to_target(target, average, prepared.levels, in_place=True)
+    assert again == told
+    assert changed.sci is average.sci
+    np.testing.assert_array_equal(changed.sci, copied.sci)
+    np.testing.assert_array_equal(changed.err, copied.err)
+    if split:
+        np.testing.assert_array_equal(changed.variances.poisson, copied.variances.poisson)
+
+
+def test_targets_that_share_an_average_are_each_matched_to_their_own_sky(tmp_path):
+    save_multiples(sky(), tmp_path, t1=1.3, t2=0.7, b1=0.9, b2=1.1)
+    targets, backgrounds = (
+        [str(tmp_path / f"{name}_rate.fits") for name in names]
+        for names in (("t1", "t2"), ("b1", "b2"))
+    )
+    given = {"match_background": "scale", "output_dir": str(tmp_path / "out")}
+
+    def products(names):
+        items = list(command.subtract(names, backgrounds, given, progress=lambda *_: nullcontext()))
+        assert [item.outcome.status for item in items] == ["COMPLETE"] * len(names)
+        return [fits.getdata(item.product, "SCI") for item in items]
+
+    together = products(targets)
+    singly = [image for name in targets for image in products([name])]
+    np.testing.assert_array_equal(together, singly)
+    assert np.abs(np.median(together, axis=(1, 2))).max() < 0.01
 
 
 def test_a_target_without_sky_leaves_the_background():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import weakref
 from dataclasses import replace
 from importlib.resources import files
 
@@ -15,6 +16,7 @@ from factories import IMAGING, make_model, save
 from webbkg import BackgroundStep
 from webbkg.cli import main
 from webbkg.errors import OptionError
+from webbkg.modes import Shared
 from webbkg.numerics.parallel import use_threads
 from webbkg.numerics.planes import ArrayPlanes
 from webbkg.options import DO_NOT_USE, ImageOptions, WfssOptions
@@ -204,6 +206,17 @@ def test_without_errors_the_scatter_stands_for_them():
     assert metrics.find("chi2_dof") is metrics.find("scatter") is None
 
 
+def test_what_does_not_scatter_at_all_has_metrics():
+    planes, outcome = planes_and_outcome()
+    del planes["ERR"]
+    planes["SCI"][...] = 1.5
+    outcome = replace(outcome, background=replace(outcome.background, err=planes["SCI"] / 10))
+    metrics = measured(planes, outcome)
+    assert (metrics.level, metrics.scatter) == (0.5, 0)
+    assert metrics.find("sky_fraction").value == 1
+    assert metrics.find("split_scale") is None
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 300)])
 def test_odd_shapes_have_metrics(shape):
     planes, outcome = planes_and_outcome()
@@ -228,6 +241,41 @@ def test_a_source_in_the_background_leaves_a_dark_spot_and_a_cosmic_ray_does_not
         outcome, background=replace(outcome.background, sci=(sky + star).astype(np.float32))
     )
     assert measured(planes, starry).find("source_overlap").grade != "good"
+
+
+def test_of_one_background_the_sources_are_found_once(monkeypatch):
+    planes, outcome = planes_and_outcome()
+    other = replace(outcome, background=replace(outcome.background))
+    found, bright_blocks = [], overlap.bright_blocks
+    monkeypatch.setattr(
+        "webbkg.report.metrics.bright_blocks", lambda one: found.append(one) or bright_blocks(one)
+    )
+    shared, expected = Shared(), measured(planes, outcome)
+    for one in (outcome, outcome, other, other, outcome):
+        assert measured(planes, one, shared=shared) == expected
+    told = (outcome, outcome, other, outcome)  # the first without anything shared
+    assert [id(one) for one in found] == [id(one.background) for one in told]
+
+
+def test_what_is_shared_of_a_background_does_not_keep_it():
+    _, outcome = planes_and_outcome()
+    shared, kept = Shared(), weakref.ref(outcome.background)
+    assert shared.of(outcome.background, lambda: "made") == "made"
+    del outcome
+    assert kept() is None
+
+
+def test_where_no_source_is_in_the_background_the_target_is_not_read_for_one():
+    planes, outcome = planes_and_outcome()
+    nothing = np.zeros((30, 40), np.bool_)
+    single = nothing.copy()
+    single[[3, 9, 20], [5, 5, 39]] = True
+    unread = ArrayPlanes({"SCI": planes["SCI"][np.newaxis, :0]})
+    for bright in (nothing, single):
+        assert overlap.darkest_spot(unread, outcome.background, bright) == 0
+    single[4, 6] = True
+    with pytest.raises(ValueError, match="broadcast"):
+        overlap.darkest_spot(unread, outcome.background, single)
 
 
 def test_what_is_large_against_the_noise_alone_or_the_sky_alone_is_good():

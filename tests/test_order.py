@@ -53,6 +53,7 @@ def test_medians_are_those_of_numpy(kind, data):
     assert order.median(values) == expected
     np.testing.assert_array_equal(values, before)
     assert order.median_of_sorted(np.sort(values)) == expected
+    assert order.median(values, overwrite=True) == expected
 
 
 def test_medians_of_nothing_and_of_the_largest_numbers():

@@ -60,6 +60,18 @@ def test_failures_come_last_with_their_reasons(data, tmp_path, capsys):
     assert said.err.splitlines()[-1].startswith("  t0001_rate.fits: ERROR: t0001_rate.fits: ")
 
 
+def test_what_was_subtracted_before_is_told_as_by_subtract(data, tmp_path, capsys):
+    """Who edits a plan may name a product as a target."""
+    assert run(data / "plan.json", "-o", data, "--suffix", "mine", "-q") == 0
+    group = {"name": "g", "kind": "dedicated", "members": ["t0000_mine.fits"]}
+    group["backgrounds"] = ["sky0_rate.fits"]
+    (data / "again.json").write_text(json.dumps({"webbkg_plan": 1, "groups": [group]}))
+    assert run(data / "again.json", "-o", tmp_path / "out") == 3
+    said = capsys.readouterr()
+    assert said.out.startswith("1 target: 1 done before; ")
+    assert "--allow-repeat subtracts again" in said.err
+
+
 def test_json_and_parts(data, tmp_path, capsys):
     given = data / "plan.json", "-o", tmp_path / "out", "--shard", "1/2", "--json"
     assert run(*given, "--sigma", "2.5") == 0
@@ -143,12 +155,15 @@ def test_why_nothing_is_planned(tmp_path, capsys):
     assert said.out.startswith("0 targets; ")
 
 
-def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys):
+def test_bad_verdicts_are_told_at_the_end(data, tmp_path, capsys, monkeypatch):
     given = "--metric-limits", "scatter=1e-9:1e-8"
     assert run(data / "plan.json", "-o", tmp_path / "out", *given) == 0
     said = capsys.readouterr()
     assert "verdicts: 6 bad" in said.out
     assert said.err.count(": bad: the sky scatters ") == 6
+    monkeypatch.setattr(live, "MOST_NAMED", 4)
+    assert run(data / "plan.json", "-o", tmp_path / "out", *given) == 0
+    assert capsys.readouterr().err.splitlines()[-1].startswith("  … and 2 more: bad")
 
 
 def test_what_became_of_the_targets_is_told_though_no_table_can_be_written(
@@ -251,3 +266,41 @@ def test_a_cluster_that_is_there(data, tmp_path, cluster):
     assert ended.value.code == 0
     batch.run(batch.read_plan(data / "plan.json"), tmp_path / "other", engine="none")
     assert products(tmp_path / "out") == products(tmp_path / "other")
+
+
+def test_a_cluster_that_is_lost_ends_the_run(data, tmp_path, capfd, monkeypatch):
+    """Its scheduler, that is: workers may come again."""
+    pytest.importorskip("distributed")
+    from webbkg.batch.engines import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT", 1.0)  # as long is waited for it to come back
+    rest = live.Run._take
+
+    def take(self, group, came_to):
+        taken = rest(self, group, came_to)
+        scheduler.kill()
+        return taken
+
+    file = tmp_path / "cluster.json"
+    shared = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    scheduler = subprocess.Popen([sys.executable, "-m", SCHEDULER, *shared])
+    try:
+        while not file.exists() or not file.read_text().strip():
+            assert scheduler.poll() is None
+        address = json.loads(file.read_text())["address"]
+        worker = [WORKER, address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+        with subprocess.Popen([sys.executable, "-m", *worker]) as working:
+            monkeypatch.setattr(live.Run, "_take", take)
+            given = data / "plan.json", "-o", tmp_path / "out", "--scheduler", address
+            with pytest.raises(SystemExit) as ended:
+                main(["run", *map(str, given)])
+            working.kill()
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    assert ended.value.code == 1
+    said = capfd.readouterr()
+    assert f"error: the Dask scheduler ({address}) does not answer any more" in said.err
+    told = [json.loads(one) for one in (tmp_path / "out" / "webbkg-results.jsonl").open()]
+    assert told
+    assert {one["status"] for one in told} == {"COMPLETE"}

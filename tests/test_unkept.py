@@ -3,6 +3,7 @@
 import pickle
 from contextlib import closing
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from webbkg import ImageOptions, run
 from webbkg.apply import changes
 from webbkg.files import streaming
 from webbkg.files.associations import Job
+from webbkg.files.exposures import Exposure
 from webbkg.image import group as group_room
 from webbkg.image import measure
+from webbkg.image import unkept as unkept_room
 from webbkg.image.average import average_exposures
 from webbkg.image.group import Others
 from webbkg.image.leave_one_out import errors_of_others
@@ -44,15 +47,18 @@ def bits(plane):
     st.sampled_from(["sample", "model"]),
     LINES,
     st.booleans(),
+    st.sampled_from([0.0, 1.0]),
 )
-def test_the_same_bits_as_of_the_whole(mixed, sigma, clip_noise, lines, counts):
+def test_the_same_bits_as_of_the_whole(mixed, sigma, clip_noise, lines, counts, few):
     """Images and cubes anywhere on the target; errors that are no errors among them."""
     shape, exposures = mixed
     lines = range(min(lines.start, shape[0]), min(lines.stop, shape[0]), lines.step)
     options = ImageOptions(sigma=sigma, clip_noise=clip_noise)
     placed = [place(one, shape) for one in exposures]
     whole = average_exposures(placed, shape, options, threads=1)
-    ours = average_unkept(placed, shape, options, Wanted(counts=counts, lines=lines), threads=1)
+    with mock.patch.object(unkept_room, "FEW_LINES", few):  # the lines apart, or with all rows
+        wanted = Wanted(counts=counts, lines=lines)
+        ours = average_unkept(placed, shape, options, wanted, threads=1)
     for name in ("sci", "dq"):
         np.testing.assert_array_equal(bits(getattr(ours, name)), bits(getattr(whole, name)))
     np.testing.assert_array_equal(ours.covered, whole.covered)
@@ -65,15 +71,27 @@ def test_the_same_bits_as_of_the_whole(mixed, sigma, clip_noise, lines, counts):
         np.testing.assert_array_equal(ours.counts, whole.counts)
 
 
-def test_errors_of_all_rows_are_not_even_read():
-    rng = np.random.default_rng(3)
-    planes = {name: rng.normal(size=(1, 4, 6)).astype(np.float32) for name in ("SCI", "ERR")}
-    flags = {"DQ": np.zeros((1, 4, 6), np.uint32)}
-    without = Placed(ArrayPlanes({"SCI": planes["SCI"]} | flags), Overlap.whole((4, 6)))
-    ours = average_unkept([without] * 3, (4, 6), ImageOptions(), Wanted())
-    np.testing.assert_allclose(ours.sci, planes["SCI"][0], rtol=1e-6)
-    with pytest.raises(KeyError, match="ERR"):
-        average_unkept([without] * 3, (4, 6), ImageOptions(), Wanted(lines=range(1)))
+@pytest.mark.parametrize(
+    ("lines", "clip_noise", "expected"),
+    [
+        (range(0), "sample", 0),
+        (range(7, 100, 17), "sample", 6),  # of few rows ERR is read there alone
+        (range(2, 100, 5), "sample", 100),
+        (range(0), "model", 100),  # it clips by ERR
+        (range(7, 100, 17), "model", 100),
+    ],
+)
+def test_errors_are_read_where_somebody_looks_at_them(
+    tmp_path, monkeypatch, lines, clip_noise, expected
+):
+    path = save(make_model(ramp((100, 6))), tmp_path / "b_rate.fits")
+    counts = count_reads(monkeypatch)
+    with Exposure.from_file(path) as one:
+        placed, options = one.placed_on(one.place), ImageOptions(clip_noise=clip_noise)
+        ours = average_unkept([placed], (100, 6), options, Wanted(lines=lines))
+    assert counts.get((path.name, "ERR"), 0) == expected
+    assert counts[path.name, "SCI"] == 100 + (len(lines) if expected == 6 else 0)
+    np.testing.assert_array_equal(ours.err_of(lines), np.full((len(lines), 6), 0.25, np.float32))
 
 
 def test_nobody_takes_the_errors_of_some_rows_for_those_of_all():
@@ -314,20 +332,23 @@ def test_errors_of_the_others_are_those_of_each_by_itself(clip_noise):
         others = sources[:index] + sources[index + 1 :]
         whole = average_exposures(others, (23, 37), options, threads=1)
         np.testing.assert_array_equal(bits(errors), bits(whole.err_of(lines)))
-    assert errors_of_others(sources, 37, options, range(0)).shape == (5, 0, 37)
 
 
+@pytest.mark.parametrize(("few", "clip_noise"), [(1, "sample"), (0.1, "sample"), (1, "model")])
 def test_nods_are_judged_as_singly_and_their_errors_read_where_they_are_looked_at(
-    files, monkeypatch
+    files, monkeypatch, few, clip_noise
 ):
+    monkeypatch.setattr(unkept_room, "FEW_LINES", few)
     names = ("t", "b1", "b3")
-    singly = [outcome_of(files, name, backgrounds=names) for name in names]
+    asked = {"backgrounds": names, "clip_noise": clip_noise}
+    singly = [outcome_of(files, name, **asked) for name in names]
     counts = count_reads(monkeypatch)
     with closing(Others([files[name] for name in names])) as shared:
-        ours = [outcome_of(files, name, shared, names) for name in names]
-    lines = len(range(1, 900, 3))
-    for name in names:  # once for the averages; as a target, and of the sky in it, once more
-        assert counts[files[name].name, "ERR"] == 2 * lines
+        ours = [outcome_of(files, name, shared, **asked) for name in names]
+    lines = 300
+    for name in names:  # once for the averages, and as a target
+        rows = lines if few == 1 and clip_noise == "sample" else 900
+        assert counts[files[name].name, "ERR"] == rows + lines
     for (planes, one), (same, other) in zip(ours, singly, strict=True):
         assert one.metrics == other.metrics
         assert one.result == other.result
@@ -344,4 +365,4 @@ def test_nods_that_look_at_other_rows_take_no_more_than_two_passes(files, monkey
     with closing(Others([files[name] for name in names])) as shared:
         ours = [outcome_of(files, name, shared, names)[1].metrics for name in names]
     assert ours == singly
-    assert passes == [False, True]
+    assert passes == [True, True]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from weakref import ref
 
 import numpy.typing as npt
 
@@ -206,6 +207,8 @@ class Shared:
     def __init__(self) -> None:
         self._key: Any = None
         self._made: Any = None
+        self._thing: Callable[[], Any] = lambda: None
+        self._of_thing: Any = None
 
     @property
     def key(self) -> Any:
@@ -218,6 +221,17 @@ class Shared:
             self._made = None  # its memory, before there is another
             self._key, self._made = key, make()
         made: Made = self._made
+        return made
+
+    def of(self, thing: Any, make: Callable[[], Made]) -> Made:
+        """Return what was made of the latest `thing`, if it is this very one, or make it.
+
+        The thing is not kept alive by that.
+        """
+        if self._thing() is not thing:
+            self._of_thing = make()
+            self._thing = ref(thing)
+        made: Made = self._of_thing
         return made
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,10 @@ from webbkg.files.associations import find_file, resolve
 from webbkg.files.crds import one_crds
 from webbkg.files.output import make_folder
 from webbkg.modes import Shared
-from webbkg.options import parameters
+from webbkg.options import check_names
 from webbkg.results import Background, Metrics, Outcome, Shown, Status
 
 log = logging.getLogger(__name__)
-
-REFERENCES = ("override_bkg", "override_wavelengthrange")
-"""What may be given besides the parameters: references in place of CRDS's choice."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -118,7 +114,7 @@ def subtract(
     WebbkgError
         If a target or a background cannot be used, or a product cannot be written.
     """
-    _check_names(given)
+    check_names(given)
     if robust:
         given["preset"] = "robust"
     job = resolve(target, backgrounds, given.pop("bkg_list", None))
@@ -144,16 +140,6 @@ def subtract(
     _run(items, setting, writes=output_dir is not None or output_file is not None)
     done = [_as_subtraction(item) for item in items]
     return done[0] if len(done) == 1 else done
-
-
-def _check_names(given: Mapping[str, Any]) -> None:
-    """Refuse a parameter that does not exist: a misspelt one would be passed over."""
-    known = [*parameters(), *REFERENCES]
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-            raise OptionError(f"there is no parameter {name!r}{meant}")
 
 
 def _found(catalog: Any) -> Any:

@@ -86,7 +86,12 @@ def _group(targets: Sequence[Facts], backgrounds: Sequence[Facts]) -> Group:
 
 def why_none(target: Facts, backgrounds: Iterable[Facts]) -> str:
     """Say why no background exposure of its programme serves a target; empty if it has none."""
-    kin = [one for one in backgrounds if one.info.program == target.info.program]
+    own = target.info
+    kin = [
+        one
+        for one in backgrounds
+        if (one.info.program, one.info.instrument) == (own.program, own.instrument)
+    ]
     if not kin:
         return ""
     ours = setup_of(target)

@@ -67,7 +67,9 @@ class FileIdentity:
                     read_at(stream.fileno(), memoryview(block), start)
                     digest.update(block)
         except FileNotFoundError as error:
-            raise MissingFileError(f"{path}: there is no such file") from error
+            raise MissingFileError(
+                f"{path}: no such file; check the name and the folder"
+            ) from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         return cls(status.st_size, status.st_mtime_ns, digest.hexdigest())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from webbkg.batch.engines import Engine, make_engine, share_cores
 from webbkg.batch.groups import AVERAGED, Group, Kind, Member, Plan
 from webbkg.batch.identity import Identities
 from webbkg.batch.ledger import LEASE, Ledger, State
+from webbkg.batch.orders import make_order
 from webbkg.batch.work import (
     Fate,
     Order,
@@ -31,7 +32,7 @@ from webbkg.batch.work import (
 )
 from webbkg.errors import OptionError, OutputError, WebbkgError
 from webbkg.files.naming import product_path
-from webbkg.files.output import make_folder, remove_left_behind
+from webbkg.files.output import remove_left_behind
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -123,15 +124,20 @@ class Manner:
 
     def __post_init__(self) -> None:
         part, parts = self.shard
-        if not 1 <= part <= parts:
+        if not isinstance(part * parts, int) or not 1 <= part <= parts:
             raise OptionError(f"shard must be i/n, with i from 1 to n (got {part}/{parts})")
         own = {"workers": self.workers, "memory_limit": self.memory_limit}
         given = [f"{name} = {value}" for name, value in own.items() if value is not None]
-        if given and (self.scheduler or self.client is not None):
+        if given and self.has_cluster:
             raise OptionError(
                 "workers and memory_limit must not be given with a scheduler or a client, whose "
                 f"cluster has its own (got {', '.join(given)}); set them where it is begun"
             )
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether a cluster does it that is there already."""
+        return bool(self.scheduler) or self.client is not None
 
 
 def as_shard(text: str) -> tuple[int, int]:
@@ -165,8 +171,9 @@ def run(
     memory_limit: str | None = None,
     scheduler: str | None = None,
     client: Any = None,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] | str = (1, 1),
     fail_fast: bool = False,
+    robust: bool = False,
     **parameters: Any,
 ) -> Table:
     """Run a programme, or what is left of it.
@@ -192,12 +199,15 @@ def run(
         Of a worker, with Dask: one that has more is ended, and what it was at fails.
     scheduler, client : str, distributed.Client, optional
         A Dask cluster that is there, by its address or by its client.
-    shard : (int, int)
-        Which part of how many is to be run: ``(3, 8)``.
+    shard : (int, int), or str
+        Which part of how many is to be run: ``(3, 8)`` or ``"3/8"``.
     fail_fast : bool
         End at the first target that fails.
+    robust : bool
+        The same as ``preset="robust"``.
     **parameters
-        Of the step, by their names.
+        Of the step, by their names, and `override_bkg` and `override_wavelengthrange`; files by
+        their names.
 
     Returns
     -------
@@ -207,7 +217,7 @@ def run(
     Raises
     ------
     OptionError
-        If a parameter lies outside its range.
+        If there is no such parameter, or its value lies outside its range.
     OutputError
         If products would overwrite each other or an input, or the ledger cannot be used; nothing
         is written then.
@@ -220,46 +230,13 @@ def run(
         memory_limit=memory_limit,
         scheduler=scheduler,
         client=client,
-        shard=shard,
+        shard=as_shard(shard) if isinstance(shard, str) else shard,
         fail_fast=fail_fast,
     )
+    if robust:
+        parameters["preset"] = "robust"
     order = make_order(plan, output_dir, parameters, suffix=suffix, overwritten=overwrite)
     return as_table(Run(plan, order, manner, watch).go())
-
-
-def make_order(
-    plan: Plan,
-    output_dir: str | os.PathLike[str],
-    parameters: Mapping[str, Any],
-    *,
-    suffix: str | None = None,
-    overwritten: bool = False,
-) -> Order:
-    """Put together what a run asks of every group; the folder of the products is made.
-
-    Raises
-    ------
-    OptionError
-        If there is no such parameter, or its value lies outside its range.
-    """
-    from webbkg.options import KINDS, RunOptions, as_names
-    from webbkg.report.limits import set_limits
-
-    given = {name: value for name, value in parameters.items() if value is not None}
-    for kind in KINDS:
-        kind.of(given)
-    set_limits(as_names(RunOptions.of(given).metric_limits, "metric_limits") or ())
-    if suffix and os.sep in suffix:
-        raise OptionError(
-            f"suffix must be part of a file's name, without {os.sep} (got {suffix!r})"
-        )
-    return Order(
-        folder=str(Path(plan.folder).absolute()),
-        output_dir=str(make_folder(output_dir or ".").absolute()),
-        parameters=given,
-        suffix=suffix,
-        overwritten=overwritten,
-    )
 
 
 @dataclass(eq=False)
@@ -368,7 +345,7 @@ class Run:
         """Hand groups to the engine until all are done, or one failed that must not."""
         manner = self.manner
         workers, threads = share_cores(manner.workers)
-        if manner.client is not None or manner.scheduler:
+        if manner.has_cluster:
             threads = 1  # a cluster's worker has its share of a machine, and a task is one thread
         order = replace(self.order, threads=threads, lease=manner.lease)
         made = make_engine(
@@ -379,9 +356,11 @@ class Run:
             client=manner.client,
         )
         with made as engine, suppress(_FailedFastError):
-            size = min(max(-(-self.total // engine.workers), FEWEST_TARGETS), MOST_TARGETS)
-            size = self.total if engine.workers == 1 else size
-            queue = _Queue(engine, order, [p for g in groups for p in _divided(g, size)])
+            queue = _Queue(engine, order, LEAST_PLACES if manner.has_cluster else 1)
+            size = min(max(-(-self.total // queue.places), FEWEST_TARGETS), MOST_TARGETS)
+            size = self.total if queue.places == 1 else size
+            parts = [part for one in groups for part in _divided(one, size)]
+            queue.put(parts[::-1], [])  # the last one is the next
             while queue:
                 for group, came_to in queue.turn(TICK):
                     queue.put(*self._take(group, came_to))
@@ -435,6 +414,9 @@ class Run:
 DEPTH = 4
 """Tasks for each worker that the engine has at a time: none waits for the next."""
 
+LEAST_PLACES = 16
+"""Workers of a cluster that there is work for, however few it has: it may grow by what waits."""
+
 
 class _FailedFastError(Exception):
     """A target has failed, and that was to be the end."""
@@ -443,15 +425,20 @@ class _FailedFastError(Exception):
 class _Queue:
     """The groups that are to be run: before, in, and after the engine."""
 
-    def __init__(self, engine: Engine, order: Order, groups: Sequence[Group]) -> None:
-        self._engine, self._order = engine, order
-        self._waiting = list(reversed(groups))
+    def __init__(self, engine: Engine, order: Order, least_places: int) -> None:
+        self._engine, self._order, self._least_places = engine, order, least_places
+        self._waiting: list[Group] = []
         self._running: dict[int, Group] = {}
         self._later: list[tuple[float, Group]] = []
         self._number = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._running or self._later)
+
+    @property
+    def places(self) -> int:
+        """Workers that there is to be work for."""
+        return max(self._engine.workers, self._least_places)
 
     @property
     def under_way(self) -> list[Group]:
@@ -468,7 +455,7 @@ class _Queue:
         now = time.monotonic()
         self._waiting += [group for due, group in self._later if due <= now]
         self._later = [one for one in self._later if one[0] > now]
-        while self._waiting and len(self._running) < DEPTH * self._engine.workers:
+        while self._waiting and len(self._running) < DEPTH * self.places:
             self._number += 1
             group = self._running[self._number] = self._waiting.pop()
             self._engine.submit(self._number, run_group, group, self._order)

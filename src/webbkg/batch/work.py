@@ -32,7 +32,7 @@ from webbkg.batch.ledger import (
     State,
     owning,
 )
-from webbkg.errors import WebbkgError
+from webbkg.errors import InputError, MismatchError, WebbkgError
 from webbkg.files import door
 from webbkg.files.associations import Job
 from webbkg.files.disk import drop_pages
@@ -392,7 +392,7 @@ class _Worker:
             product=item.product,
             report=item.report,
             warnings=item.warnings,
-            error=item.error,
+            error=item.error and _with_way_out(item.error, member),
         )
         fate = Fate.DONE if item.error is None else Fate.FAILED
         return Result(
@@ -423,6 +423,20 @@ class _Worker:
         elif all(one.fate is Fate.FAILED for one in results):
             targets = [member.target for member in members]
             self._ledger.fail(self._owner, dict(zip(told, targets, strict=True)), told)
+
+
+def _with_way_out(error: WebbkgError, member: Member) -> WebbkgError:
+    """Say how a target goes on without a background that cannot be read."""
+    at_fault = Path(str(error).partition(": ")[0]).name
+    if (
+        isinstance(error, InputError)
+        and not isinstance(error, MismatchError)
+        and at_fault in {Path(one).name for one in member.backgrounds}
+    ):
+        return InputError(
+            f"{error}; or take it out of the backgrounds in the plan, to go on without it"
+        )
+    return error
 
 
 def _plain_row(row: Any) -> dict[str, Any]:

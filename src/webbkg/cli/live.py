@@ -16,11 +16,13 @@ from typing import Any
 
 from webbkg import record
 from webbkg.batch import outcomes
+from webbkg.batch.engines import ClusterLostError
 from webbkg.batch.groups import Plan
 from webbkg.batch.runner import Manner, Progress, Run
 from webbkg.batch.work import Fate, Order, Result
+from webbkg.cli.status import Exit
 from webbkg.cli.terminal import say
-from webbkg.errors import OutputError
+from webbkg.errors import OutputError, WebbkgError
 from webbkg.options import as_options
 
 LINE_EVERY = 60.0
@@ -139,12 +141,13 @@ def run_plan(
 
     Raises
     ------
-    OutputError
-        If the ledger cannot be used, or the tables cannot be written: after all else is told.
+    ClusterLostError, OutputError
+        If a scheduler is gone or the tables cannot be written: after all else is told.
     """
     gc.freeze()
     gc.enable()  # the command's process, which is meant to be short, does without: this one is not
     live, interrupted = Live(hidden=quiet or as_json), False
+    broken: WebbkgError | None = None
     begun = time.monotonic()
     run = Run(plan, order, manner, live)
     try:
@@ -152,14 +155,17 @@ def run_plan(
             run.go()
     except KeyboardInterrupt:
         interrupted = True
+    except ClusterLostError as lost:
+        broken = lost
     results = run.in_order()
     written, fault = _write_tables(results, Path(order.output_dir), manner.shard)
     if as_json:
         say(json.dumps([_for_scripts(one) for one in outcomes.as_lines(results)]))
     else:
         _print_end(results, written, run.total - len(results), begun, quiet=quiet)
-    if fault is not None:
-        raise fault
+    error = broken or fault
+    if error is not None:
+        raise error
     return results, interrupted
 
 
@@ -203,34 +209,43 @@ def _print_end(
 
 
 def _complaints(results: Sequence[Result], *, quiet: bool) -> Iterator[str]:
-    """Name the targets that went wrong, and why; those that are bad by their metrics first.
+    """Name the targets that are bad by their metrics, and those that went wrong, each with why.
 
-    Of many with one and the same reason the first are named, and the others counted.
+    Of many that are bad, or have one and the same reason, the first are named, the others counted.
     """
-    bad = [(one, "bad", _remarks(one)) for one in results if _verdict(one) == "bad" and not quiet]
-    wrong = [
-        (one, _status(one), as_options(str(one.told.get("reason", ""))))
-        for one in results
-        if one.status != "COMPLETE" and one.fate is not Fate.ELSEWHERE
-    ]
-    for told in (bad, wrong):
-        same = Counter((status, reason) for _, status, reason in told)
-        named: Counter[tuple[str, str]] = Counter()
-        for one, status, reason in told:
-            named[status, reason] += 1
-            if named[status, reason] <= MOST_NAMED:
-                yield f"  {one.target}: {status}: {reason}"
-            elif named[status, reason] == same[status, reason]:
-                yield f"  … and {same[status, reason] - MOST_NAMED} more: {status}: {reason}"
+    bad = [one for one in results if _verdict(one) == "bad" and not quiet]
+    for one in bad[:MOST_NAMED]:
+        yield f"  {one.target}: bad: {one.told['metrics']['reasons'][0]}"
+    if len(bad) > MOST_NAMED:
+        yield f"  … and {len(bad) - MOST_NAMED} more: bad: the tables tell why (remarks)"
+    alike: dict[tuple[str, str], list[Result]] = {}
+    for one in filter(_is_amiss, results):
+        reason = as_options(str(one.told.get("reason", "")))
+        alike.setdefault((_status(one), reason), []).append(one)
+    for (status, reason), those in alike.items():
+        for one in those[:MOST_NAMED]:
+            yield f"  {one.target}: {status}: {reason}"
+        if len(those) > MOST_NAMED:
+            yield f"  … and {len(those) - MOST_NAMED} more: {status}: {reason}"
+
+
+def _is_amiss(one: Result) -> bool:
+    """Tell whether a target is not what was meant; one that was subtracted before is not."""
+    return one.fate is not Fate.ELSEWHERE and exit_status(one) is not Exit.COMPLETE
+
+
+def exit_status(one: Result) -> Exit:
+    """Tell what a target contributes to the exit status of the command."""
+    if one.told.get("already_done"):
+        return Exit.SKIPPED
+    return Exit.__members__.get(one.status, Exit.ERROR)
 
 
 def _verdict(one: Result) -> str:
     return str((one.told.get("metrics") or {}).get("verdict", ""))
 
 
-def _remarks(one: Result) -> str:
-    return "; ".join((one.told.get("metrics") or {}).get("reasons", ()))
-
-
 def _status(one: Result) -> str:
+    if one.told.get("already_done"):
+        return "done before"
     return str(one.fate) if one.fate is Fate.KEPT and one.status == "COMPLETE" else one.status

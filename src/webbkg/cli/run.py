@@ -147,19 +147,19 @@ def _run(
     as_json: bool,
 ) -> int:
     """Run a plan; return the exit status."""
-    from webbkg.batch import runner
+    from webbkg.batch import orders, runner
     from webbkg.cli import live
 
     manner = runner.Manner(**{**driven, "shard": runner.as_shard(driven["shard"])})
     folder, parameters, named = asked
-    order = runner.make_order(plan, folder, parameters, **named)
+    order = orders.make_order(plan, folder, parameters, **named)
     results, interrupted = live.run_plan(plan, order, manner, quiet=quiet, as_json=as_json)
     if interrupted:
         return live.INTERRUPTED
     if not plan.groups:
         say("nothing is planned; `webbkg plan` tells more", err=True)
         return Exit.SKIPPED
-    return worst(Exit.__members__.get(one.status, Exit.ERROR) for one in results)
+    return worst(map(live.exit_status, results))
 
 
 def _read_or_plan(

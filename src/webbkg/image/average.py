@@ -248,12 +248,14 @@ class Held:
     sci, dq : (rows, columns) float32 and uint32
         Mean, and its flags, which are 0 before.
     err : (rows, columns) float32 or None
-        Its uncertainty; where None, ERR of the exposures is not even read, unless clipping needs
-        it: it is a third of what there is to read.
+        Its uncertainty. Where neither it nor `errors` is held, ERR of the exposures is not even
+        read, unless clipping needs it: it is a third of what there is to read.
     counts : (rows, columns) of unsigned integers, or None
         Exposures in the mean.
-    lines, errors : range, and (lines, columns) float32
-        Some rows, and ERR there; it is filled where clipping needs ERR of the exposures.
+    lines : range
+        Some rows.
+    errors : (lines, columns) float32 or None
+        ERR there, for which that of the exposures is read in all rows.
     """
 
     sci: FloatImage
@@ -298,7 +300,8 @@ def average_into(
 ) -> Tally:
     """Fill the planes of an average that are held; see `average_exposures`, which holds all."""
     rows, columns = held.sci.shape
-    errors = held.err is not None or options.clip_noise == "model"
+    is_held = held.err is not None or held.errors is not None
+    errors = is_held or options.clip_noise == "model"
     threads = available_threads() if threads is None else threads
     a_row = _bytes_a_row(sources, columns, options)
     height, crew = share_memory(a_row, options.band_memory, threads)
@@ -540,7 +543,6 @@ class _BandAverager:
         columns = held.sci.shape[1]
         self._sources = sources
         self._held = held
-        self._knows_errors = errors
         self._is_direct = held.counts is not None and held.counts.dtype == np.uint32
         self._err = np.empty((height if held.err is None else 0, columns), np.float32)
         self._counts = np.empty((0 if self._is_direct else height, columns), np.uint32)
@@ -560,7 +562,7 @@ class _BandAverager:
         counted = self._exposures.average(len(self._sources), height, sci, err, counts)
         if plane is None and held.counts is not None:
             held.counts[start:stop] = counts
-        if held.errors is not None and self._knows_errors:
+        if held.errors is not None:
             ours, rows = lines_within(held.lines, start, stop)
             held.errors[ours] = err[rows]
         self._flags.put(dq)

@@ -18,9 +18,10 @@ from webbkg.files.scratch import Lists, Scratch
 from webbkg.image.average import Tally
 from webbkg.image.leave_one_out import Rows, average_others, errors_of_others, is_covered
 from webbkg.image.measure import Combination, Combined
-from webbkg.image.unkept import counts_type
+from webbkg.image.unkept import NO_LINES, are_apart, counts_type
 from webbkg.image.variance import average_shares_of_others, variances_of
 from webbkg.modes import Shared
+from webbkg.numerics.lines import lines_within
 from webbkg.numerics.planes import VARIANCES, Placed
 from webbkg.results import CombinedBackground, FlagImage, FloatImage, UnkeptBackground, Variances
 
@@ -52,7 +53,6 @@ class Others(Shared):
         self._asked: Combination | None = None
         self._kept: _Kept | None = None
         self._told: list[Tally] = []
-        self._errors = np.empty((0, 0, 0), np.float32)
         self._with_flat: list[bool] = []
 
     def get(self, key: Any, make: Callable[[], Made]) -> Made:
@@ -109,9 +109,13 @@ class Others(Shared):
         if wanted.variances:
             self._with_flat = [one.planes.has("VAR_FLAT") for one in placed]
             planes |= dict.fromkeys(SHARES if any(self._with_flat) else SHARES[:1], np.float32)
-        self._kept = kept = _Kept(len(placed), key.shape, planes)
-        self._told = average_others(placed, key.shape, key.options, kept.put, errors=wanted.whole)
-        self._errors = errors_of_others(placed, key.shape[1], key.options, wanted.lines)
+        apart = are_apart(wanted.lines, key.shape[0], key.options)
+        lines = NO_LINES if apart else wanted.lines
+        self._kept = kept = _Kept(len(placed), key.shape, planes, lines)
+        errors = wanted.whole or not apart
+        self._told = average_others(placed, key.shape, key.options, kept.put, errors=errors)
+        if wanted.lines and apart:
+            kept.errors = errors_of_others(placed, key.shape[1], key.options, wanted.lines)
         if wanted.variances:
             average_shares_of_others(placed, key.shape, kept.put_shares)
 
@@ -136,7 +140,7 @@ class Others(Shared):
         return UnkeptBackground(
             covered=np.broadcast_to(np.True_, asked.shape),
             lines=asked.wanted.lines,
-            errors=self._errors[index],
+            errors=kept.errors[index],
             counts=kept.plane(index, "counts") if asked.wanted.counts else None,
             unknown=told.unknown,
             **common,
@@ -157,11 +161,22 @@ class _Kept:
     """Averages that wait until they are asked for.
 
     Their flags hardly differ: they are kept once for all, and for each what differs.
+
+    Attributes
+    ----------
+    errors : (averages, lines, columns) float32
+        ERR of each in some rows.
     """
 
     def __init__(
-        self, number: int, shape: tuple[int, int], planes: Mapping[str, npt.DTypeLike]
+        self,
+        number: int,
+        shape: tuple[int, int],
+        planes: Mapping[str, npt.DTypeLike],
+        lines: range,
     ) -> None:
+        self.errors = np.empty((number, len(lines), shape[1]), np.float32)
+        self._lines = lines
         self._planes = Scratch(number, shape, planes)
         self._names = [name for name in planes if name not in SHARES]
         self._shares = [name for name in planes if name in SHARES]
@@ -174,6 +189,8 @@ class _Kept:
         if index == 0:
             self._flags[start : start + len(rows.flags)] = rows.flags
         self._differences.put(index, start, rows.differences)
+        ours, theirs = lines_within(self._lines, start, start + len(rows.err))
+        self.errors[index, ours] = rows.err[theirs]
 
     def put_shares(self, index: int, start: int, *shares: FloatImage) -> None:
         """Keep rows of what the kinds have of an average's variance."""

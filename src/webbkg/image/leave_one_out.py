@@ -124,9 +124,8 @@ def errors_of_others(
     def keep(index: int, start: int, rows: Rows) -> None:
         errors[index, start : start + len(rows.err)] = rows.err
 
-    if lines:
-        placed = [on_lines(source, lines) for source in sources]
-        average_others(placed, (len(lines), columns), options, keep)
+    placed = [on_lines(source, lines) for source in sources]
+    average_others(placed, (len(lines), columns), options, keep)
     return errors
 
 

@@ -67,7 +67,7 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
             return _skipped(gathered.reason, gathered.verdicts)
         masks = _masks(exposures, gathered.exposures, options, request)
         combined = _combine(gathered, masks, target, options, services, _wanted(target, request))
-        combined = _match(combined, target, pool)
+        combined = _match(combined, target, pool, in_place=services.shared is None)
     return Outcome(
         status=Status.COMPLETE,
         background=combined.background,
@@ -216,8 +216,11 @@ def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
     return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
 
 
-def _match(combined: Combined, target: Target, pool: FilePool) -> Combined:
-    """Bring the average to the target's own sky, where the exposures' levels were matched."""
+def _match(combined: Combined, target: Target, pool: FilePool, *, in_place: bool) -> Combined:
+    """Bring the average to the target's own sky, where the exposures' levels were matched.
+
+    `in_place` where no other target may want the average as it is.
+    """
     if combined.levels is None:
         return combined
     from webbkg.image.prepare import match_to_target
@@ -230,7 +233,8 @@ def _match(combined: Combined, target: Target, pool: FilePool) -> Combined:
         planes = Exposure.from_model(target.model).planes
     _, rows, columns = planes.shape
     placed = Placed(planes, Overlap.whole((rows, columns)))
-    background, levels = match_to_target(placed, combined.background, combined.levels)
+    average, told = combined.background, combined.levels
+    background, levels = match_to_target(placed, average, told, in_place=in_place)
     return replace(combined, background=background, levels=levels)
 
 

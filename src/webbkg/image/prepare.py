@@ -21,7 +21,13 @@ from webbkg.image.sources import find_sources
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import Placed
 from webbkg.options import ImageOptions
-from webbkg.results import BoolImage, CombinedBackground, SkyLevels, UnkeptBackground
+from webbkg.results import (
+    BoolImage,
+    CombinedBackground,
+    FloatImage,
+    SkyLevels,
+    UnkeptBackground,
+)
 
 Average = CombinedBackground | UnkeptBackground
 
@@ -157,11 +163,13 @@ def _share(source: Placed, masked: Masked | None) -> float:
 
 
 def match_to_target(
-    target: Placed, background: Average, levels: SkyLevels
+    target: Placed, background: Average, levels: SkyLevels, *, in_place: bool = False
 ) -> tuple[Average, SkyLevels]:
-    """Bring a combined background to its target's own sky; neither argument is changed.
+    """Bring a combined background to its target's own sky.
 
-    Where the two have no sky that can be compared the background stays, and the correction is NaN.
+    Neither argument is changed; but with `in_place`, for who has no other use of it, the planes of
+    the background are, as many as it has. Where the two have no sky that can be compared the
+    background stays, and the correction is NaN.
     """
     found = match_target(target, background, levels.kind)
     told = replace(
@@ -174,18 +182,23 @@ def match_to_target(
         return background, told
     value = np.float32(found.value)
     if levels.kind == SCALE:
-        return _scaled(background, value), told
-    return replace(background, sci=background.sci + value), told
+        return _scaled(background, value, in_place), told
+    plane = background.sci
+    return replace(background, sci=np.add(plane, value, out=plane if in_place else None)), told
 
 
-def _scaled(background: Average, value: np.float32) -> Average:
+def _scaled(background: Average, value: np.float32, in_place: bool) -> Average:
     """Multiply a background, its uncertainty and, where it has them, its variances."""
-    sci = background.sci * value
+
+    def times(plane: FloatImage, factor: np.float32) -> FloatImage:
+        return np.multiply(plane, factor, out=plane if in_place and plane.flags.writeable else None)
+
+    sci = times(background.sci, value)
     if isinstance(background, UnkeptBackground):
-        return replace(background, sci=sci, errors=background.errors * value)
+        return replace(background, sci=sci, errors=times(background.errors, value))
     variances = background.variances
     if variances is not None:
         parts = {name: part for name, part in vars(variances).items() if part is not None}
-        grown = {name: part * np.square(value) for name, part in parts.items()}
-        variances = replace(variances, **grown)
-    return replace(background, sci=sci, err=background.err * value, variances=variances)
+        square = np.square(value)
+        variances = replace(variances, **{k: times(part, square) for k, part in parts.items()})
+    return replace(background, sci=sci, err=times(background.err, value), variances=variances)

@@ -20,6 +20,10 @@ from webbkg.results import BoolImage, UnkeptBackground
 
 NO_LINES = range(0)
 
+FEW_LINES = 0.1
+"""Up to this share of the rows it takes less to average them once more, with errors, than to read
+the errors of all rows."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -77,10 +81,11 @@ def average_unkept(
     """
     counts = np.empty(shape, counts_type(len(sources))) if wanted.counts else None
     lines, errors = wanted.lines, np.empty((len(wanted.lines), shape[1]), np.float32)
+    apart = are_apart(lines, shape[0], options)
     sci, dq = np.empty(shape, np.float32), np.zeros(shape, np.uint32)
-    held = Held(sci, dq, counts=counts, lines=lines, errors=errors)
+    held = Held(sci, dq, counts=counts, lines=lines, errors=None if apart else errors)
     told = average_into(held, sources, options, threads=threads, progress=progress)
-    if lines and options.clip_noise != "model":
+    if lines and apart:
         placed = [on_lines(source, lines) for source in sources]
         errors = average_exposures(placed, errors.shape, options, threads=threads).err
     return UnkeptBackground(
@@ -99,6 +104,14 @@ def average_unkept(
 def counts_type(exposures: int) -> np.dtype[np.unsignedinteger]:
     """Return the smallest type that can count so many exposures."""
     return np.min_scalar_type(exposures)
+
+
+def are_apart(lines: range, rows: int, options: ImageOptions) -> bool:
+    """Tell whether some of a target's rows are averaged apart, with errors: all the others without.
+
+    If not, the errors of all rows are read, of which those of the lines are kept.
+    """
+    return options.clip_noise != "model" and len(lines) <= FEW_LINES * rows
 
 
 def on_lines(source: Placed, lines: range) -> Placed:

@@ -69,16 +69,17 @@ def percentile(
     return float(kind(upper) - step * kind(1 - share))
 
 
-def median(values: Floats) -> float:
+def median(values: Floats, *, overwrite: bool = False) -> float:
     """Find the median of values, (n,), of which none is NaN; NaN if there is none.
 
     Bit for bit what ``numpy.median`` gives, in a tenth of its time: that looks for three ranks at
-    once, and the processor's vectors serve where one is looked for.
+    once, and the processor's vectors serve where one is looked for. The values may be reordered
+    if the caller has no more use for them: `overwrite`.
     """
-    half = values.size // 2
     if values.size == 0:
         return math.nan
-    ordered = np.partition(values, half)
+    half, ordered = values.size // 2, values if overwrite else values.copy()
+    ordered.partition(half)
     return _middle(ordered[half] if values.size % 2 else ordered[:half].max(), ordered[half])
 
 

@@ -19,7 +19,14 @@ from webbkg.options.limits import (
     REFERENCE_FETCH_SECONDS,
     REFERENCE_PIXEL,
 )
-from webbkg.options.naming import KINDS, as_options, option_name, parameters
+from webbkg.options.naming import (
+    KINDS,
+    REFERENCES,
+    as_options,
+    check_names,
+    option_name,
+    parameters,
+)
 from webbkg.options.presets import PRESETS, preset_values
 from webbkg.options.run import RunOptions
 from webbkg.options.soss import (
@@ -46,6 +53,7 @@ __all__ = [
     "MIN_SEPARATION",
     "PARAMETER_LOOKUP_SECONDS",
     "PRESETS",
+    "REFERENCES",
     "REFERENCE_FETCH_SECONDS",
     "REFERENCE_PIXEL",
     "SOSS_COUNTER_MEMORY",
@@ -64,6 +72,7 @@ __all__ = [
     "WfssOptions",
     "as_names",
     "as_options",
+    "check_names",
     "option_name",
     "parameters",
     "preset_values",

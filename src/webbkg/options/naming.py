@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
+from webbkg.errors import OptionError
 from webbkg.options.image import ImageOptions
 from webbkg.options.run import RunOptions
 from webbkg.options.soss import SossOptions
@@ -23,6 +26,31 @@ KINDS: tuple[type[Options], ...] = (
 def parameters() -> dict[str, Parameter]:
     """Tell all parameters by their names, those of every mode first."""
     return {one.name: one for kind in KINDS for one in kind.parameters().values()}
+
+
+REFERENCES = ("override_bkg", "override_wavelengthrange")
+"""What may be given besides the parameters: references in place of CRDS's choice."""
+
+
+def check_names(given: Iterable[str], refused: Mapping[str, str] | None = None) -> None:
+    """Refuse a parameter that does not exist: a misspelt one would be passed over.
+
+    `refused` says of parameters that cannot be given here why.
+
+    Raises
+    ------
+    OptionError
+        Naming the first one, and what may have been meant.
+    """
+    refused = refused or {}
+    known = [name for name in (*parameters(), *REFERENCES) if name not in refused]
+    for name in given:
+        if name in refused:
+            raise OptionError(f"{name} must not be given here: {refused[name]}")
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+            raise OptionError(f"there is no parameter {name!r}{meant}")
 
 
 def option_name(name: str) -> str:

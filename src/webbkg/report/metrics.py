@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.modes import Shared
 from webbkg.numerics.order import median
 from webbkg.numerics.planes import PlaneSource
 from webbkg.options import SOSS_LAST_COLUMN
 from webbkg.report.limits import LIMITS, SURE, Limit, judge
-from webbkg.report.overlap import darkest_spot, lit_share
-from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw
+from webbkg.report.overlap import bright_blocks, darkest_spot, lit_share
+from webbkg.report.sample import MAD_TO_SIGMA, Sample, Values, draw, scatter_about
 from webbkg.results import (
     Background,
     ImageResult,
@@ -64,6 +65,7 @@ class Seen:
     outcome: Outcome
     background: Background
     planes: PlaneSource
+    shared: Shared | None
     level: float  #: median of the residual
     scatter: float  #: its robust standard deviation
     noise: float  #: median of ERR
@@ -74,6 +76,11 @@ class Seen:
     def deviation(self) -> Values:
         """What is left of each pixel of the sample, in its expected errors."""
         return self.sample.residual / self.sample.expected
+
+    @cached_property
+    def template(self) -> Values:
+        """The background of each pixel of the sample, in its expected errors."""
+        return self.sample.background / self.sample.expected
 
     @cached_property
     def near(self) -> npt.NDArray[np.bool_]:
@@ -87,6 +94,7 @@ def measure_metrics(
     planes: PlaneSource,
     outcome: Outcome,
     limits: Mapping[str, Limit] = LIMITS,
+    shared: Shared | None = None,
 ) -> Metrics:
     """Measure how good a subtraction is.
 
@@ -99,6 +107,8 @@ def measure_metrics(
         COMPLETE, with its background.
     limits : mapping of str to Limit
         See `webbkg.report.limits.set_limits`.
+    shared : Shared, optional
+        What the targets of a run have in common: of one background its sources are found once.
 
     Returns
     -------
@@ -121,8 +131,9 @@ def measure_metrics(
         outcome=outcome,
         background=background,
         planes=planes,
+        shared=shared,
         level=level,
-        scatter=MAD_TO_SIGMA * median(np.abs(residual - np.float32(level))),
+        scatter=scatter_about(level, residual),
         noise=median(sample.err),
         expected=median(sample.expected),
         sky=_brightness(sample, outcome),
@@ -224,10 +235,10 @@ def _roughness(medians: list[float]) -> float:
 
 
 def _medians(parts: list[Values]) -> tuple[list[float], list[int]]:
-    """Return the medians of parts, and of how many values; not of those with few."""
+    """Return the medians of parts, which are reordered, and of how many values; not of small ones."""
     least = max(FEWEST, 0.1 * sum(map(len, parts)) / len(parts))
     enough = [one for one in parts if len(one) >= least]
-    return [median(one) for one in enough], [len(one) for one in enough]
+    return [median(one, overwrite=True) for one in enough], [len(one) for one in enough]
 
 
 def _split_scale(seen: Seen) -> Metric | None:
@@ -251,9 +262,11 @@ def _difference_of_scales(name: str, seen: Seen, half: npt.NDArray[np.bool_]) ->
 def _scale(seen: Seen, chosen: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
     """Fit what is left to the background: a scale, right if it is 0, and its standard error."""
     near = seen.near & chosen
-    sky = (seen.sample.background / seen.sample.expected)[near]
+    if np.count_nonzero(near) < FEWEST:
+        return None
+    sky = seen.template[near]
     total = float(np.sum(sky * sky, dtype=np.float64))
-    if len(sky) < FEWEST or not total > 0:
+    if not total > 0:
         return None
     left = float(np.sum(sky * seen.deviation[near], dtype=np.float64))
     return left / total, 1 / math.sqrt(total)
@@ -337,7 +350,9 @@ def _background_levels(seen: Seen) -> Metric | None:
 def _source_overlap(seen: Seen) -> Metric | None:
     if not isinstance(seen.outcome.result, ImageResult):
         return None
-    depth = darkest_spot(seen.planes, seen.background)
+    find = partial(bright_blocks, seen.background)
+    bright = find() if seen.shared is None else seen.shared.of(seen.background, find)
+    depth = darkest_spot(seen.planes, seen.background, bright)
     return Metric(name="source_overlap", value=depth, unit="sigma")
 
 

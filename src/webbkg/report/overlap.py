@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from webbkg.numerics.order import median
 from webbkg.numerics.parallel import available_threads, over_bands, split
 from webbkg.numerics.planes import PlaneSource
-from webbkg.report.sample import MAD_TO_SIGMA
+from webbkg.report.sample import scatter_about
 from webbkg.results import Background, BoolImage, FloatImage
 
 SIZE = 4
@@ -23,8 +24,8 @@ SIZE = 4
 BOX = 16
 """Blocks on a side of a box, of which the local level is the median."""
 
-BAND = 32
-"""Rows of a band, which stays in the processor's cache."""
+BAND = 64
+"""Rows of a band, which stays in the cache of a processor."""
 
 STRIP = 16
 """Blocks of a strip, in which light of traces is looked for."""
@@ -37,15 +38,18 @@ BRIGHT = 6.0
 deviations)."""
 
 
-def darkest_spot(planes: PlaneSource, background: Background) -> float:
+def darkest_spot(planes: PlaneSource, background: Background, bright: BoolImage) -> float:
     """Find the darkest compact spot of a result where its background is bright.
 
     Parameters
     ----------
     planes : PlaneSource
-        SCI of the target, of which one integration, that in the middle, is looked at.
+        SCI of the target, of which one integration, that in the middle, is looked at; it is not
+        read where nothing is bright.
     background : Background
         What is subtracted; only its `sci` matters.
+    bright : (blocks high, blocks wide) bool ndarray
+        Its `bright_blocks`.
 
     Returns
     -------
@@ -53,34 +57,58 @@ def darkest_spot(planes: PlaneSource, background: Background) -> float:
         How far a block, and one beside it, are both below their surroundings, in robust standard
         deviations of blocks; 0 if there is none. A cosmic ray seldom fills two.
     """
-    number, rows, columns = planes.shape
-    if rows < SIZE or columns < SIZE:
+    if not _of_pairs(bright):
         return 0.0
-    blocks = rows // SIZE, columns // SIZE
-    bright, left = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
+    number, _, columns = planes.shape
+    left = np.empty(bright.shape, np.float32)
 
     def make_worker() -> Callable[[int, int], None]:
         take_off, sum_up = _Difference(planes, background, number // 2), _Blocks(columns)
 
         def work(start: int, stop: int) -> None:
-            here = slice(start // SIZE, stop // SIZE)
-            sum_up(background.sci[start:stop], bright[here], np.maximum)
-            sum_up(take_off(start, stop), left[here], np.minimum)
+            sum_up(take_off(start, stop), left[start // SIZE : stop // SIZE], np.minimum)
 
         return work
 
-    over_bands(split(blocks[0] * SIZE, BAND), make_worker, threads=available_threads())
-    peaks = _stand_out(bright) > BRIGHT
-    if not peaks.any():
-        return 0.0
-    depth = np.where(peaks, np.fmax(-_stand_out(left), 0), 0)
+    _over_blocks(left, make_worker)
+    depth = np.zeros_like(left)
+    depth[bright] = np.fmax(-_stand_out(left)[bright], 0)
+    return float(_of_pairs(depth))
+
+
+def bright_blocks(background: Background) -> BoolImage:
+    """Tell in which blocks the `sci` of a background stands out: (blocks high, blocks wide)."""
+    rows, columns = background.sci.shape
+    blocks = np.empty((rows // SIZE, columns // SIZE), np.float32)
+
+    def make_worker() -> Callable[[int, int], None]:
+        sum_up = _Blocks(columns)
+
+        def work(start: int, stop: int) -> None:
+            here = blocks[start // SIZE : stop // SIZE]
+            sum_up(background.sci[start:stop], here, np.maximum)
+
+        return work
+
+    _over_blocks(blocks, make_worker)
+    return _stand_out(blocks) > BRIGHT
+
+
+def _over_blocks(blocks: FloatImage, make_worker: Callable[[], Callable[[int, int], None]]) -> None:
+    """Let workers fill blocks from bands of rows."""
+    if blocks.size:
+        over_bands(split(len(blocks) * SIZE, BAND), make_worker, threads=available_threads())
+
+
+def _of_pairs(values: npt.NDArray[Any]) -> Any:
+    """Find the largest value, at least 0, that a block and one beside it both reach."""
     pairs = [
-        np.minimum(depth[:-1], depth[1:]),
-        np.minimum(depth[:, :-1], depth[:, 1:]),
-        np.minimum(depth[:-1, :-1], depth[1:, 1:]),
-        np.minimum(depth[1:, :-1], depth[:-1, 1:]),
+        np.minimum(values[:-1], values[1:]),
+        np.minimum(values[:, :-1], values[:, 1:]),
+        np.minimum(values[:-1, :-1], values[1:, 1:]),
+        np.minimum(values[1:, :-1], values[:-1, 1:]),
     ]
-    return float(max(pair.max(initial=0.0) for pair in pairs))
+    return max(pair.max(initial=0) for pair in pairs)
 
 
 def lit_share(
@@ -121,7 +149,7 @@ def lit_share(
 
         return work
 
-    over_bands(split(blocks[0] * SIZE, BAND), make_worker, threads=available_threads())
+    _over_blocks(left, make_worker)
     return max(_streaks(left), _streaks(np.ascontiguousarray(left.T)))
 
 
@@ -199,7 +227,7 @@ def _stand_out(blocks: FloatImage) -> FloatImage:
     number = BOX**2 - unknown.sum(axis=2, keepdims=True, dtype=np.uint16).astype(np.int_)
     middle = np.maximum(number - 1, 0) // 2
     boxes -= np.take_along_axis(np.sort(boxes, axis=2), middle, axis=2)  # NaN comes last
-    sigma = MAD_TO_SIGMA * median(np.abs(boxes[~unknown]))
+    sigma = scatter_about(0.0, boxes[~unknown])
     if sigma > 0:
         boxes /= np.float32(sigma)
     else:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from webbkg.numerics.order import median
 from webbkg.numerics.planes import PlaneSource
 from webbkg.options import DO_NOT_USE, SOSS_LAST_COLUMN
-from webbkg.report.sample import MAD_TO_SIGMA, Sample, draw, robust_level
+from webbkg.report.sample import Sample, draw, robust_level, scatter_about
 from webbkg.results import (
     Background,
     CombinedBackground,
@@ -362,8 +363,8 @@ def _profile(sample: Sample, place: npt.NDArray[np.int32], length: int) -> Profi
     width = max(1, -(-length // PARTS))
     told = []
     for part, values in _by_part(place // width, sample.residual):
-        middle = float(np.median(values))
-        scatter = MAD_TO_SIGMA * float(np.median(np.abs(values - np.float32(middle))))
+        middle = median(values)
+        scatter = scatter_about(middle, values)
         center = min((part + 0.5) * width, (part * width + length) / 2) - 0.5
         told.append((center, middle, MEDIAN_ERROR * scatter / math.sqrt(len(values))))
     places, medians, errors = np.array(told).T
@@ -375,13 +376,13 @@ def _histogram(sample: Sample) -> Histogram | None:
         return None
     ratio = sample.residual / sample.err
     counts, edges = np.histogram(ratio, np.linspace(-5, 5, 81))
-    center = float(np.median(ratio))
+    center = median(ratio)
     return Histogram(
         edges=edges,
         counts=counts,
         pixels=len(sample),
         center=center,
-        scatter=MAD_TO_SIGMA * float(np.median(np.abs(ratio - np.float32(center)))),
+        scatter=scatter_about(center, ratio),
     )
 
 
@@ -397,7 +398,7 @@ def _sides(sample: Sample, outcome: Outcome) -> Sides | None:
     before = _by_part(part, sample.residual + sample.background)
     background = _by_part(part, sample.background)
     told = [
-        ((number + 0.5) * SIDE_WIDTH - 0.5, float(np.median(one)), float(np.median(other)))
+        ((number + 0.5) * SIDE_WIDTH - 0.5, median(one), median(other))
         for (number, one), (_, other) in zip(before, background, strict=True)
     ]
     places, befores, backgrounds = np.array(told).T

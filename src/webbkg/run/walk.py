@@ -134,7 +134,7 @@ def _look_at(item: Item, target: Target, request: Request, setting: Setting) -> 
     with ExitStack() as opened:
         planes = _planes(item, target, opened)
         if measured:
-            item.outcome = _with_metrics(item.outcome, planes, request)
+            item.outcome = _with_metrics(item.outcome, planes, request, setting)
         if setting.options.save_report:
             from webbkg.reporting import take_snapshot
 
@@ -151,12 +151,14 @@ def _planes(item: Item, target: Target, opened: ExitStack) -> PlaneSource:
     return Exposure.from_model(target.model).planes
 
 
-def _with_metrics(outcome: Outcome, planes: PlaneSource, request: Request) -> Outcome:
+def _with_metrics(
+    outcome: Outcome, planes: PlaneSource, request: Request, setting: Setting
+) -> Outcome:
     from webbkg.report.limits import set_limits
     from webbkg.report.metrics import measure_metrics
 
     limits = set_limits(request.metric_limits)
-    return replace(outcome, metrics=measure_metrics(planes, outcome, limits))
+    return replace(outcome, metrics=measure_metrics(planes, outcome, limits, setting.shared))
 
 
 def _done_already(name: str) -> Outcome:

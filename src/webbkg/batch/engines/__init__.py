@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from webbkg.batch.engines.choice import ENGINES, make_engine, share_cores
 from webbkg.batch.engines.cluster import Dask
-from webbkg.batch.engines.engine import Done, Engine, Here, NoWorkerError, WorkerLostError
+from webbkg.batch.engines.engine import (
+    ClusterLostError,
+    Done,
+    Engine,
+    Here,
+    NoWorkerError,
+    WorkerLostError,
+)
 from webbkg.batch.engines.processes import Processes
 
 __all__ = [
     "ENGINES",
+    "ClusterLostError",
     "Dask",
     "Done",
     "Engine",

@@ -30,9 +30,9 @@ def share_cores(workers: int | None) -> tuple[int, int]:
     cores = usable_cores()
     if workers is None:
         return cores, 1
-    if not 1 <= workers <= cores:
+    if not isinstance(workers, int) or not 1 <= workers <= cores:
         raise OptionError(
-            f"workers must be 1 to {cores}, the cores that this process may use (got {workers})"
+            f"workers must be 1 to {cores}, the cores that this process may use (got {workers!r})"
         )
     return workers, max(1, cores // workers)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import signal
+import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Self
 
 from webbkg.batch.engines.engine import (
     THREADS,
     TRIES,
+    ClusterLostError,
     Done,
     NoWorkerError,
     WorkerLostError,
@@ -24,6 +27,9 @@ CONNECT = 10.0
 
 LEAST_MEMORY = 400_000_000
 """Of a worker (bytes): with less it would be ended, and begun again, before it does anything."""
+
+COUNT_AFTER = 2.0
+"""After what time the workers of a cluster that is there are counted again (seconds)."""
 
 CLOSE = 20.0
 """How long is waited for a cluster of our own to end (seconds)."""
@@ -57,6 +63,8 @@ class Dask:
         If Dask is not installed.
     NoWorkerError
         If its processes end before they begin.
+    ClusterLostError
+        From `wait`, if the scheduler is gone.
     OptionError
         If nobody answers at the address, or the limit is none.
     """
@@ -71,9 +79,12 @@ class Dask:
     ) -> None:
         self.workers = workers
         self.dashboard = ""
+        self._address = ""
         self._memory_limit = memory_limit
         self._scheduler = scheduler
         self._client = client
+        self._is_own = client is None and not scheduler
+        self._counted = -math.inf
         self._open = contextlib.ExitStack()
         self._keys: dict[Any, tuple[Hashable, Any]] = {}
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -88,9 +99,17 @@ class Dask:
         if self._client is None:
             self._client = self._connect(distributed)
         self.dashboard = str(self._client.dashboard_link or "")
-        if self._scheduler or not self.workers:
-            self.workers = max(1, sum(self._client.nthreads().values()))
+        self._address = str(self._client.scheduler.address)
+        self._count()
         return self
+
+    def _count(self) -> None:
+        """Count the workers of a cluster that is there: they come and go."""
+        known = self._is_own or time.monotonic() - self._counted < COUNT_AFTER
+        if not known and self._client.status == "running":
+            with contextlib.suppress(OSError):  # `wait` sees what has become of the scheduler
+                self.workers = len(self._client.nthreads())
+            self._counted = time.monotonic()
 
     def _connect(self, distributed: Any) -> Any:
         if self._scheduler:
@@ -124,6 +143,12 @@ class Dask:
                 done += self._take(self._done.get(timeout=seconds))
             while True:
                 done += self._take(self._done.get_nowait())
+        if self._client.status == "closed":
+            raise ClusterLostError(
+                f"the Dask scheduler ({self._address}) does not answer any more; "
+                "begin it again: the same command takes up what is left"
+            )
+        self._count()
         return done
 
     def _take(self, future: Any) -> list[Done]:

@@ -28,6 +28,10 @@ class NoWorkerError(WebbkgError):
         )
 
 
+class ClusterLostError(WebbkgError):
+    """The scheduler of a cluster does not answer any more."""
+
+
 def worker_lost() -> WorkerLostError:
     """Make the error of a task whose workers were lost."""
     return WorkerLostError(
