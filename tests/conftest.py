@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,34 @@ settings.load_profile("repeatable")
 # A shell has what it runs in the background ignore an interrupt; some tests send one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LONG = ("fuzz", "batch_faults", "simulate", "soss_robust", "soss_time", "soss_mixture", "startup")
+"""Files of few tests that take long: xdist, which begins with those of many, had them last."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LongestFirst(LoadFileScheduling):
+        def schedule(self):
+            super().schedule()
+            for name in reversed(LONG):
+                if f"tests/test_{name}.py" in self.workqueue:
+                    self.workqueue.move_to_end(f"tests/test_{name}.py", last=False)
+
+    return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage():
+    """Keep what is there already out of the searches for garbage.
+
+    Each run of a step begins with one, which would walk through all that the packages hold.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

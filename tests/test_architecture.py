@@ -69,6 +69,7 @@ def paths():
     }
 
 
+@cache
 def imports(name, *, for_types=True):
     """Return the full names that a module imports anywhere; those for type hints if wanted."""
     found = set()
@@ -88,6 +89,7 @@ def _is_for_types(test):
     return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
+@cache
 def neighbours(name, *, for_types=True):
     """Return the modules of the package that a module imports."""
     ours = set()
@@ -188,9 +190,14 @@ def definitions(*kinds):
     ]
 
 
+@cache
+def lines_of(name):
+    return paths()[name].read_text().splitlines()
+
+
 def code_lines(name, node):
     """Count a definition's lines with code in them; the docstring is none."""
-    lines = paths()[name].read_text().splitlines()
+    lines = lines_of(name)
     counted = set(range(node.lineno, node.end_lineno + 1))
     if ast.get_docstring(node) is not None:
         counted -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
@@ -208,7 +215,7 @@ def test_functions_fit_on_a_screen():
 
 
 def test_files_are_rooms_not_halls():
-    sizes = {name: len(path.read_text().splitlines()) for name, path in paths().items()}
+    sizes = {name: len(lines_of(name)) for name in paths()}
     assert sizes
     assert not [name for name, size in sizes.items() if size > MOST_FILE_LINES]
 

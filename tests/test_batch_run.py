@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -336,6 +337,16 @@ def seal(ledger, folder, owner, name="p.fits", content=b"whole"):
 def test_who_may_take_what_is_claimed(ledger, former, lease, expected):
     assert ledger.claim([entry()], former, lease) is Claim.OURS
     assert ledger.claim([entry()], "x 1 a") is expected
+
+
+def test_as_many_products_as_a_large_cluster_has_are_counted(ledger):
+    """SQLite takes some ten thousand values in one statement, and an older one 999."""
+    ledger._base.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    with owning() as owner:
+        entries = [entry(str(i)) for i in range(2000)]
+        ledger.claim(entries, owner)
+        names = [one.product for one in entries] + [f"other{i}" for i in range(6000)]
+        assert ledger.states(names, 0.0) == {State.CLAIMED: 2000}
 
 
 def test_who_works_in_this_process_is_alive(ledger):

@@ -299,3 +299,11 @@ def test_a_file_that_ends_too_soon_is_an_error(files):
     source, target, content = files
     with pytest.raises(OSError, match="became shorter"):
         disk.copy_exactly(source, 0, target, 0, len(content) + 1)
+
+
+def test_of_many_files_that_cannot_be_written_a_few_are_named(tmp_path):
+    (tmp_path / "file").touch()
+    paths = [tmp_path / "file" / f"{i}.fits" for i in range(7)]
+    with pytest.raises(OutputError, match=r"/2\.fits and 4 more: cannot be written"):  # noqa: SIM117
+        with writing_whole(paths):
+            pass

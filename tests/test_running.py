@@ -91,7 +91,21 @@ def test_reports_have_an_index(tmp_path):
         index = (out / "webbkg_index.html").read_text()
         assert all(f"t000{i}_backgroundstep_report.html" in index for i in range(2))
         assert index.count("data:image/png") >= 2
-    assert len(list(out.glob("*_report.html"))) == 2
+    pages = sorted(out.glob("*_report.html"))
+    assert len(pages) == 2
+    assert run(file, "-o", out, "--save-report", "-q", "--shard", "1/3") == 0
+    assert (out / "webbkg_index.html").read_text() == index  # a part has its own
+    assert (out / "webbkg_index-1-of-3.html").exists()
+    out = out.rename(tmp_path / "moved")
+    (out / pages[0].name).unlink()
+    assert run(file, "-o", out, "--save-report", "-q") == 0
+    fates = {one["fate"]: one for one in map(json.loads, (out / "webbkg-results.jsonl").open())}
+    assert set(fates) == {"done", "there already"}  # without its page a target is done again
+    assert all(
+        Path(one[what]).parent == out for one in fates.values() for what in ("output", "report")
+    )
+    assert (out / pages[0].name).exists()
+    assert 'href="./../out' not in (out / "webbkg_index.html").read_text()
 
 
 def test_a_folder_is_planned_first(data, tmp_path, capsys):
@@ -217,6 +231,8 @@ def test_the_live_table():
     for told in ("10 of 40", "there already  4", "30 a minute", "50 s", "running        2"):
         assert told in text
     assert Progress(total=4).remaining is None
+    fast = Progress(total=9000, done=5000, seconds=100)
+    assert dict(live._told(fast))["rate"] == "3000 a minute"
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):

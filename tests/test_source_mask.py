@@ -147,6 +147,27 @@ def test_masks_that_do_not_fit_are_told(folder, names, error, told):
         BackgroundStep.call("t1_rate.fits", NAMES, source_mask=names)
 
 
+@pytest.mark.parametrize("name", ["source_mask", "template", "wfss_mask"])
+def test_an_image_in_the_place_of_its_file_s_name_is_told(folder, name):
+    """By stpipe it would be an ambiguous truth value."""
+    ways = [
+        lambda image: BackgroundStep.call("t_rate.fits", NAMES, **{name: image}),
+        lambda image: BackgroundStep(**{name: image}),
+        lambda image: _with_attribute(name, image).run("t_rate.fits", NAMES),
+    ]
+    for way in ways:
+        with pytest.raises(
+            OptionError, match=rf"{name} must .* ndarray of shape \(96, 80\)\); save"
+        ):
+            way(np.ones(SHAPE))
+
+
+def _with_attribute(name, image):
+    step = BackgroundStep()
+    setattr(step, name, image)
+    return step
+
+
 def test_a_mask_is_not_overwritten(folder):
     write_mask(folder / "t1_backgroundstep.fits", np.ones(SHAPE))
     with pytest.raises(OutputError, match=r"t1_backgroundstep\.fits"):

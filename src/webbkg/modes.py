@@ -8,11 +8,12 @@ spectroscopy, in which the background is the average of background exposures.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-from weakref import ref
+from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import finalize, ref
 
 import numpy.typing as npt
 
@@ -201,10 +202,23 @@ class Request:
         return self.options
 
 
+class Closable(Protocol):
+    """What must be closed in the end."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+Closed = TypeVar("Closed", bound=Closable)
+
+
 class Shared:
     """What the latest target of a run has made, for the next one if it wants the same."""
 
     def __init__(self) -> None:
+        self._ones: dict[type[Any], Any] = {}
+        self._closing = ExitStack()
+        finalize(self, self._closing.close)
         self._key: Any = None
         self._made: Any = None
         self._thing: Callable[[], Any] = lambda: None
@@ -222,6 +236,18 @@ class Shared:
             self._key, self._made = key, make()
         made: Made = self._made
         return made
+
+    def one(self, kind: type[Closed]) -> Closed:
+        """Return the one object of its kind that all targets have, and that is closed in the end."""
+        if kind not in self._ones:
+            self._ones[kind] = self._closing.enter_context(closing(kind()))
+        made: Closed = self._ones[kind]
+        return made
+
+    def close(self) -> None:
+        """Close what is open; who forgets to has it closed when nobody knows this any more."""
+        self._ones.clear()
+        self._closing.close()
 
     def of(self, thing: Any, make: Callable[[], Made]) -> Made:
         """Return what was made of the latest `thing`, if it is this very one, or make it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from webbkg.files.output import make_folder, save_whole
 from webbkg.files.parameters import check_parameter_file, judging, with_plain_names
 from webbkg.files.suffixes import strip_suffix
 from webbkg.modes import Shared
-from webbkg.options import parameters
+from webbkg.options import check_is_text, parameters
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,17 @@ SPECIFICATION = "\n".join(
         *(one.specification for one in parameters().values()),
     ]
 )
+
+
+FILES = ("source_mask", "template", "wfss_mask")
+"""Parameters that name files."""
+
+
+def _check_files(given: Mapping[str, Any]) -> None:
+    """Refuse an image in the place of its file's name, of which stpipe's error would say nothing."""
+    for name in FILES:
+        if hasattr(given.get(name), "shape"):
+            check_is_text(given[name], name)
 
 
 class BackgroundStep(Step):
@@ -56,6 +67,10 @@ class BackgroundStep(Step):
 
     _run: _Run | None = None
     _only_products = False
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        _check_files(named)
+        super().__init__(*given, **named)
 
     def run(self, *args: Any) -> Any:
         """Run the step as stpipe does, after making sure of the output folder."""
@@ -116,6 +131,7 @@ class BackgroundStep(Step):
 
     def get_pars(self, full_spec: bool = True) -> dict[str, Any]:
         """Tell the parameters, as they can be saved."""
+        _check_files(vars(self))
         return with_plain_names(super().get_pars(full_spec=full_spec))
 
     def default_output_file(self, input_file: str | None = None) -> str:
@@ -160,16 +176,7 @@ class BackgroundStep(Step):
 
     @classmethod
     def _get_crds_parameters(cls, dataset: Any) -> tuple[dict[str, Any], str]:
-        """Return what CRDS selects by: the metadata of the (first) target, without its arrays."""
-        if is_model(dataset) and not isinstance(dataset, Sequence):
-            return dataset.get_crds_parameters(), dataset.crds_observatory
-        if not crds_is_configured():
-            return {}, OBSERVATORY
-        target = resolve(dataset, []).targets[0]
-        if is_model(target):
-            return target.get_crds_parameters(), target.crds_observatory
-        with open_model(target) if target.suffix == ".asdf" else open_header(target) as header:
-            return header.get_crds_parameters(), OBSERVATORY
+        return _selects_by(dataset)
 
     @classmethod
     def build_config(cls, input: Any, **kwargs: Any) -> Any:
@@ -185,10 +192,11 @@ class BackgroundStep(Step):
         return super().from_config_file(config_file, *args, **kwargs)
 
     @classmethod
-    def from_config_section(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_config_section(cls, config: Any, *args: Any, **kwargs: Any) -> Any:
         """Make a step; a parameter of another type or name is an OptionError."""
+        _check_files(config)
         with judging():
-            return super().from_config_section(*args, **kwargs)
+            return super().from_config_section(config, *args, **kwargs)
 
     @classmethod
     def get_config_from_reference(
@@ -231,6 +239,19 @@ class BackgroundStep(Step):
         if item is not None and self._run is not None:
             lines, used, crds = self._run.lines_of(item), item.references, self._run.crds
         run.finish(result, used, {alias: lines}, crds)
+
+
+def _selects_by(dataset: Any) -> tuple[dict[str, Any], str]:
+    """Return what CRDS selects by: the metadata of the (first) target, without its arrays."""
+    if is_model(dataset) and not isinstance(dataset, Sequence):
+        return dataset.get_crds_parameters(), dataset.crds_observatory
+    if not crds_is_configured():
+        return {}, OBSERVATORY
+    target = resolve(dataset, []).targets[0]
+    if is_model(target):
+        return target.get_crds_parameters(), target.crds_observatory
+    with open_model(target) if target.suffix == ".asdf" else open_header(target) as header:
+        return header.get_crds_parameters(), OBSERVATORY
 
 
 def _called(step: Any) -> Any:

@@ -1,6 +1,5 @@
 """Every way in: the same call of both steps gives the same kind of answer, and the same numbers."""
 
-import gc
 import gzip
 import json
 import re
@@ -45,15 +44,6 @@ def written(tmp_path_factory):
     asn["products"] = [{"name": "p", "members": members}]
     (folder / "set_asn.json").write_text(json.dumps(asn))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _little_garbage():
-    """Keep what the packages hold out of the search for garbage at the start of each run."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,6 +46,9 @@ SHARED_FILE_SYSTEMS = (
 (https://sqlite.org/wal.html), so the rollback journal is used there."""
 
 _TRIES = 20
+
+_MOST_VARIABLES = 900
+"""Of one statement: older SQLite takes 999, and newer 32 766 (https://sqlite.org/limits.html)."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS products (
@@ -157,8 +161,9 @@ class _Database:
             yield
         except sqlite3.Error as error:
             raise OutputError(
-                f"{self.path}: the ledger cannot be used ({error}); free some space, choose "
-                "another output_dir, or remove it: what is done will be done anew then"
+                f"{self.path}: the ledger cannot be used ({error}); make sure that its folder can be "
+                "written to and has space, choose another output_dir, or remove it: what is done "
+                "will be done anew then"
             ) from error
 
     @contextlib.contextmanager
@@ -305,14 +310,18 @@ class Ledger(_Database):
 
     def states(self, products: Sequence[str], since: float) -> dict[str, int]:
         """Count those of some products that have changed since, by their states."""
-        marks = ",".join("?" * len(products))
+        told: Counter[str] = Counter()
         with self._told():
-            found = self._base.execute(
-                f"SELECT state, count(*) FROM products WHERE product IN ({marks}) "
-                "AND changed >= ? GROUP BY state",
-                (*products, since),
-            )
-            return {str(state): int(count) for state, count in found}
+            for start in range(0, len(products), _MOST_VARIABLES):
+                some = products[start : start + _MOST_VARIABLES]
+                marks = ",".join("?" * len(some))
+                found = self._base.execute(
+                    f"SELECT state, count(*) FROM products WHERE product IN ({marks}) "
+                    "AND changed >= ? GROUP BY state",
+                    (*some, since),
+                )
+                told.update({str(state): int(count) for state, count in found})
+        return dict(told)
 
     def _find(self, product: str) -> sqlite3.Row | None:
         found = self._base.execute("SELECT * FROM products WHERE product=?", (product,))
@@ -335,7 +344,12 @@ class Ledger(_Database):
             and row["fingerprint"] == entry.fingerprint
             # Not by its inode: the folder may have been copied, with its times.
             and all(_mark(final)[1:] == mark[1:] for final, _, mark in self._files(row))
+            and self._has_page(json.loads(row["result"]).get("report"))
         )
+
+    def _has_page(self, report: str | None) -> bool:
+        """Tell whether the report of a product is there, if it has one; it may be remade."""
+        return report is None or (self.folder / Path(report).name).exists()
 
     def _recovered(self, row: sqlite3.Row) -> sqlite3.Row:
         """Give sealed files their names, or forget them if they are gone; return the row anew."""

@@ -122,7 +122,13 @@ def _empty(kind: str) -> Any:
     return np.empty(0, kind)
 
 
-def write_index(results: Sequence[Result], folder: Path) -> Path | None:
+def _named(name: str, ending: str, shard: tuple[int, int]) -> str:
+    """Name a file of a run; that of a part of one after it."""
+    part = "" if shard[1] == 1 else f"-{shard[0]}-of-{shard[1]}"
+    return f"{name}{part}{ending}"
+
+
+def write_index(results: Sequence[Result], folder: Path, shard: tuple[int, int]) -> Path | None:
     """Write the index of the reports, where there are some.
 
     Raises
@@ -141,7 +147,8 @@ def write_index(results: Sequence[Result], folder: Path) -> Path | None:
         page = told["page"] and Path(told["page"])
         return Row(**told | {"page": page, "picture": b64decode(told["picture"])})
 
-    return write_index(map(row, results), folder / INDEX_NAME)
+    name = _named(Path(INDEX_NAME).stem, ".html", shard)
+    return write_index(map(row, results), folder / name)
 
 
 def write_results(results: Sequence[Result], folder: Path, shard: tuple[int, int]) -> list[Path]:
@@ -159,8 +166,7 @@ def write_results(results: Sequence[Result], folder: Path, shard: tuple[int, int
     OutputError
         If they cannot be.
     """
-    part = "" if shard[1] == 1 else f"-{shard[0]}-of-{shard[1]}"
-    paths = [folder / f"{NAME}{part}{ending}" for ending in (".ecsv", ".jsonl")]
+    paths = [folder / _named(NAME, ending, shard) for ending in (".ecsv", ".jsonl")]
     with writing_whole(paths) as (ecsv, lines):
         as_table(results).write(ecsv, format="ascii.ecsv", overwrite=True)
         with lines.open("w", encoding="utf-8") as stream:

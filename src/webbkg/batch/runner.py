@@ -310,7 +310,8 @@ class Run:
         known, left = Identities(), []
         for group in groups:
             members = [one for unit in units(group) for one in self._left_of(unit, ledger, known)]
-            done = [one for one in group.members if one not in members]
+            left_over = {one.target for one in members}
+            done = [one for one in group.members if one.target not in left_over]
             for one in done:
                 result = kept(group, one, self.order, ledger, Fate.KEPT)
                 self.results[one.target] = result

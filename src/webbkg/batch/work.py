@@ -218,12 +218,13 @@ def _sharing(group: Group, order: Order) -> Iterator[Shared]:
     """
     exposures = 1 + len(group.members[0].backgrounds)
     if group.kind is not Kind.DITHERS or 2 * len(group.members) < exposures:
-        yield Shared()
-        return
-    from webbkg.image.group import Others
+        shared = Shared()
+    else:
+        from webbkg.image.group import Others
 
-    with contextlib.closing(Others(_in_order(group, Path(order.folder)))) as others:
-        yield others
+        shared = Others(_in_order(group, Path(order.folder)))
+    with contextlib.closing(shared):
+        yield shared
 
 
 def _in_order(group: Group, folder: Path) -> list[Path]:
@@ -447,9 +448,21 @@ def _plain_row(row: Any) -> dict[str, Any]:
     return {**vars(row), "page": page, "picture": b64encode(row.picture).decode()}
 
 
+def _here(told: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Name files as they lie in a folder, which may have been moved since."""
+
+    def moved(path: str | None) -> str | None:
+        return path and str(folder / Path(path).name)
+
+    files = {name: moved(told[name]) for name in ("output", "report") if name in told}
+    row = told.get("row")
+    return told | files | ({"row": row | {"page": moved(row["page"])}} if row else {})
+
+
 def kept(group: Group, member: Member, order: Order, ledger: Ledger, fate: Fate) -> Result:
     """Tell of a target that was made by others, or before, what the ledger knows of it."""
-    told = {} if fate is Fate.ELSEWHERE else ledger.result(product_of(member, order).name)
+    known = {} if fate is Fate.ELSEWHERE else ledger.result(product_of(member, order).name)
+    told = _here(known, Path(order.output_dir))
     return Result(
         target=member.target,
         group=group.name,

@@ -79,7 +79,8 @@ def _told(progress: Progress) -> Iterator[tuple[str, str]]:
         yield "there already", str(progress.kept)
     yield "running", str(progress.running)
     yield "failed", str(progress.failed)
-    yield "rate", f"{60 * progress.rate:.3g} a minute"
+    rate = 60 * progress.rate
+    yield "rate", f"{rate:.0f} a minute" if rate >= 100 else f"{rate:.3g} a minute"
     remaining = progress.remaining
     yield "remaining", "unknown" if remaining is None else duration(remaining)
     yield "workers", str(progress.workers)
@@ -176,7 +177,7 @@ def _write_tables(
     written: list[Path] = []
     try:
         written += outcomes.write_results(results, folder, shard)
-        index = outcomes.write_index(results, folder)
+        index = outcomes.write_index(results, folder, shard)
     except OutputError as error:
         return written, error
     return [*written, *([index] if index else [])], None

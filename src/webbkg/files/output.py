@@ -19,6 +19,9 @@ from webbkg.files.naming import plain_ascii
 Sealed = Callable[[Sequence[Path], Sequence[Path]], None]
 """Takes the files that are whole, and the names that they will have."""
 
+MOST_NAMES = 3
+"""Files that an error names; of more it tells the number."""
+
 _LEFT_AFTER = 24 * 3600
 """Seconds after which an unfinished file belongs to nobody, whatever machine it is from."""
 
@@ -180,7 +183,8 @@ def writing_whole(paths: Sequence[Path], sealed: Sealed | None = None) -> Iterat
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        names = ", ".join(str(path) for path in paths)
+        more = f" and {len(paths) - MOST_NAMES} more" if len(paths) > MOST_NAMES else ""
+        names = ", ".join(map(str, paths[:MOST_NAMES])) + more
         raise OutputError(
             f"{names}: cannot be written ({reason}); free some space or choose another output_dir"
         ) from error

@@ -63,7 +63,11 @@ class Others(Shared):
         return cast(Made, Combined(self._background(index)))
 
     def close(self) -> None:
-        """Give the space back."""
+        """Give the space back, and close what is open."""
+        self._forget()
+        super().close()
+
+    def _forget(self) -> None:
         if self._kept is not None:
             self._kept.close()
             self._kept = None
@@ -81,13 +85,13 @@ class Others(Shared):
         asked = replace(key, sources=(), places=())  # what is the same for all of the group
         asked = asked.serving(self._asked)
         if asked != self._asked:
-            self.close()
+            self._forget()
             self._asked = asked
             try:
                 self._make(asked)
             except WebbkgError as error:
                 log.debug("the exposures of the group are averaged singly: %s", error)
-                self.close()
+                self._forget()
         return self._kept is not None
 
     def _make(self, key: Combination) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from webbkg.errors import InputError, MismatchError, OptionError
 from webbkg.files.associations import find_file
 from webbkg.files.exposures import Exposure
 from webbkg.files.masks import read_mask
-from webbkg.files.pool import FilePool
+from webbkg.files.opened import OpenExposures
 from webbkg.image.adjusted import PackedPlane
 from webbkg.image.average import average_exposures, largest_deviation
 from webbkg.image.unkept import NO_LINES, Wanted, average_unkept
@@ -59,15 +60,16 @@ def measure(target: Target, request: Request, services: Services) -> Outcome:
     if not request.backgrounds:
         return _skipped("no background exposures were given")
     options = request.options_as(ImageOptions)
-    with FilePool() as pool:
-        also = VARIANCES if request.propagate_errors else ()
-        exposures = [_open(item, pool, also) for item in request.backgrounds]
+    with ExitStack() as own:
+        opened = services.shared.one(OpenExposures) if services.shared else None
+        opened = opened or own.enter_context(closing(OpenExposures()))
+        exposures = opened.get(request.backgrounds, VARIANCES if request.propagate_errors else ())
         gathered = _gather(target, exposures, drop=options.drop_mismatched)
         if gathered.reason:
             return _skipped(gathered.reason, gathered.verdicts)
         masks = _masks(exposures, gathered.exposures, options, request)
         combined = _combine(gathered, masks, target, options, services, _wanted(target, request))
-        combined = _match(combined, target, pool, in_place=services.shared is None)
+        combined = _match(combined, target, in_place=services.shared is None)
     return Outcome(
         status=Status.COMPLETE,
         background=combined.background,
@@ -216,7 +218,7 @@ def _read_mask(file: Path, exposure: Exposure) -> PackedPlane:
     return PackedPlane(~read_mask(file, exposure.shape, exposure.name, "source_mask"))
 
 
-def _match(combined: Combined, target: Target, pool: FilePool, *, in_place: bool) -> Combined:
+def _match(combined: Combined, target: Target, *, in_place: bool) -> Combined:
     """Bring the average to the target's own sky, where the exposures' levels were matched.
 
     `in_place` where no other target may want the average as it is.
@@ -225,17 +227,19 @@ def _match(combined: Combined, target: Target, pool: FilePool, *, in_place: bool
         return combined
     from webbkg.image.prepare import match_to_target
 
-    if target.planes is not None:
-        planes = target.planes
-    elif target.path is not None:
-        planes = Exposure.from_file(target.path, pool, needed=("SCI", "DQ")).planes
-    else:
-        planes = Exposure.from_model(target.model).planes
-    _, rows, columns = planes.shape
-    placed = Placed(planes, Overlap.whole((rows, columns)))
-    average, told = combined.background, combined.levels
-    background, levels = match_to_target(placed, average, told, in_place=in_place)
+    with ExitStack() as own:
+        planes = target.planes or own.enter_context(_exposure_of(target)).planes
+        _, rows, columns = planes.shape
+        placed = Placed(planes, Overlap.whole((rows, columns)))
+        average, told = combined.background, combined.levels
+        background, levels = match_to_target(placed, average, told, in_place=in_place)
     return replace(combined, background=background, levels=levels)
+
+
+def _exposure_of(target: Target) -> Exposure:
+    if target.path is None:
+        return Exposure.from_model(target.model)
+    return Exposure.from_file(target.path, needed=("SCI", "DQ"))
 
 
 def _unmatched(
@@ -410,12 +414,6 @@ def _is_same_exposure(one: Any, other: Any) -> bool:
 
 def _is_same_file(one: Path | None, other: Path | None) -> bool:
     return one is not None and other is not None and one.samefile(other)
-
-
-def _open(item: Any, pool: FilePool, also: Sequence[str]) -> Exposure:
-    if isinstance(item, Path):
-        return Exposure.from_file(item, pool, also=also)
-    return Exposure.from_model(item, also=also)
 
 
 def _check_match(target: Target, candidate: _Candidate, *, drop: bool) -> None:

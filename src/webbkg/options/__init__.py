@@ -10,7 +10,7 @@ Each mode has a room of its own; `webbkg.options` has all of their names.
 
 from __future__ import annotations
 
-from webbkg.options.checks import as_names
+from webbkg.options.checks import as_names, check_is_text
 from webbkg.options.image import BAND_MEMORY, GRATING_TILT_TOLERANCE, ImageOptions
 from webbkg.options.limits import (
     DO_NOT_USE,
@@ -72,6 +72,7 @@ __all__ = [
     "WfssOptions",
     "as_names",
     "as_options",
+    "check_is_text",
     "check_names",
     "option_name",
     "parameters",

@@ -37,10 +37,22 @@ LENGTH: Check = (
 )
 
 
+def check_is_text(given: Any, parameter: str) -> None:
+    """Refuse what is no text, an image above all where the name of its file is wanted."""
+    shape = getattr(given, "shape", None)
+    if shape is not None:
+        raise OptionError(
+            f"{parameter} must be a list of texts (got a {type(given).__name__} of shape "
+            f"{tuple(shape)}); save it to a file, and give the name of that"
+        )
+    if not isinstance(given, str | os.PathLike):
+        raise OptionError(f"{parameter} must be a list of texts (got {given!r})")
+
+
 def as_names(given: Any, parameter: str) -> tuple[str, ...] | None:
     """Take names one by one, or with commas between them; None for none."""
     listed = list(given or ()) if isinstance(given, list | tuple | None) else [given]
-    if not all(isinstance(one, str | os.PathLike) for one in listed):
-        raise OptionError(f"{parameter} must be a list of texts (got {given!r})")
+    for one in listed:
+        check_is_text(one, parameter)
     names = [name.strip() for one in listed for name in os.fspath(one).split(",")]
     return tuple(filter(None, names)) or None
