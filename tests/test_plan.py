@@ -273,6 +273,30 @@ def test_folders_are_searched_and_names_count_from_one(folder):
     assert made.folder == str(folder / "a")
 
 
+def test_links_to_folders_are_followed_and_may_go_round(folder):
+    for number in (1, 2):
+        expose(folder / "archive" / str(number), number, at=(5 * number, 0))
+    data = folder / "data"
+    data.mkdir()
+    for number in (1, 2):
+        (data / f"obs{number}").symlink_to(folder / "archive" / str(number))
+    (folder / "archive" / "1" / "round").symlink_to(data)
+    (folder / "archive" / "1" / "again").symlink_to(folder / "archive" / "2")
+    made = plan(data, folder=data)
+    first, second = who(made)
+    assert first.startswith("obs1/")
+    assert who(made)[first] == (second,)
+    assert made.left_out == ()
+
+
+def test_a_link_to_nothing_is_told_as_one(folder):
+    (folder / "lost_rate.fits").symlink_to(folder / "gone.fits")
+    ((_, reason),) = reasons(plan(folder)).items()
+    assert reason.endswith(
+        f"is a link to {folder}/gone.fits, which is not there; mend or remove it"
+    )
+
+
 def test_groups_have_names_of_their_own(folder):
     words = {"EXP_TYPE": "MIR_WFSS", "OBSERVTN": None, "PROGRAM": "1"}
     for part, name in (("a", "x_rate"), ("b", "x_rate"), ("c", "x-2_rate")):

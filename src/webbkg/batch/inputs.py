@@ -73,11 +73,26 @@ def _under(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for folder, below, names in os.walk(path):
-        below[:] = [name for name in below if not name.startswith(".")]
+    seen = {os.path.realpath(path)}
+    for folder, below, names in os.walk(path, followlinks=True):
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and _is_new(os.path.join(folder, name), seen)  # noqa: PTH118
+        ]
         for name in names:
             if name.lower().endswith((*EXPOSURES, *CATALOGS)) and not name.startswith("."):
                 yield Path(folder, name)
+
+
+def _is_new(folder: str, seen: set[str]) -> bool:
+    """Tell whether a folder is to be searched: what links lead to only once, for they may go round."""
+    if not os.path.islink(folder):  # noqa: PTH114 - of strings: there may be thousands
+        return True
+    real = os.path.realpath(folder)
+    is_new = real not in seen
+    seen.add(real)
+    return is_new
 
 
 def _catalogs_in(folder: Path) -> list[Path]:

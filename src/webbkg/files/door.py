@@ -53,6 +53,11 @@ def regular_file(path: str | os.PathLike[str], role: str = "", wanted: str = "a 
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            leads = os.readlink(path)  # noqa: PTH115 - as it is written
+            raise MissingFileError(
+                f"{name}: is a link to {leads}, which is not there; mend or remove it"
+            ) from error
         raise MissingFileError(
             f"{name}: no such file; check the name and the folder{did_you_mean(path)}"
         ) from error
@@ -80,6 +85,7 @@ def did_you_mean(*missing: Path) -> str:
         try:
             with os.scandir(path.parent) as entries:
                 names = [entry.name for entry in islice(entries, MOST_NAMES)]
+            names = [name for name in names if name != path.name]  # a link to nothing
         except (OSError, ValueError):  # no folder either, or none that can be looked into
             continue
         for near in get_close_matches(path.name, names, n=1, cutoff=0.8):
