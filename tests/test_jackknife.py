@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webbkg import ImageOptions, sigma_clip_mask
-from webbkg.image import kernels
+from webbkg.image import jackknife_kernels as kernels
 from webbkg.image.average import sorting_network
 from webbkg.image.jackknife import OneByOne, Together
 

@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from webbkg.image import kernels as clip
+from webbkg.image import jackknife_kernels as kernels
 from webbkg.image.average import clip_iterations, largest_deviation, make_stack, sorting_network
+from webbkg.image.kernels import CHUNK, LANES, MARGIN
 from webbkg.numerics.compiled import Array
 from webbkg.options import ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
@@ -84,10 +85,10 @@ class Together:
         self._sci = np.empty(samples * pixels, np.float32)
         self._err = np.empty((samples if errors else 1) * pixels, np.float32)
         self._count, self._total = np.empty(pixels, np.int32), np.empty(pixels)
-        self._before, self._variance = np.empty(pixels if errors else 0), np.empty(clip.CHUNK)
+        self._before, self._variance = np.empty(pixels if errors else 0), np.empty(CHUNK)
         self._outliers = _Outliers(samples, pixels, options)
         self._near = _Near(OneByOne(samples, pixels, 1, options, errors), samples, pixels)
-        self._scratch = clip.make_jackknife_scratch(samples)
+        self._scratch = kernels.make_jackknife_scratch(samples)
 
     def images(self, index: int, height: int) -> tuple[FloatImage, FloatImage]:
         """SCI and ERR of one sample."""
@@ -110,7 +111,9 @@ class Together:
         err = err if self._errors else err[:0]
         outliers, near = self._outliers, self._near
         network, known = sorting_network(self._samples), (self._count, self._total)
-        listed = clip.sum_all(sci, outliers.sigma, network, self._scratch, *known, outliers.pixels)
+        listed = kernels.sum_all(
+            sci, outliers.sigma, network, self._scratch, *known, outliers.pixels
+        )
         near.take(sci, err, outliers.average(sci, err, listed, self._count, near.pixels))
         self._before[: height * self._columns] = 0
 
@@ -122,9 +125,9 @@ class Together:
         own, errors = self._all(height)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         known = self._count[:pixels], self._total[:pixels]
-        usable = clip.leave_out(own[index], *known, result[0], result[2])
+        usable = kernels.leave_out(own[index], *known, result[0], result[2])
         if self._errors:
-            clip.leave_out_errors(
+            kernels.leave_out_errors(
                 errors, index, result[2], self._before[:pixels], self._variance, result[1]
             )
         clipped = self._outliers.put(index, result) + self._near.put(index, result)
@@ -140,7 +143,7 @@ class _Outliers:
     """Pixels in which a sample may be rejected, each sorted once for all averages."""
 
     def __init__(self, samples: int, pixels: int, options: ImageOptions) -> None:
-        can_reject = options.sigma <= largest_deviation(samples - 1) * (1 + clip.MARGIN)
+        can_reject = options.sigma <= largest_deviation(samples - 1) * (1 + MARGIN)
         self.sigma = options.sigma if can_reject else None
         self.pixels = np.empty(pixels, np.int32)
         self._limits = options.sigma, clip_iterations(options.maxiters)
@@ -150,7 +153,7 @@ class _Outliers:
             np.empty((samples, room), np.float32),
             np.empty((samples, room), np.uint32),
         )
-        self._buffers = np.empty((samples, clip.LANES), np.float32), np.empty((3, samples + 1))
+        self._buffers = np.empty((samples, LANES), np.float32), np.empty((3, samples + 1))
         self._done = 0
 
     def average(
@@ -160,7 +163,7 @@ class _Outliers:
         if self.sigma is None:
             left[:listed] = self.pixels[:listed]
             return listed
-        self._done, others = clip.average_each(
+        self._done, others = kernels.average_each(
             sci,
             err,
             self.pixels[:listed],
@@ -176,7 +179,7 @@ class _Outliers:
     def put(self, index: int, result: Result) -> int:
         """Put the averages without a sample where they belong; return how many samples went."""
         mean, error, counts = (one[index, : self._done] for one in self._averages)
-        return clip.put_averages(self.pixels[: self._done], (mean, error, counts), result)
+        return kernels.put_averages(self.pixels[: self._done], (mean, error, counts), result)
 
 
 class _Near:
@@ -204,7 +207,7 @@ class _Near:
         few = *self._images[:, :listed], self._counts[:listed]
         self._stack.average(index, listed, *few)
         mean, error, counts = (one.reshape(-1) for one in few)
-        return clip.put_averages(self.pixels[:listed], (mean, error, counts), result)
+        return kernels.put_averages(self.pixels[:listed], (mean, error, counts), result)
 
 
 def make_jackknife(
