@@ -5,6 +5,7 @@ webbkg's put into it, or with webbkg's subclasses. One folder for each case; ``t
 """
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -256,6 +257,7 @@ def main():
     warnings.simplefilter("ignore")
     logging.getLogger("CRDS").setLevel(logging.CRITICAL)
     ready = pipelines(which)
+    gc.freeze()
     folder.mkdir()
     for name in sys.argv[3:] or CASES:
         (folder / name).mkdir()
@@ -266,6 +268,8 @@ def main():
             except Exception:
                 told = {"error": traceback.format_exc()}
             Path("told.json").write_text(json.dumps(told))
+        gc.collect()
+        gc.freeze()  # each of a pipeline's steps begins with a search through all that is there
 
 
 if __name__ == "__main__":
