@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from programme import left_behind, products, targets_of, write_programme
+from programme import left_behind, pixels, products, targets_of, write_programme
 from webbkg import batch
 from webbkg.batch import engines, runner, work
 from webbkg.batch.groups import Group, Kind
@@ -99,6 +99,46 @@ def test_headers_are_those_of_single_calls_but_for_the_time(plan, tmp_path, sing
         ours, theirs = (fits.getheader(tmp_path / f / name) for f in ("out", "singly"))
         differs = fits.HeaderDiff(ours, theirs, ignore_keywords=["DATE"])
         assert differs.identical, differs.report()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--robust",
+        "--save-background --save-combined-background --propagate-errors",
+        "--clip-noise model --sigma 2.5 --maxiters 1",
+        "--match-background scale --mask-sources",
+        "--source-mask mask.fits --dq-threshold 0.5 --suffix mine",
+        "--drop-mismatched --skip-metrics --allow-repeat",
+    ],
+)
+def test_parameters_mean_what_they_mean_to_subtract(plan, tmp_path, monkeypatch, options):
+    from webbkg.cli import main
+
+    monkeypatch.chdir(plan.folder)
+    mask = np.ones((24, 32), np.uint8)
+    mask[4:9, 6:20] = 0
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(mask, name="MASK")]).writeto("mask.fits")
+    plan = replace(plan, groups=tuple(replace(g, members=g.members[:2]) for g in plan.groups))
+    calls = [["run", str(batch.write_plan(plan, "plan.json")), "--engine", "none", "-o", "run"]]
+    for member in (m for group in plan.groups for m in group.members):
+        named = [word for name in member.backgrounds for word in ("-b", name)]
+        calls.append(["subtract", member.target, *named, "-o", "singly"])
+    for call in calls:
+        with pytest.raises(SystemExit) as ended:
+            main([*call, "-q", *options.split()])
+        assert ended.value.code == 0
+    told = [
+        {path.name: (pixels(path), _timeless_cards(path)) for path in Path(folder).glob("*.fits")}
+        for folder in ("run", "singly")
+    ]
+    assert len(told[0]) == 4 * (1 + options.count("--save"))
+    assert told[0] == told[1]
+
+
+def _timeless_cards(path):
+    header = fits.getheader(path)
+    return [card for card in map(str, header.cards) if not card.startswith(("DATE ", "HISTORY"))]
 
 
 def test_backgrounds_are_combined_once(plan, tmp_path, monkeypatch):

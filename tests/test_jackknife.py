@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webbkg import ImageOptions
-from webbkg.image import kernels
+from webbkg import ImageOptions, sigma_clip_mask
+from webbkg.image import jackknife_kernels as kernels
 from webbkg.image.average import sorting_network
 from webbkg.image.jackknife import OneByOne, Together
 
@@ -67,7 +67,7 @@ def assert_same(sci, err, options, errors=True):
         assert told == told_too
 
 
-@pytest.mark.parametrize("samples", [2, 3, 4, 8, 9, 10, 17])
+@pytest.mark.parametrize("samples", [2, 3, 4, 8, 9, 10, 17, 30])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_bits_as_one_by_one(samples, kind):
     rng = np.random.default_rng(samples)
@@ -123,3 +123,34 @@ def test_sums_that_round_are_left_to_be_added_up():
     samples = np.random.default_rng(6).normal(10, 1, (5, 1000)).astype(np.float32)
     samples[2, ::10] = 1e-9
     np.testing.assert_array_equal(list_doubtful(samples, None), np.arange(0, 1000, 10))
+
+
+def test_outliers_are_sorted_once_and_hardly_any_is_left_to_be_averaged_one_by_one():
+    rng = np.random.default_rng(7)
+    sci = draw_samples(rng, "outlier", 12, 43 * COLUMNS)
+    made = Together(12, 43, COLUMNS, ImageOptions(), errors=False)
+    for i in range(12):
+        made.images(i, 43)[0][...] = sci[i].reshape(43, COLUMNS)
+    made.begin(43)
+    assert made._outliers._done > 0.3 * sci.shape[1]
+    assert made._near._listed < 0.03 * sci.shape[1]  # such as have one sample alone
+
+
+def test_outliers_that_hide_the_scatter_of_the_others_are_left_alone():
+    """Sums of squares say nothing of noise that is 10^8 times as small as an outlier."""
+    rng = np.random.default_rng(8)
+    sci = rng.normal(1000, 0.01, (12, 2 * COLUMNS)).astype(np.float32)
+    sci[3] = 1e10
+    sci[5, ::2] = 1000.2
+    assert_same(sci, np.ones_like(sci), ImageOptions())
+
+
+def test_what_was_rejected_early_comes_back():
+    values = np.array([0.0, 1.0, 2.0, 10.0, 20.0, 20.0, 30.0, 30.0])
+    first, last = (sigma_clip_mask(values, sigma=1.25, maxiters=most) for most in (1, None))
+    assert (last & ~first).any()
+    rng = np.random.default_rng(9)
+    sci = np.concatenate([values, [15.0]])[:, np.newaxis] + rng.normal(0, 0.01, (9, COLUMNS))
+    for signed in (sci, -sci):  # at either end
+        stack = signed.astype(np.float32)
+        assert_same(stack, np.ones_like(stack), ImageOptions(sigma=1.25))

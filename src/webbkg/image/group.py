@@ -36,7 +36,7 @@ Made = TypeVar("Made")
 class Others(Shared):
     """Averages of the others for each exposure of a group, made in one pass over its files.
 
-    They are made when the first of them is asked for, and kept in a scratch file. What one pass
+    They are made when the first of them is asked for, and wait for the others. What one pass
     does not give (see `webbkg.image.leave_one_out.is_covered`), and what another set of exposures
     is asked for, is averaged by itself; so it is where the pass fails, so that each target has
     the error that is its own.

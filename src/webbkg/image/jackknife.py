@@ -6,8 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from webbkg.image import kernels as clip
-from webbkg.image.average import largest_deviation, make_stack, sorting_network
+from webbkg.image import jackknife_kernels as kernels
+from webbkg.image.average import clip_iterations, largest_deviation, make_stack, sorting_network
+from webbkg.image.kernels import CHUNK, LANES, MARGIN
+from webbkg.numerics.compiled import Array
 from webbkg.options import ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
@@ -70,8 +72,9 @@ class Together:
     """All samples, and what the averages have in common; clipped by their own scatter.
 
     In most pixels one test tells that nothing is rejected whichever sample is left out, and no
-    sum of samples is rounded, so that one can be taken off their total. The others are averaged
-    one by one, side by side in a stack of their own.
+    sum of samples is rounded, so that one can be taken off their total. Most of the others are
+    sorted once, to be clipped without each sample in turn. The few where rounding could decide are
+    averaged one by one, side by side in a stack of their own.
     """
 
     def __init__(
@@ -81,16 +84,11 @@ class Together:
         self._samples, self._columns, self._errors = samples, columns, errors
         self._sci = np.empty(samples * pixels, np.float32)
         self._err = np.empty((samples if errors else 1) * pixels, np.float32)
-        self._doubtful = OneByOne(samples, pixels, 1, options, errors)
-        can_reject = options.sigma <= largest_deviation(samples - 1) * (1 + clip.MARGIN)
-        self._sigma = options.sigma if can_reject else None
-        self._scratch = clip.make_jackknife_scratch(samples)
         self._count, self._total = np.empty(pixels, np.int32), np.empty(pixels)
-        self._before, self._variance = np.empty(pixels if errors else 0), np.empty(clip.CHUNK)
-        self._list = np.empty(pixels, np.int32)
-        self._listed = self._list[:0]
-        self._few = np.empty((2, pixels, 1), np.float32)
-        self._few_counts = np.empty((pixels, 1), np.uint32)
+        self._before, self._variance = np.empty(pixels if errors else 0), np.empty(CHUNK)
+        self._outliers = _Outliers(samples, pixels, options)
+        self._near = _Near(OneByOne(samples, pixels, 1, options, errors), samples, pixels)
+        self._scratch = kernels.make_jackknife_scratch(samples)
 
     def images(self, index: int, height: int) -> tuple[FloatImage, FloatImage]:
         """SCI and ERR of one sample."""
@@ -108,42 +106,108 @@ class Together:
         )
 
     def begin(self, height: int) -> None:
-        """Find what the averages share, and put the other pixels aside."""
+        """Find what the averages share, and average what has outliers."""
         sci, err = self._all(height)
-        network = sorting_network(self._samples)
-        listed = clip.sum_all(
-            sci, self._sigma, network, self._scratch, self._count, self._total, self._list
+        err = err if self._errors else err[:0]
+        outliers, near = self._outliers, self._near
+        network, known = sorting_network(self._samples), (self._count, self._total)
+        listed = kernels.sum_all(
+            sci, outliers.sigma, network, self._scratch, *known, outliers.pixels
         )
-        self._listed = self._list[:listed]
+        near.take(sci, err, outliers.average(sci, err, listed, self._count, near.pixels))
         self._before[: height * self._columns] = 0
-        if listed:
-            for index in range(self._samples):
-                few_sci, few_err = self._doubtful.images(index, listed)
-                np.take(sci[index], self._listed, out=few_sci.reshape(-1))
-                if self._errors:
-                    np.take(err[index], self._listed, out=few_err.reshape(-1))
 
     def average(
         self, index: int, height: int, sci: FloatImage, err: FloatImage, counts: FlagImage
     ) -> SampleCounts:
-        """Take a sample off the total; clip and average the others where that will not do."""
-        pixels, listed = height * self._columns, self._listed
+        """Take a sample off the total, or what was averaged where that will not do."""
+        pixels = height * self._columns
         own, errors = self._all(height)
         result = sci.reshape(-1), err.reshape(-1), counts.reshape(-1)
         known = self._count[:pixels], self._total[:pixels]
-        usable = clip.leave_out(own[index], *known, result[0], result[2])
+        usable = kernels.leave_out(own[index], *known, result[0], result[2])
         if self._errors:
-            clip.leave_out_errors(
+            kernels.leave_out_errors(
                 errors, index, result[2], self._before[:pixels], self._variance, result[1]
             )
-        clipped = 0
-        if len(listed):
-            few = *self._few[:, : len(listed)], self._few_counts[: len(listed)]
-            clipped = self._doubtful.average(index, len(listed), *few).clipped
-            for image, values in zip(result, few, strict=True):
-                image[listed] = values.reshape(-1)
+        clipped = self._outliers.put(index, result) + self._near.put(index, result)
         offered = (self._samples - 1) * pixels
         return SampleCounts(offered=offered, usable=usable, clipped=clipped)
+
+
+Result = tuple[FloatImage, FloatImage, FlagImage]
+"""Mean, error and number of samples, each (pixels,)."""
+
+
+class _Outliers:
+    """Pixels in which a sample may be rejected, each sorted once for all averages."""
+
+    def __init__(self, samples: int, pixels: int, options: ImageOptions) -> None:
+        can_reject = options.sigma <= largest_deviation(samples - 1) * (1 + MARGIN)
+        self.sigma = options.sigma if can_reject else None
+        self.pixels = np.empty(pixels, np.int32)
+        self._limits = options.sigma, clip_iterations(options.maxiters)
+        room = pixels if can_reject else 0
+        self._averages = (
+            np.empty((samples, room), np.float32),
+            np.empty((samples, room), np.float32),
+            np.empty((samples, room), np.uint32),
+        )
+        self._buffers = np.empty((samples, LANES), np.float32), np.empty((3, samples + 1))
+        self._done = 0
+
+    def average(
+        self, sci: FloatImage, err: FloatImage, listed: int, counts: Array, left: Array
+    ) -> int:
+        """Average the first of the pixels; return how many are left to others, listed in `left`."""
+        if self.sigma is None:
+            left[:listed] = self.pixels[:listed]
+            return listed
+        self._done, others = kernels.average_each(
+            sci,
+            err,
+            self.pixels[:listed],
+            counts,
+            self._limits,
+            sorting_network(len(sci)),
+            *self._buffers,
+            self._averages,
+            left,
+        )
+        return others
+
+    def put(self, index: int, result: Result) -> int:
+        """Put the averages without a sample where they belong; return how many samples went."""
+        mean, error, counts = (one[index, : self._done] for one in self._averages)
+        return kernels.put_averages(self.pixels[: self._done], (mean, error, counts), result)
+
+
+class _Near:
+    """Pixels that are averaged without each sample, one by one."""
+
+    def __init__(self, stack: OneByOne, samples: int, pixels: int) -> None:
+        self.pixels = np.empty(pixels, np.int32)
+        self._stack, self._samples, self._listed = stack, samples, 0
+        self._images = np.empty((2, pixels, 1), np.float32)
+        self._counts = np.empty((pixels, 1), np.uint32)
+
+    def take(self, sci: FloatImage, err: FloatImage, listed: int) -> None:
+        """Take the samples of the first of the pixels."""
+        self._listed = listed
+        for index in range(self._samples if listed else 0):
+            for image, plane in zip(self._stack.images(index, listed), (sci, err), strict=True):
+                if len(plane):
+                    np.take(plane[index], self.pixels[:listed], out=image.reshape(-1))
+
+    def put(self, index: int, result: Result) -> int:
+        """Average without a sample, and put it where it belongs; return how many samples went."""
+        listed = self._listed
+        if not listed:
+            return 0
+        few = *self._images[:, :listed], self._counts[:listed]
+        self._stack.average(index, listed, *few)
+        mean, error, counts = (one.reshape(-1) for one in few)
+        return kernels.put_averages(self.pixels[:listed], (mean, error, counts), result)
 
 
 def make_jackknife(

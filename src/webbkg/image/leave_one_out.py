@@ -22,7 +22,7 @@ from webbkg.numerics.planes import Overlap, Placed
 from webbkg.options import ImageOptions
 from webbkg.results import FlagImage, FloatImage, SampleCounts
 
-MOST_MEMORY = 12 * 2**20
+MOST_MEMORY = 16 * 2**20
 """Bytes for a band: it is gone through once for each exposure, and is to stay in the caches."""
 
 
@@ -132,11 +132,11 @@ def errors_of_others(
 def _bytes_a_row(sources: Sequence[Placed], columns: int) -> int:
     """Memory of a row on one thread.
 
-    SCI, ERR and flags of each exposure, and once more of those that are averaged one by one;
-    integrations; the rest.
+    SCI, ERR and flags of each exposure; the averages where there are outliers, and what is
+    averaged one by one, which may be all; integrations; the rest.
     """
     most = max(source.planes.shape[0] for source in sources)
-    return columns * (24 * (len(sources) + 4) + 8 * (most + 2))
+    return columns * (32 * (len(sources) + 4) + 8 * (most + 2))
 
 
 class _BandAverager:
