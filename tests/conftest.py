@@ -15,7 +15,10 @@ settings.load_profile("repeatable")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = ("fuzz", "batch_faults", "simulate", "soss_robust", "soss_time", "soss_mixture", "startup")
+LONG = (
+    *("fuzz", "simulate", "batch_faults", "soss_shapes", "soss_mixture", "soss_time"),
+    *("startup", "soss_robust", "aliases"),
+)
 """Files of few tests that take long: xdist, which begins with those of many, had them last."""
 
 
