@@ -558,6 +558,8 @@ def run_undamaged(corpus):
         with quiet():
             for run in runs.values():
                 call(run)
+                if "config_file" not in run[2]:
+                    subtract(with_(run, preset="robust"))
 
 
 def run_range(first, count):

@@ -196,11 +196,14 @@ class Streamed:
         columns = np.arange(self.shape[2])
         sky = np.where(columns < 700, 4.0, 6.0) + 0.001 * columns
         self.template = (sky + 0.01 * np.arange(40)[:, np.newaxis]).astype(np.float32)
+        self.noise = np.random.default_rng(1).normal(0, 0.5, 2**21).astype(np.float32)
 
     def rows(self, names, integration, start, stop, _room):
         assert names == ("SCI", "DQ")
-        noise = np.random.default_rng(integration).normal(0, 0.5, self.shape[1:])
-        sci = 0.9 * self.template + noise + 0.1 * np.sin(integration)
+        # Each has a piece of the noise of its own: to draw a thousand would take most of the time.
+        size, first = np.prod(self.shape[1:]), 1999 * integration
+        noise = self.noise[first : first + size].reshape(self.shape[1:])
+        sci = np.float32(0.9) * self.template + noise + np.float32(0.1 * np.sin(integration))
         sci[self.trace] += 40
         dq = np.zeros(sci.shape, np.uint32)
         return [np.ascontiguousarray(sci[start:stop], np.float32), dq[start:stop]]

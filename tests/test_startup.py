@@ -11,6 +11,7 @@ import pytest
 import webbkg
 from crds_cache import without_crds
 from factories import make_model, ramp, save
+from forks import Forks
 from webbkg import startup
 
 BIN = Path(sys.executable).parent
@@ -42,12 +43,21 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_first_call_leaves_no_trace(folder):
-    """In a process that has imported the libraries, and opened nothing yet."""
-    run_code(
+@pytest.fixture(scope="module")
+def imported():
+    """Give processes that have imported the libraries, and opened nothing yet."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    modules = ["webbkg.step", "webbkg.cli", "stdatamodels.jwst.datamodels", "process_state"]
+    started = Forks(modules, {**without_crds(), "PYTHONPATH": path})
+    yield started
+    started.close()
+
+
+def test_a_first_call_leaves_no_trace(folder, imported):
+    imported.run_code(
         """
-import webbkg.step, stdatamodels.jwst.datamodels
 from process_state import no_trace
+import webbkg
 with no_trace():
     result = webbkg.BackgroundStep.call("t_rate.fits", ["b_rate.fits"], save_results=True)
 assert result.meta.cal_step.bkg_subtract == "COMPLETE"
@@ -70,11 +80,10 @@ with no_trace():
     )
 
 
-def test_first_openings_that_overlap_leave_no_trace(folder):
-    run_code(
+def test_first_openings_that_overlap_leave_no_trace(folder, imported):
+    imported.run_code(
         """
 import threading
-import webbkg.step, stdatamodels.jwst.datamodels
 from process_state import no_trace
 from webbkg.files.models import open_header, open_model
 from webbkg.files.references import open_reference
@@ -105,12 +114,12 @@ assert len(opened) == 4
     )
 
 
-def test_the_command_line_s_class_method_leaves_no_trace_in_a_notebook(folder):
+def test_the_command_line_s_class_method_leaves_no_trace_in_a_notebook(folder, imported):
     """And what it gives can be run again: the planes are there."""
-    run_code(
+    imported.run_code(
         """
-import webbkg.step, stdatamodels.jwst.datamodels
 from process_state import no_trace
+import webbkg
 with no_trace():
     step = webbkg.BackgroundStep.from_cmdline(["webbkg", "t_rate.fits", "--bkg_list=b_rate.fits"])
     assert step.run("t_rate.fits", ["b_rate.fits"]).data.shape == (6, 8)
@@ -119,11 +128,11 @@ with no_trace():
     )
 
 
-def test_a_program_that_calls_the_command_s_functions_is_left_alone(folder):
-    run_code(
+def test_a_program_that_calls_the_command_s_functions_is_left_alone(folder, imported):
+    imported.run_code(
         """
-import webbkg.step, stdatamodels.jwst.datamodels, webbkg.cli
 from process_state import no_trace
+import webbkg.cli
 with no_trace(but="hooks"):  # typer's own sys.excepthook
     try:
         webbkg.cli.main(["subtract", "t_rate.fits", "--background", "b_rate.fits"])
