@@ -15,6 +15,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 import webbkg
+from forks import Forks
 from webbkg.errors import OptionError
 
 pytest.importorskip("jwst", reason="the jwst package (extra 'compare') is not installed")
@@ -116,18 +117,14 @@ def test_the_pipeline_does_not_ask_for_references_that_no_target_needs(site, cas
         assert prefetched("peer")
 
 
-def strun(folder, environment, *arguments):
-    done = subprocess.run(
-        [BIN / "strun", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
+def strun(folder, environment, *commands):
+    """Run strun with each list of arguments, in forks of a process that has imported jwst."""
+    forks = Forks(["jwst.pipeline", "webbkg.pipelines"], environment)
+    try:
+        for arguments in commands:
+            forks.run([str(BIN / "strun"), *arguments], folder)
+    finally:
+        forks.close()
 
 
 def test_strun_takes_the_subclass_and_a_parameter_file_with_it(site, tmp_path, monkeypatch):
@@ -138,10 +135,14 @@ def test_strun_takes_the_subclass_and_a_parameter_file_with_it(site, tmp_path, m
     saved = ["--steps.bkg_subtract.save_results=true", "--steps.bkg_subtract.sigma=2.5"]
     pipeline = "webbkg.pipelines.Image2Pipeline"
     first = [pipeline, association, *skipped, *saved]
-    strun(tmp_path, site[1], *first, "--save-parameters=pars.asdf", "--output_dir=first")
+    strun(
+        tmp_path,
+        site[1],
+        [*first, "--save-parameters=pars.asdf", "--output_dir=first"],
+        ["pars.asdf", association, "--output_dir=second"],
+    )
     with asdf.open("pars.asdf") as parameters:
         assert parameters["class"] == pipeline
-    strun(tmp_path, site[1], "pars.asdf", association, "--output_dir=second")
     for folder in ("first", "second"):
         assert sorted(path.name for path in Path(folder).iterdir()) == [
             "made_bsub.fits",
@@ -164,7 +165,7 @@ def test_an_image_needs_no_reference_in_crds_at_all(site, tmp_path, monkeypatch)
     association = pipeline_runs.case_image()
     others = [name for name in Image2Pipeline.step_defs if name != "bkg_subtract"]
     skipped = [f"--steps.{name}.skip=true" for name in others]
-    strun(tmp_path, old, "webbkg.pipelines.Image2Pipeline", association, *skipped)
+    strun(tmp_path, old, ["webbkg.pipelines.Image2Pipeline", association, *skipped])
     with datamodels.open("made_cal.fits") as model:
         assert model.meta.cal_step.bkg_subtract == "COMPLETE"
 
