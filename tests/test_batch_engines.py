@@ -70,6 +70,26 @@ def test_a_worker_that_is_lost_while_it_waits_costs_nothing(engine):
     assert drain(engine, 1) == {"next": 8}
 
 
+def test_what_a_lost_worker_has_returned_and_nobody_fetched_is_done_again(engine, monkeypatch):
+    """It happens where a task ends its worker just after another has been done there."""
+    if not isinstance(engine, engines.Dask):
+        pytest.skip("only Dask leaves with a worker what a task has returned")
+    import distributed
+
+    fetched, result = [], distributed.Future.result
+
+    def fetch(future, *given):
+        fetched.append(future.key)
+        if len(fetched) == 1:
+            raise distributed.scheduler.KilledWorker(future.key, None, 0)
+        return result(future, *given)
+
+    monkeypatch.setattr(distributed.Future, "result", fetch)
+    engine.submit("again", engine_tasks.double, 4)
+    assert drain(engine, 1) == {"again": 8}
+    assert len(set(fetched)) == 2
+
+
 def test_workers_have_libraries_of_one_thread(engine):
     if isinstance(engine, engines.Here):
         pytest.skip("this process is as it was")

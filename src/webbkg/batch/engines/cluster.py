@@ -176,9 +176,15 @@ class Dask:
 
 
 def _outcome_of(future: Any) -> Any:
-    """Tell what a task of Dask's came to: a value, or an error."""
+    """Tell what a task of Dask's came to: a value, or an error.
+
+    What it returned stays with its worker until it is asked for, and is lost with it.
+    """
     if future.status == "finished":
-        return future.result()
+        try:
+            return future.result()
+        except Exception:
+            return worker_lost()
     error = future.exception() if future.status == "error" else worker_lost()
     is_lost = type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
     return worker_lost() if is_lost else error
