@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -37,12 +38,19 @@ def pytest_xdist_make_scheduler(config, log):
     return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+@settings(max_examples=1)
+@given(st.none())
+def _try_nothing(_):
+    """Have Hypothesis do what it does before its first example."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _little_garbage():
     """Keep what is there already out of the searches for garbage.
 
     Each run of a step begins with one, which would walk through all that the packages hold.
     """
+    _try_nothing()  # Hypothesis looks for who holds the random states: before that is kept out
     gc.collect()
     gc.freeze()
 
