@@ -66,8 +66,8 @@ def results() -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for section in RESULTS.read_text().split("\n## ")[1:]:
         title, _, text = section.partition("\n")
-        lines = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
-        names, _, *rows = (re.split(r" *\| *", line.replace("**", "")) for line in lines)
+        lines = [line.strip() for line in text.splitlines() if line.startswith("|")]
+        names, _, *rows = (re.split(r" *\| *", line.replace("**", ""))[1:-1] for line in lines)
         found[title] = [dict(zip(names, row, strict=True)) for row in rows]
     return found
 
