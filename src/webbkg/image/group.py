@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbkg.errors import WebbkgError
-from webbkg.files.exposures import Exposure
-from webbkg.files.pool import FilePool
+from webbkg.files.opened import OpenExposures
 from webbkg.files.scratch import Lists, Scratch
 from webbkg.image.average import Tally
 from webbkg.image.leave_one_out import Rows, average_others, errors_of_others, is_covered
@@ -96,12 +95,11 @@ class Others(Shared):
 
     def _make(self, key: Combination) -> None:
         also = VARIANCES if key.wanted.variances else ()
-        with FilePool() as pool:
-            exposures = [Exposure.from_file(file, pool, also=also) for file in self._files]
-            found = [exposure.placed_on(exposures[0].place) for exposure in exposures]
-            placed = [one for one in found if one is not None]
-            if len(placed) == len(found) and is_covered(placed, key.shape, key.options):
-                self._average(placed, key)
+        exposures = self.one(OpenExposures).get(self._files, also)
+        found = [exposure.placed_on(exposures[0].place) for exposure in exposures]
+        placed = [one for one in found if one is not None]
+        if len(placed) == len(found) and is_covered(placed, key.shape, key.options):
+            self._average(placed, key)
 
     def _average(self, placed: Sequence[Placed], key: Combination) -> None:
         wanted = key.wanted

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from webbkg.image.kernels import CHUNK, LANES, MARGIN, ROUNDING, sort_lanes
+from webbkg.image.kernels import CHUNK, LANES, MARGIN, ROUNDING, sort_lanes, sort_pixels
 from webbkg.numerics.compiled import Array, compiled, inlined
 
 EXACT = 2.0**29  # sums of float32 round nowhere that are below this times their smallest term
@@ -388,11 +388,7 @@ def average_each(
     others = 0
     for start in range(0, listed.size, LANES):
         width = min(LANES, listed.size - start)
-        for i in range(samples.shape[0]):
-            for p in range(width):
-                value = samples[i, listed[start + p]]
-                lanes[i, p] = value if value == value else np.float32(np.inf)
-        sort_lanes(lanes, width, network)
+        sort_pixels(samples, listed[start : start + width], network, lanes)
         for p in range(width):
             pixel = listed[start + p]
             size = counts[pixel]

@@ -237,6 +237,16 @@ def sort_lanes(lanes: Array, width: int, network: Array) -> None:
 
 
 @inlined
+def sort_pixels(samples: Array, pixels: Array, network: Array, lanes: Array) -> None:
+    """Put pixels of `samples` side by side into `lanes`, a column each, sorted; NaN comes last."""
+    for i in range(samples.shape[0]):
+        for p in range(pixels.size):
+            value = samples[i, pixels[p]]
+            lanes[i, p] = value if value == value else np.float32(np.inf)
+    sort_lanes(lanes, pixels.size, network)
+
+
+@inlined
 def _is_near(value: float, limit: float, scale: float) -> bool:
     return abs(value - limit) <= ROUNDING * scale
 
@@ -404,11 +414,7 @@ def average_touched(
     near = 0
     for start in range(0, touched.size, LANES):
         width = min(LANES, touched.size - start)
-        for i in range(samples.shape[0]):
-            for p in range(width):
-                value = samples[i, touched[start + p]]
-                lanes[i, p] = value if value == value else np.float32(np.inf)
-        sort_lanes(lanes, width, network)
+        sort_pixels(samples, touched[start : start + width], network, lanes)
         for p in range(width):
             pixel = touched[start + p]
             usable = counts[pixel]
